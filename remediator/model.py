@@ -1,0 +1,445 @@
+"""The nouns of the program, frozen. They are what stages pass, what the journal keeps and what the API shows.
+
+One shape for all three: ``to_json`` of a noun is its row and its answer. Times are aware and in UTC, ids are ULIDs (they sort by time).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from ulid import ULID
+
+from remediator.reasons import Reason
+
+__all__ = [
+    "Alert",
+    "AlertStatus",
+    "Change",
+    "ChangeState",
+    "Decision",
+    "DecisionKind",
+    "Delivery",
+    "Entry",
+    "Episode",
+    "Evidence",
+    "Mode",
+    "Page",
+    "Pause",
+    "Resource",
+    "Run",
+    "RunState",
+    "Step",
+    "StepState",
+    "Target",
+    "Trigger",
+    "TriggerKind",
+    "Verdict",
+    "Verification",
+    "encode",
+    "evolve",
+    "from_json",
+    "new_id",
+    "to_json",
+    "to_milliseconds",
+]
+
+T = TypeVar("T")
+
+
+class Noun(msgspec.Struct, frozen=True, kw_only=True):
+    """A frozen record; ``evolve(noun, field=...)`` gives a changed copy. Unknown keys in stored JSON are ignored."""
+
+
+N = TypeVar("N", bound=Noun)
+
+
+class Mode(StrEnum):
+    """How far a playbook may go by itself, in rising order."""
+
+    OBSERVE = "observe"
+    SUGGEST = "suggest"
+    AUTO = "auto"
+
+    @property
+    def rank(self) -> int:
+        """0, 1, 2: so that a ceiling is ``min(..., key=rank)``."""
+        return list(Mode).index(self)
+
+
+class AlertStatus(StrEnum):
+    """Of one alert, never of its group."""
+
+    FIRING = "firing"
+    RESOLVED = "resolved"
+
+
+class Alert(Noun, frozen=True, kw_only=True):
+    """One alert of a delivery, as Alertmanager's payload v4 has it (``template/template.go``)."""
+
+    name: str
+    fingerprint: str
+    starts_at: datetime
+    ends_at: datetime | None = None
+    status: AlertStatus
+    labels: dict[str, str]
+    annotations: dict[str, str] = {}
+    generator_url: str = ""
+
+    @property
+    def episode(self) -> tuple[str, datetime]:
+        """The key of one firing of one alert: fingerprint and startsAt.
+
+        Cut to milliseconds, because Alertmanager's API prints no more than that while its webhook does (go-openapi/strfmt).
+        """
+        return self.fingerprint, to_milliseconds(self.starts_at)
+
+
+class Delivery(Noun, frozen=True, kw_only=True):
+    """One webhook call, as it was stored before it was answered."""
+
+    id: str
+    received_at: datetime
+    receiver: str
+    group_key: str
+    status: str
+    truncated: int
+    """How many alerts Alertmanager cut off (``truncatedAlerts``); above 0 the number of targets is unknown."""
+    alerts: tuple[Alert, ...]
+    external_url: str = ""
+    notification_reason: str = ""
+    sender: str = ""
+    """The peer's address, to tell Alertmanager's replicas apart."""
+    extra: dict[str, Any] = {}
+    """Fields of the payload that this version does not know: kept, never refused."""
+    decided_at: datetime | None = None
+
+
+class Episode(Noun, frozen=True, kw_only=True):
+    """One firing of one alert: fingerprint + startsAt. A later firing of the same alert is another episode."""
+
+    fingerprint: str
+    starts_at: datetime
+    name: str
+    labels: dict[str, str]
+    first_seen: datetime
+    last_seen: datetime
+    resolved_at: datetime | None = None
+    deliveries: int = 1
+    decision: DecisionKind
+    reason: Reason | None = None
+    detail: str = ""
+    playbook: str | None = None
+    target: Target | None = None
+    run: str | None = None
+    """The first run that the episode led to; while it is set, further firing deliveries are duplicates."""
+
+
+class Target(Noun, frozen=True, kw_only=True):
+    """One Kubernetes object that exists, by kind, name and uid."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+    uid: str = ""
+
+    @property
+    def key(self) -> str:
+        """``Node/node-3`` or ``Pod/kube-system/cilium-x``: how people name it; locks and cooldowns use it."""
+        return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+
+
+class Verdict(Noun, frozen=True, kw_only=True):
+    """What one gate said. ``reason`` is set if and only if it refused."""
+
+    gate: str
+    allowed: bool
+    reason: Reason | None = None
+    detail: str = ""
+    at: datetime
+
+
+class DecisionKind(StrEnum):
+    """What was decided on one alert of one delivery."""
+
+    RUN = "run"
+    REFUSED = "refused"
+    UNMATCHED = "unmatched"
+    DUPLICATE = "duplicate"
+    RESOLVED = "resolved"
+    HELD = "held"
+
+
+class Decision(Noun, frozen=True, kw_only=True):
+    """One per alert per delivery, and one per manual trigger (then ``delivery`` and ``alert`` may be absent)."""
+
+    id: str
+    delivery: str | None = None
+    at: datetime
+    alert: Alert | None = None
+    playbook: str | None = None
+    target: Target | None = None
+    decision: DecisionKind
+    reason: Reason | None = None
+    detail: str = ""
+    gates: tuple[Verdict, ...] = ()
+    run: str | None = None
+
+
+class TriggerKind(StrEnum):
+    """Which of the three ways in a run came by."""
+
+    ALERT = "alert"
+    MANUAL = "manual"
+    TEST = "test"
+
+
+class Trigger(Noun, frozen=True, kw_only=True):
+    """Who or what asked for a run, and why."""
+
+    kind: TriggerKind
+    by: str = ""
+    reason: str = ""
+
+
+class RunState(StrEnum):
+    """Open: the first four. The others are ends."""
+
+    AWAITING_APPROVAL = "awaiting_approval"
+    RUNNING = "running"
+    VERIFYING = "verifying"
+    UNDOING = "undoing"
+    HEALED = "healed"
+    NOT_HEALED = "not_healed"
+    DONE = "done"
+    PREDICTED = "predicted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    UNKNOWN = "unknown"
+
+    @property
+    def open(self) -> bool:
+        """Whether the run still goes on."""
+        return self in _OPEN
+
+
+_OPEN = frozenset({RunState.AWAITING_APPROVAL, RunState.RUNNING, RunState.VERIFYING, RunState.UNDOING})
+
+
+class StepState(StrEnum):
+    """Where one step of a run stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    UNDONE = "undone"
+    UNKNOWN = "unknown"
+
+
+class ChangeState(StrEnum):
+    """What became of one mutating call."""
+
+    INTENDED = "intended"
+    """On disk before the call; if it still says so after a restart, the call may or may not have been sent."""
+    APPLIED = "applied"
+    ABSENT = "absent"
+    """The call provably had no effect: refused by the API, or looked for after a crash and not found."""
+    UNDONE = "undone"
+    KEPT = "kept"
+    """Applied, and meant to stay or not undoable (a replaced pod)."""
+    FOREIGN = "foreign"
+    """Somebody else touched it since, so it is theirs."""
+    UNKNOWN = "unknown"
+    """Nobody can say whether the call took effect."""
+
+
+class Resource(Noun, frozen=True, kw_only=True):
+    """The object that a mutating call addresses."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+    uid: str = ""
+
+    @property
+    def key(self) -> str:
+        """As Target.key."""
+        return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+
+
+class Change(Noun, frozen=True, kw_only=True):
+    """One mutating call: its intent before, its outcome after. ``before`` and ``after`` hold only what it altered."""
+
+    id: str
+    run: str
+    step: str
+    action: str
+    verb: str
+    """create, patch, delete, evict."""
+    resource: Resource
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+    undoes: str = ""
+    """The id of the change that this one puts back."""
+    request_id: str = ""
+    """Sent as ``Audit-ID``, so that the API server's audit log names the same call."""
+    state: ChangeState
+    detail: str = ""
+    dry_run: bool = False
+    at: datetime
+    ended_at: datetime | None = None
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether the cluster differs because of it and nobody put it back."""
+        return self.state in (ChangeState.INTENDED, ChangeState.APPLIED, ChangeState.UNKNOWN) and not self.dry_run
+
+
+class Evidence(Noun, frozen=True, kw_only=True):
+    """Something that a step saw: a query's result, an object. Bounded in size and redacted before it is stored."""
+
+    name: str
+    at: datetime
+    data: Any = None
+
+
+class Step(Noun, frozen=True, kw_only=True):
+    """One step of one rung of a run."""
+
+    name: str
+    action: str
+    rung: int
+    index: int
+    """Position in the whole run, over all rungs, from 0."""
+    state: StepState
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    attempts: int = 0
+    outcome: str = ""
+    detail: str = ""
+    changes: tuple[Change, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Verification(Noun, frozen=True, kw_only=True):
+    """How the proof that the symptom is gone stands. ``deadline`` and ``held_since`` survive a restart."""
+
+    started_at: datetime
+    deadline: datetime
+    hold_seconds: float
+    held_since: datetime | None = None
+    healed: bool | None = None
+    """None while it is open."""
+    checks: int = 0
+    relapses: int = 0
+    """How often it held and stopped holding again before the hold time was over."""
+    last: str = ""
+    """What the last look saw, in words."""
+    ended_at: datetime | None = None
+
+
+class Run(Noun, frozen=True, kw_only=True):
+    """One playbook at work on one target, from the decision to its end."""
+
+    id: str
+    playbook: str
+    revision: str
+    """Of the playbook, as it was when the run began; the run keeps it whatever is reloaded meanwhile."""
+    trigger: Trigger
+    dry_run: bool = False
+    alert: Alert | None = None
+    delivery: str | None = None
+    target: Target
+    parameters: dict[str, Any] = {}
+    state: RunState
+    reason: Reason | None = None
+    detail: str = ""
+    rung: int = 0
+    started_at: datetime
+    ended_at: datetime | None = None
+    deadline: datetime
+    disruptive: bool = True
+    """Whether any of its steps may disturb traffic or workloads."""
+    gates: tuple[Verdict, ...] = ()
+    """The last evaluation of every gate for this run."""
+    steps: tuple[Step, ...] = ()
+    verification: Verification | None = None
+    cancel: str = ""
+    """Who asked to cancel it and why, while it is still to be heeded."""
+
+
+class Pause(Noun, frozen=True, kw_only=True):
+    """The kill switch: for everything (both None), one playbook or one target. Survives restarts."""
+
+    id: str
+    playbook: str | None = None
+    target: str | None = None
+    """``Kind/[namespace/]name``"""
+    reason: str
+    by: str
+    at: datetime
+    until: datetime | None = None
+
+    def covers(self, *, playbook: str, target: str, now: datetime) -> bool:
+        """Whether it holds for this playbook on this target at ``now``."""
+        if self.until is not None and self.until <= now:
+            return False
+        return self.playbook in (None, playbook) and self.target in (None, target)
+
+
+class Entry(Noun, frozen=True, kw_only=True):
+    """One link of the append-only log. ``hash`` is SHA-256 over ``previous`` and everything else in it."""
+
+    seq: int
+    at: datetime
+    kind: str
+    """What happened: ``delivery``, ``decision``, ``run``, ``step``, ``change``, ``pause``, ..."""
+    ref: str
+    """The id of the record that it is about."""
+    data: Any
+    previous: str
+    hash: str
+
+
+class Page(Noun, Generic[T], frozen=True, kw_only=True):
+    """One page of a list; ``next`` is the cursor for ``?cursor=``, None at the end."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+def to_milliseconds(moment: datetime) -> datetime:
+    """``moment`` without what is finer than a millisecond."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def new_id(at: datetime) -> str:
+    """A ULID for a record that came to be at ``at``: 26 characters that sort by time."""
+    return str(ULID.from_datetime(at)).lower()
+
+
+def evolve(noun: N, /, **changes: Any) -> N:
+    """A copy of ``noun`` with some fields changed."""
+    return msgspec.structs.replace(noun, **changes)
+
+
+def to_json(noun: Any) -> Any:
+    """Plain dicts, lists, strings and numbers; times become RFC 3339."""
+    return msgspec.to_builtins(noun)
+
+
+def encode(noun: Any) -> bytes:
+    """JSON of a noun or of plain data, UTF-8."""
+    return msgspec.json.encode(noun)
+
+
+def from_json(data: Any, kind: type[T]) -> T:
+    """The noun that ``data`` (bytes of JSON, or plain dicts and lists) describes. Raises msgspec.ValidationError."""
+    if isinstance(data, bytes | str):
+        return msgspec.json.decode(data, type=kind)
+    return msgspec.convert(data, kind)

@@ -1,0 +1,102 @@
+"""Logs and metrics: every metric is declared here, zero-initialised where its labels are known, with bounded label values.
+
+Names are those of the interface; nothing is ever labelled by pod or fingerprint.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.exposition import generate_latest
+
+from remediator import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["METRICS", "Metrics", "configure_logging"]
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_LONG = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 3600, 7200)
+
+
+class Metrics:
+    """All metrics, on a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = r = CollectorRegistry()
+        p = "remediator_"
+        self.build = Info(p + "build", "Version of this program", registry=r)
+        self.build.info({"version": __version__})
+        self.webhook_requests = Counter(p + "webhook_requests_total", "Webhook calls by HTTP status", ["code"], registry=r)
+        self.alerts_received = Counter(p + "alerts_received_total", "Alerts in stored deliveries", ["status"], registry=r)
+        self.alerts_truncated = Counter(p + "alerts_truncated_total", "Alerts that Alertmanager cut off", registry=r)
+        self.alerts_unmatched = Counter(p + "alerts_unmatched_total", "Alerts that no playbook takes", registry=r)
+        self.decisions = Counter(p + "decisions_total", "Decisions by kind and reason", ["decision", "reason"], registry=r)
+        self.gate_refusals = Counter(p + "gate_refusals_total", "Refusals by gate", ["playbook", "gate"], registry=r)
+        self.runs = Counter(p + "runs_total", "Ended runs", ["playbook", "outcome"], registry=r)
+        self.runs_in_flight = Gauge(p + "runs_in_flight", "Open runs", ["playbook"], registry=r)
+        self.run_duration = Histogram(p + "run_duration_seconds", "From start to end of a run", ["playbook"], buckets=_LONG, registry=r)
+        self.action_attempts = Counter(p + "action_attempts_total", "Steps tried", ["action", "result"], registry=r)
+        self.action_duration = Histogram(p + "action_duration_seconds", "Time of a step", ["action"], buckets=_LONG, registry=r)
+        self.verifications = Counter(p + "verifications_total", "Verifications ended", ["playbook", "result"], registry=r)
+        self.queue_depth = Gauge(p + "queue_depth", "Deliveries stored and not decided", registry=r)
+        self.queue_oldest = Gauge(p + "queue_oldest_seconds", "Age of the oldest undecided delivery", registry=r)
+        self.kube_requests = Counter(p + "kube_requests_total", "Calls to the Kubernetes API", ["verb", "code"], registry=r)
+        self.kube_duration = Histogram(
+            p + "kube_request_duration_seconds", "Time of a call to the Kubernetes API", ["verb"], buckets=_LATENCY, registry=r
+        )
+        self.prometheus_queries = Counter(p + "prometheus_queries_total", "Queries to Prometheus", ["result"], registry=r)
+        self.alertmanager_queries = Counter(p + "alertmanager_queries_total", "Questions to Alertmanager", ["result"], registry=r)
+        self.notifications = Counter(p + "notifications_total", "Messages to people", ["channel", "result"], registry=r)
+        self.store_failures = Counter(p + "store_failures_total", "Journal operations that failed", ["operation"], registry=r)
+        self.reload_ok = Gauge(p + "config_last_reload_successful", "1 if the last load of playbooks was accepted", registry=r)
+        self.reload_at = Gauge(p + "config_last_reload_success_timestamp_seconds", "When playbooks were last accepted", registry=r)
+        self.config_hash = Gauge(p + "config_hash", "Changes when the loaded playbooks do", registry=r)
+        self.paused = Gauge(p + "paused", "Pauses in force", registry=r)
+        self.leader = Gauge(p + "leader", "1 if this replica acts", registry=r)
+        for code in ("200", "400", "401", "413", "503"):
+            self.webhook_requests.labels(code)
+        for status in ("firing", "resolved"):
+            self.alerts_received.labels(status)
+
+    def text(self) -> bytes:
+        """The exposition format for ``GET /metrics``."""
+        return generate_latest(self.registry)
+
+
+METRICS = Metrics()
+
+
+def _drop_colour(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    event.pop("color_message", None)
+    return event
+
+
+def configure_logging(*, level: str = "info", redact: Callable[[Any], Any] | None = None, json: bool | None = None) -> None:
+    """Logs go to stderr: JSON lines, or readable lines on a terminal. ``redact`` sees every event before it is written."""
+    as_json = not sys.stderr.isatty() if json is None else json
+    processors: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _drop_colour,
+    ]
+    if redact is not None:
+        processors.append(lambda _, __, event: redact(event))
+    if as_json:
+        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    else:
+        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
