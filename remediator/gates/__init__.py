@@ -1,0 +1,192 @@
+"""The frame of all gates. A gate is one class in one module of this folder; nothing else needs an edit.
+
+In: a Case (what somebody wants to do) and a Snapshot (what is known, read once per evaluation). Out: a Verdict with a reason code.
+Gates judge and do nothing else: no clock, no network, so the same code serves alerts, manual runs, dry runs, ``match`` and later steps.
+Every gate is evaluated and kept, not only the first refusal. A fact that could not be read refuses as ``unreadable``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from datetime import datetime
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from remediator.errors import Unreadable
+from remediator.model import Alert, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
+from remediator.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pydantic import BaseModel
+
+__all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
+
+T = TypeVar("T")
+
+
+class Fact(StrEnum):
+    """What a gate may ask to know; only the facts that some gate in force needs are read."""
+
+    PAUSES = "pauses"
+    OPEN_RUNS = "open runs"
+    HISTORY = "history of the target"
+    ACTIVE_ALERTS = "active alerts"
+    TARGET = "target object"
+    NAMESPACE = "namespace of the target"
+
+
+class Unread(Noun, frozen=True, kw_only=True):
+    """Stands in a snapshot for a fact that could not be read."""
+
+    detail: str
+
+
+class Limits(Noun, frozen=True, kw_only=True):
+    """The settings' ``limits`` that gates look at."""
+
+    concurrent_runs: int = 4
+    concurrent_disruptive: int = 1
+
+
+class Case(Noun, frozen=True, kw_only=True):
+    """What is to be judged: this playbook on this target, for this alert or person, now."""
+
+    playbook: str
+    mode: Mode
+    """The mode in force: the settings' for this playbook, under the ceiling."""
+    target: Target
+    trigger: TriggerKind
+    alert: Alert | None = None
+    dry_run: bool = False
+    disruptive: bool = True
+    run: str | None = None
+    """The run that asks again in mid-run; it does not stand in its own way."""
+    settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
+    """The playbook's ``gates:``, each value a Gate.Settings."""
+    limits: Limits = Limits()
+
+
+class Snapshot(Noun, frozen=True, kw_only=True):
+    """The facts of one evaluation, all read before the first gate judges."""
+
+    at: datetime
+    facts: dict[Fact, Any]
+
+    def _read(self, fact: Fact) -> Any:
+        value = self.facts.get(fact, Unread(detail="it was not asked for"))
+        if isinstance(value, Unread):
+            raise Unreadable(fact.value, value.detail)
+        return value
+
+    @property
+    def pauses(self) -> tuple[Pause, ...]:
+        """Pauses in force. Raises Unreadable, as all of these."""
+        return self._read(Fact.PAUSES)  # type: ignore[no-any-return]  # the reader and this accessor agree on the type
+
+    @property
+    def open_runs(self) -> tuple[Run, ...]:
+        """Runs that have not ended."""
+        return self._read(Fact.OPEN_RUNS)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def history(self) -> tuple[Run, ...]:
+        """Runs on the target that began or ended within the longest time that any gate looks back."""
+        return self._read(Fact.HISTORY)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def active_alerts(self) -> Mapping[tuple[str, datetime], tuple[str, ...]]:
+        """Episodes that Alertmanager holds, each with the ids of what silences or inhibits it."""
+        return self._read(Fact.ACTIVE_ALERTS)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def target(self) -> dict[str, Any] | None:
+        """The target as the API server has it now; None if it is gone."""
+        return self._read(Fact.TARGET)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def namespace(self) -> dict[str, Any] | None:
+        """The target's namespace; None for cluster-scoped targets."""
+        return self._read(Fact.NAMESPACE)  # type: ignore[no-any-return]  # as above
+
+
+class Gate(ABC):
+    """One question that may forbid a run. Subclasses set the class variables."""
+
+    name: ClassVar[str]
+    """The reason code that it usually refuses with; metrics and records use it."""
+    summary: ClassVar[str]
+    key: ClassVar[str | None] = None
+    """Its name under a playbook's ``gates:``, where it takes settings."""
+    Settings: ClassVar[type[BaseModel] | None] = None
+    reads: ClassVar[frozenset[Fact]] = frozenset()
+    always: ClassVar[bool] = True
+    """Whether it applies to every playbook; otherwise only where a playbook or an action brings it."""
+
+    @abstractmethod
+    def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
+        """The verdict. Pure; raises Unreadable for a fact that the snapshot lacks."""
+
+    def settings(self, case: Case) -> Any:
+        """The playbook's settings for this gate, or None."""
+        return case.settings.get(self.key or "")
+
+    def allow(self, snapshot: Snapshot, detail: str = "") -> Verdict:
+        """An allowing verdict."""
+        return Verdict(gate=self.name, allowed=True, detail=detail, at=snapshot.at)
+
+    def refuse(self, snapshot: Snapshot, detail: str, reason: Reason | None = None) -> Verdict:
+        """A refusing verdict; the reason is the gate's own unless another is named."""
+        return Verdict(gate=self.name, allowed=False, reason=reason or Reason(self.name), detail=detail, at=snapshot.at)
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """Everything about the gate, as ``gates list`` prints it."""
+        schema = cls.Settings.model_json_schema() if cls.Settings is not None else None
+        return {
+            "name": cls.name,
+            "summary": cls.summary,
+            "key": cls.key,
+            "reads": sorted(f.value for f in cls.reads),
+            "always": cls.always,
+            "settings": schema,
+        }
+
+
+@cache
+def gates() -> Mapping[str, type[Gate]]:
+    """Every gate in this folder, by name, in alphabetical order."""
+    found: dict[str, type[Gate]] = {}
+    for module in pkgutil.iter_modules(__path__, __name__ + "."):
+        for thing in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(thing) and issubclass(thing, Gate) and not inspect.isabstract(thing):
+                found[thing.name] = thing
+    return dict(sorted(found.items()))
+
+
+def in_force(case: Case, brought: Iterable[str] = ()) -> list[Gate]:
+    """The gates that apply to ``case``: those that always do, those that its playbook sets, those that its actions bring."""
+    wanted = set(brought)
+    return [g() for g in gates().values() if g.always or g.name in wanted or g.key in case.settings]
+
+
+def evaluate(case: Case, snapshot: Snapshot, applying: Iterable[Gate]) -> tuple[Verdict, ...]:
+    """Every gate's verdict. A fact that could not be read refuses."""
+    return tuple(_judge(gate, case, snapshot) for gate in applying)
+
+
+def _judge(gate: Gate, case: Case, snapshot: Snapshot) -> Verdict:
+    try:
+        return gate.judge(case, snapshot)
+    except Unreadable as error:
+        return gate.refuse(snapshot, str(error), Reason.UNREADABLE)
+
+
+def refusals(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Those that refused."""
+    return tuple(v for v in verdicts if not v.allowed)

@@ -1,0 +1,48 @@
+"""How often a playbook may try on one target within a window, from the journal, so that it survives a restart."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from remediator.fields import Duration
+from remediator.gates import Case, Fact, Gate, Snapshot
+from remediator.units import format_duration
+
+if TYPE_CHECKING:
+    from remediator.model import Verdict
+
+
+class Settings(BaseModel):
+    """``attempts: {max: 2, per: target, within: 6h}``"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max: int = Field(ge=1, le=100)
+    per: Literal["target"] = "target"
+    within: Duration = Field(gt=timedelta(0), le=timedelta(days=7))
+
+
+class AttemptsExhausted(Gate):
+    """Refuses once this playbook began as many runs on this target as allowed within the window."""
+
+    name: ClassVar[str] = "attempts_exhausted"
+    summary: ClassVar[str] = "the playbook has attempts left on the target"
+    key: ClassVar[str | None] = "attempts"
+    Settings: ClassVar[type[BaseModel] | None] = Settings
+    reads: ClassVar[frozenset[Fact]] = frozenset({Fact.HISTORY})
+
+    def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
+        """See Gate."""
+        settings = self.settings(case)
+        if settings is None:
+            return self.allow(snapshot, "the playbook sets no limit")
+        since = snapshot.at - settings.within
+        count = sum(
+            run.playbook == case.playbook and run.dry_run == case.dry_run and run.id != case.run and run.started_at > since
+            for run in snapshot.history
+        )
+        words = f"{count} of {settings.max} attempts within {format_duration(settings.within)}"
+        return self.allow(snapshot, words) if count < settings.max else self.refuse(snapshot, words)

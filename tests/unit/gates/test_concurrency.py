@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+from remediator.gates import Limits
+from remediator.model import RunState, Target, evolve
+from remediator.reasons import Reason
+
+
+def elsewhere(a_run, name, **fields):
+    return a_run(target=Target(kind="Node", name=name), state=RunState.RUNNING, ended_at=None, **fields)
+
+
+def test_one_disruptive_run_at_a_time_by_default(judge, case, snapshot, a_run):
+    verdict = judge("concurrency", case, snapshot(open_runs=(elsewhere(a_run, "node-4"),)))
+    assert verdict.reason is Reason.CONCURRENCY
+    assert "agent on Node/node-4" in verdict.detail
+
+
+def test_harmless_runs_only_count_for_the_whole(judge, case, snapshot, a_run):
+    harmless = tuple(elsewhere(a_run, f"node-{n}", disruptive=False) for n in range(3))
+    assert judge("concurrency", case, snapshot(open_runs=harmless)).allowed
+    one_more = (*harmless, elsewhere(a_run, "node-9", disruptive=False))
+    assert not judge("concurrency", case, snapshot(open_runs=one_more)).allowed
+
+
+def test_limits_come_from_the_settings(judge, case, snapshot, a_run):
+    wide = evolve(case, limits=Limits(concurrent_runs=10, concurrent_disruptive=2))
+    one, two = elsewhere(a_run, "node-4"), elsewhere(a_run, "node-5")
+    assert judge("concurrency", wide, snapshot(open_runs=(one,))).allowed
+    assert not judge("concurrency", wide, snapshot(open_runs=(one, two))).allowed
+
+
+def test_dry_runs_are_counted_apart(judge, case, snapshot, a_run):
+    assert judge("concurrency", case, snapshot(open_runs=(elsewhere(a_run, "node-4", dry_run=True),))).allowed

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+
+from remediator.gates import Fact, Unread, evaluate, gates, in_force, refusals
+from remediator.model import evolve
+from remediator.reasons import Reason
+
+
+def test_every_gate_file_is_registered_under_a_reason_code(root):
+    files = {path.stem for path in (root / "remediator" / "gates").glob("*.py")} - {"__init__"}
+    assert set(gates()) == files
+    assert all(Reason(name) for name in gates())
+
+
+def test_nothing_refuses_a_case_without_blemish(case, snapshot):
+    assert refusals(evaluate(case, snapshot(), in_force(case))) == ()
+
+
+@pytest.mark.parametrize(
+    ("fact", "concerned"),
+    [
+        ("pauses", {"paused"}),
+        ("open_runs", {"target_busy", "concurrency"}),
+        ("active_alerts", {"not_firing", "silenced"}),
+        ("target", {"paused", "target_changed", "protected"}),
+        ("namespace", {"paused", "protected"}),
+    ],
+)
+def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):
+    verdicts = evaluate(case, snapshot(**{fact: Unread(detail="the cable is cut")}), in_force(case))
+    no = refusals(verdicts)
+    assert {v.gate for v in no} == concerned
+    assert {v.reason for v in no} == {Reason.UNREADABLE}
+    assert all("the cable is cut" in v.detail for v in no)
+    assert len(verdicts) == len(gates())
+
+
+def test_history_is_read_only_where_a_playbook_asks(case, snapshot):
+    from remediator.gates.attempts_exhausted import Settings
+
+    blind = snapshot(history=Unread(detail="no"))
+    assert refusals(evaluate(case, blind, in_force(case))) == ()
+    asked = evolve(case, settings={"attempts": Settings.model_validate({"max": 2, "within": "6h"})})
+    assert [v.gate for v in refusals(evaluate(asked, blind, in_force(asked)))] == ["attempts_exhausted"]
+
+
+def test_a_gate_reads_only_what_it_declares(case, snapshot):
+    full = snapshot()
+    for gate in (kind() for kind in gates().values()):
+        declared = {fact: value for fact, value in full.facts.items() if fact in gate.reads}
+        gate.judge(case, evolve(full, facts=declared))
+        assert gate.reads <= set(Fact)
+
+
+def test_every_gate_describes_itself():
+    for gate in gates().values():
+        text = gate.describe()
+        assert text["summary"]
+        assert text["name"] == gate.name
