@@ -1,0 +1,52 @@
+# Everything that people and CI do here. `make help` lists it.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long lint check bench lock format clean
+
+help: ## this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-10s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.ready ## .venv with the locked dependencies
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; this is $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## an incident on a simulated cluster, live; ARGS=--once ends by itself
+	$(BIN)/remediator demo $(ARGS)
+
+test: setup ## the tests; parts that need something absent say so
+	$(BIN)/python -m pytest $(ARGS)
+
+test-long: setup ## matrices that take minutes
+	$(BIN)/python -m pytest -m long --timeout 900 $(ARGS)
+
+lint: setup ## format, lint, types, layers, dependencies
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry remediator
+
+check: lint test ## what must be green before every commit
+
+bench: setup ## speed and memory beside comparisons, as tables
+	$(BIN)/python -m benchmarks $(ARGS)
+
+format: setup ## let ruff format everything
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix-only
+
+lock: ## pin the dependencies anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" --group dev --extra postgres pyproject.toml --upgrade -o requirements.lock
+
+clean: ## remove what was built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

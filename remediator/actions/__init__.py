@@ -1,0 +1,174 @@
+"""The frame of all actions. An action is one class in one module of this folder; nothing else needs an edit.
+
+In: a Context (the run's target, the doors, the clock) and the action's own parameters. Out: one sentence that says what was achieved.
+``check`` may refuse (Refused) before anything changed; ``act`` may fail (StepFailed). ``act`` is re-entrant: after a crash it is called
+again with the changes of its earlier life in ``ctx.changes``, each of which was looked at by ``observe`` first, so it never sends a call
+that may have been sent before.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from abc import ABC, abstractmethod
+from enum import StrEnum
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from remediator.model import Noun
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from datetime import timedelta
+
+    from remediator.clock import Clock
+    from remediator.kube import Kube
+    from remediator.model import Change, Resource, Run
+    from remediator.monitoring import Prometheus
+
+__all__ = ["Action", "Cilium", "Context", "NoParameters", "Observed", "Parameters", "Rule", "actions"]
+
+R = TypeVar("R")
+
+
+class Parameters(BaseModel):
+    """Base of an action's parameters: unknown names are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NoParameters(Parameters):
+    """For actions that need to be told nothing."""
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+class Rule(Noun, frozen=True, kw_only=True):
+    """One RBAC rule that an action needs, as in a Role. ``scope`` is a namespace setting's name or ``cluster``."""
+
+    groups: tuple[str, ...] = ("",)
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    scope: str = "cluster"
+
+
+class Cilium(Noun, frozen=True, kw_only=True):
+    """Where Cilium lives in this cluster (settings ``cilium``)."""
+
+    namespace: str = "kube-system"
+    agent_selector: str = "k8s-app=cilium"
+
+
+class Observed(StrEnum):
+    """What a look at the cluster says about a call whose outcome is not on disk."""
+
+    APPLIED = "applied"
+    ABSENT = "absent"
+    UNCLEAR = "unclear"
+
+
+class Context(Protocol):
+    """What an action may use. Only ``change`` alters the cluster, and it writes the intent down first."""
+
+    run: Run
+    kube: Kube
+    prometheus: Prometheus | None
+    """None where the settings name no Prometheus."""
+    clock: Clock
+    cilium: Cilium
+    dry_run: bool
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """Changes of this step from before a crash that took effect; empty on a first try."""
+        ...
+
+    async def change(
+        self,
+        verb: str,
+        resource: Resource,
+        call: Callable[[str, bool], Awaitable[Any]],
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+        undoable: bool = True,
+    ) -> Change:
+        """Intent to disk, then ``call(request_id, dry_run)``, then the outcome to disk.
+
+        Raises StepFailed if the API refused (nothing changed) or if nobody can say whether it took effect.
+        """
+        ...
+
+    async def wait_for(self, what: str, look: Callable[[], Awaitable[R | None]], *, every: timedelta | None = None) -> R:
+        """The first result of ``look`` that is not None; raises StepFailed when the step's deadline comes first.
+
+        In a dry run an action must return before it waits for an effect that never comes.
+        """
+        ...
+
+    def evidence(self, name: str, data: Any) -> None:
+        """Attach something that was seen to the step's record (redacted and cut to a bounded size)."""
+        ...
+
+
+class Action(ABC, Generic[P]):
+    """Something that a step can do. Subclasses set the class variables; a test checks that none is missing."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    changes: ClassVar[str] = "nothing"
+    """What it alters in the cluster, for people."""
+    undone_by: ClassVar[str] = "nothing to undo"
+    disruptive: ClassVar[bool] = False
+    """Whether it may disturb traffic or workloads; then every gate is evaluated again right before it."""
+    rbac: ClassVar[tuple[Rule, ...]] = ()
+    brings: ClassVar[tuple[str, ...]] = ()
+    """Gates (by name) that apply to every playbook with this action."""
+    Parameters: ClassVar[type[Parameters]] = NoParameters
+
+    async def check(self, ctx: Context, parameters: P) -> None:
+        """Look, change nothing, and raise Refused if acting now would be wrong."""
+
+    @abstractmethod
+    async def act(self, ctx: Context, parameters: P) -> str:
+        """Do it, wait for the effect, and say what was achieved. Raises StepFailed."""
+
+    async def observe(self, ctx: Context, change: Change) -> Observed:
+        """Whether ``change``, whose outcome is not on disk, took effect. Reads only."""
+        del ctx, change
+        return Observed.UNCLEAR
+
+    async def undo(self, ctx: Context, change: Change) -> str | None:
+        """Put ``change`` back if it is still ours; the sentence that says so, or None if somebody else touched it since."""
+        raise NotImplementedError(f"{self.name} changes nothing that could be undone")
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """Everything about the action, as ``actions show`` prints it."""
+        return {
+            "name": cls.name,
+            "summary": cls.summary,
+            "changes": cls.changes,
+            "undone_by": cls.undone_by,
+            "disruptive": cls.disruptive,
+            "rbac": [
+                {"groups": list(r.groups), "resources": list(r.resources), "verbs": list(r.verbs), "scope": r.scope} for r in cls.rbac
+            ],
+            "gates": list(cls.brings),
+            "parameters": cls.Parameters.model_json_schema(),
+        }
+
+
+@cache
+def actions() -> Mapping[str, type[Action[Any]]]:
+    """Every action in this folder, by name, in alphabetical order."""
+    found: dict[str, type[Action[Any]]] = {}
+    for module in pkgutil.iter_modules(__path__, __name__ + "."):
+        for thing in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(thing) and issubclass(thing, Action) and not inspect.isabstract(thing):
+                found[thing.name] = thing
+    return dict(sorted(found.items()))

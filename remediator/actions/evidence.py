@@ -1,0 +1,84 @@
+"""Look and write down: a Prometheus query, Kubernetes objects. Changes nothing; what was seen is attached to the step."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from remediator.actions import Action, Context, Parameters, Rule
+from remediator.errors import MonitoringError, StepFailed
+from remediator.kube import kinds
+from remediator.kube.errors import NotFound
+from remediator.model import to_json
+
+_MOST = 50
+"""Samples or objects that are kept of one look."""
+
+
+class QueryParameters(Parameters):
+    """``{action: prometheus.query, query: 'up{job="cilium-agent"} == 0', expect: some}``"""
+
+    query: str = Field(min_length=1, max_length=4096, description="PromQL, evaluated at once")
+    expect: Literal["any", "some", "none"] = Field(default="any", description="some: at least one sample; none: no sample; else it fails")
+
+
+class PrometheusQuery(Action[QueryParameters]):
+    """Asks Prometheus and keeps the answer. A query that cannot be answered, or is answered from stale data, fails."""
+
+    name: ClassVar[str] = "prometheus.query"
+    summary: ClassVar[str] = "ask Prometheus and keep the answer as evidence"
+    Parameters: ClassVar[type[Parameters]] = QueryParameters
+
+    async def act(self, ctx: Context, parameters: QueryParameters) -> str:
+        """See Action."""
+        if ctx.prometheus is None:
+            raise StepFailed("the settings name no prometheus.url")
+        try:
+            await ctx.prometheus.require_fresh()
+            samples = await ctx.prometheus.query(parameters.query)
+        except MonitoringError as error:
+            raise StepFailed(str(error)) from error
+        ctx.evidence(parameters.query, to_json(samples[:_MOST]))
+        if parameters.expect != "any" and bool(samples) != (parameters.expect == "some"):
+            raise StepFailed(f"expected {parameters.expect}, got {len(samples)} samples of {parameters.query}")
+        return f"{len(samples)} samples"
+
+
+class GetParameters(Parameters):
+    """``{action: kube.get, kind: Pod, namespace: kube-system, labels: k8s-app=cilium, fields: spec.nodeName=node-3}``"""
+
+    kind: str
+    name: str = ""
+    namespace: str = ""
+    labels: str = Field(default="", description="label selector, where no name is given")
+    fields: str = Field(default="", description="field selector, where no name is given")
+
+
+class KubeGet(Action[GetParameters]):
+    """Reads objects and keeps them as evidence, without managedFields and with Secrets refused."""
+
+    name: ClassVar[str] = "kube.get"
+    summary: ClassVar[str] = "read Kubernetes objects and keep them as evidence"
+    rbac: ClassVar[tuple[Rule, ...]] = (Rule(resources=("nodes", "pods"), verbs=("get", "list")),)
+    Parameters: ClassVar[type[Parameters]] = GetParameters
+
+    async def act(self, ctx: Context, parameters: GetParameters) -> str:
+        """See Action."""
+        if parameters.kind == "Secret":
+            raise StepFailed("Secrets are never read")
+        kind = kinds.by_name(parameters.kind)
+        if parameters.name:
+            try:
+                found = [await ctx.kube.get(kind, parameters.name, parameters.namespace)]
+            except NotFound:
+                found = []
+        else:
+            found = list((await ctx.kube.list(kind, parameters.namespace, labels=parameters.labels, fields=parameters.fields)).items)
+        ctx.evidence(parameters.kind, [_without_noise(thing) for thing in found[:_MOST]])
+        return f"{len(found)} found"
+
+
+def _without_noise(thing: dict[str, Any]) -> dict[str, Any]:
+    metadata = {key: value for key, value in thing.get("metadata", {}).items() if key != "managedFields"}
+    return {**thing, "metadata": metadata}

@@ -1,0 +1,186 @@
+"""Carries a decided run to its end: the run stage for each rung, then verify, then undo where it is due, then the record.
+
+In: the id of a run that the journal holds. Out: its end. Durable: each stage is a step of the engine, so after a crash the finished ones
+are not entered again, and the open one is entered again and looks first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from remediator import record
+from remediator.context import CancelledByPersonError
+from remediator.errors import RemediatorError
+from remediator.model import Noun, Run, RunState, evolve, from_json, to_json
+from remediator.reasons import Reason
+from remediator.run import StepEnd, StepEnding, run_step
+from remediator.undo import undo
+from remediator.verify import Verified, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from remediator.playbook import Playbook, Rung
+    from remediator.world import World
+
+__all__ = ["UNDO", "carry"]
+
+log = structlog.get_logger(__name__)
+N = TypeVar("N", bound=Noun)
+
+UNDO = ".undo"
+"""After a run's id: the durable work of putting its changes back once it has ended."""
+
+
+class End(Noun, frozen=True, kw_only=True):
+    """How a run ends."""
+
+    state: RunState
+    reason: Reason | None = None
+    detail: str = ""
+
+
+async def carry(world: World, run: str) -> str:
+    """A run from its first step to its end; the state that it ended in."""
+    if run.endswith(UNDO):
+        return await _undo_after_end(world, run.removesuffix(UNDO))
+    stored = await _stored(world, run)
+    playbook = world.load_revision(await _text(world, stored))
+    end = await _climb(world, playbook, stored)
+    return await _durably(world, "end", lambda: _close(world, playbook, run, end))
+
+
+async def _climb(world: World, playbook: Playbook, run: Run) -> End:
+    """Rung after rung, until the symptom is proved gone or nothing is left to try."""
+    end = End(state=RunState.NOT_HEALED, reason=Reason.NO_MORE_RUNGS)
+    for number, rung in enumerate(playbook.ladder):
+        ending = await _rung(world, playbook, run.id, number, rung)
+        if ending.end is not StepEnd.SUCCEEDED:
+            return _after(ending, number)
+        if run.dry_run:
+            return End(state=RunState.PREDICTED, detail="dry run: every step up to the last call was taken, and nothing was changed")
+        if playbook.verify is None:
+            return End(state=RunState.DONE, detail=ending.detail)
+        proof = await _proof(world, playbook, run.id, number)
+        if proof.healed:
+            return End(state=RunState.HEALED, reason=Reason.HEALED, detail=proof.detail)
+        state = RunState.CANCELLED if proof.reason is Reason.CANCELLED_BY else RunState.NOT_HEALED
+        end = End(state=state, reason=proof.reason, detail=proof.detail)
+        if state is RunState.CANCELLED:
+            return end
+    return end
+
+
+async def _rung(world: World, playbook: Playbook, run: str, number: int, rung: Rung) -> StepEnding:
+    """The steps of one rung in order; the first that does not succeed ends it."""
+    first = sum(len(earlier.steps) for earlier in playbook.ladder[:number])
+    ending = StepEnding(end=StepEnd.SUCCEEDED)
+    for index, spec in enumerate(rung.steps, start=first):
+
+        async def work(index: int = index, spec: Any = spec) -> dict[str, Any]:
+            now = await _stored(world, run)
+            if now.rung != number or now.state is not RunState.RUNNING:
+                now = evolve(now, rung=number, state=RunState.RUNNING)
+                await world.journal.save_run(now)
+            return _plain(await run_step(world, playbook, now, now.steps[index], spec))
+
+        ending = from_json(await _step(world, f"{number}.{spec.name}", work), StepEnding)
+        if ending.end is not StepEnd.SUCCEEDED:
+            break
+    return ending
+
+
+async def _proof(world: World, playbook: Playbook, run: str, number: int) -> Verified:
+    async def work() -> dict[str, Any]:
+        stored = await _stored(world, run)
+        assert playbook.verify is not None  # noqa: S101 - the caller asked for it
+        try:
+            return _plain(await verify(world, playbook, stored, playbook.verify))
+        except CancelledByPersonError:
+            cancelled = (await _stored(world, run)).cancel
+            return _plain(Verified(healed=False, reason=Reason.CANCELLED_BY, detail=cancelled))
+
+    return from_json(await _step(world, f"{number}.verify", work), Verified)
+
+
+def _after(ending: StepEnding, number: int) -> End:
+    """What a step that did not succeed makes of the run."""
+    match ending.end:
+        case StepEnd.CANCELLED:
+            state = RunState.CANCELLED
+        case StepEnd.UNKNOWN:
+            state = RunState.UNKNOWN
+        case StepEnd.REFUSED:
+            state = RunState.NOT_HEALED if number else RunState.CANCELLED
+        case _:
+            state = RunState.FAILED
+    return End(state=state, reason=ending.reason, detail=ending.detail)
+
+
+async def _close(world: World, playbook: Playbook, run: str, end: End) -> str:
+    """Put back what is to be put back, then the last row. Safe to enter again."""
+    stored = await _stored(world, run)
+    if not stored.state.open:
+        return stored.state.value
+    detail = end.detail
+    failed = end.state in (RunState.FAILED, RunState.NOT_HEALED, RunState.CANCELLED)
+    if failed and playbook.on_failure == "undo" and any(c.left_behind for s in stored.steps for c in s.changes):
+        await world.journal.save_run(evolve(stored, state=RunState.UNDOING, reason=end.reason, detail=detail))
+        world.feed.publish("run", run)
+        detail = "; ".join(part for part in (detail, (await undo(world, stored)).words) if part)
+        stored = await _stored(world, run)
+    if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await _resolved(world, stored):
+        detail = f"{detail}; the alert resolved, {(await undo(world, stored)).words}"
+        stored = await _stored(world, run)
+    closed = await record.ended(world, stored, end.state, end.reason, detail)
+    return closed.state.value
+
+
+async def _resolved(world: World, run: Run) -> bool:
+    """Whether the run's episode is over already; if it ends later, the resolved notification brings the undo."""
+    if run.alert is None:
+        return False
+    page = await world.journal.episodes(open_only=False, fingerprint=run.alert.fingerprint)
+    return any((e.fingerprint, e.starts_at) == run.alert.episode and e.resolved_at is not None for e in page.items)
+
+
+async def _undo_after_end(world: World, run: str) -> str:
+    """Put back what an ended run left behind, because its alert resolved or a person asked; its state stays what it was."""
+
+    async def work() -> str:
+        words = (await undo(world, await _stored(world, run))).words
+        await world.journal.note("undo", run, {"outcome": words})
+        log.info("run undone", run=run, outcome=words)
+        return words
+
+    return await _durably(world, "undo", work)
+
+
+async def _stored(world: World, run: str) -> Run:
+    stored = await world.journal.run(run)
+    if stored is None:
+        raise RemediatorError(f"the engine knows run {run}, the journal does not: were two stores mixed up?")
+    return stored
+
+
+async def _text(world: World, run: Run) -> str:
+    text = await world.journal.revision(run.revision)
+    if text is None:
+        raise RemediatorError(f"the journal lacks revision {run.revision} of playbook {run.playbook}")
+    return text
+
+
+async def _durably(world: World, name: str, work: Callable[[], Awaitable[str]]) -> str:
+    assert world.engine is not None  # noqa: S101 - the daemon sets it before anything runs
+    return await world.engine.step(name, work)
+
+
+async def _step(world: World, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    assert world.engine is not None  # noqa: S101 - the daemon sets it before anything runs
+    return await world.engine.step(name, work)
+
+
+def _plain(noun: Noun) -> dict[str, Any]:
+    return dict(to_json(noun))

@@ -1,0 +1,184 @@
+"""What an action is given: the doors, and the only way to change the cluster, which writes the intent down before the call.
+
+In: one step of one run. Out: changes on disk. Refuses to send anything once a person cancelled or paused, or the step's time is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from remediator.actions import Observed
+from remediator.clock import iso
+from remediator.errors import KubeError, StepFailed
+from remediator.model import Change, ChangeState, Evidence, encode, evolve, new_id
+from remediator.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import datetime
+
+    from remediator.actions import Action, Cilium
+    from remediator.clock import Clock
+    from remediator.kube import Kube
+    from remediator.model import Resource, Run, Step
+    from remediator.monitoring import Prometheus
+    from remediator.world import World
+
+__all__ = ["CancelledByPersonError", "StepContext"]
+
+log = structlog.get_logger(__name__)
+R = TypeVar("R")
+
+_EVERY = timedelta(seconds=1)
+_EVIDENCE_LIMIT = 64 * 1024
+"""Bytes of JSON that one piece of evidence may have in the journal."""
+
+
+class CancelledByPersonError(Exception):
+    """Somebody asked to cancel the run; nothing further is sent. ``str()`` says who and why."""
+
+
+class StepContext:
+    """See ``remediator.actions.Context``. ``undoes`` marks every change as putting that one back."""
+
+    def __init__(self, world: World, run: Run, step: Step, action: Action[Any], *, deadline: datetime, undoes: str = "") -> None:
+        self.run = run
+        self.kube: Kube = world.kube
+        self.prometheus: Prometheus | None = world.prometheus
+        self.clock: Clock = world.clock
+        self.cilium: Cilium = world.cilium
+        self.dry_run = run.dry_run
+        self.seen: list[Evidence] = []
+        self.changes: tuple[Change, ...] = ()
+        self._world = world
+        self._step = step
+        self._action = action
+        self._deadline = deadline
+        self._undoes = undoes
+        self._heeds = "" if undoes else run.id
+        self._cancelled = world.signals.cancelled(self._heeds)
+
+    def evidence(self, name: str, data: Any) -> None:
+        """See Context."""
+        clean = self._world.redact.data(data)
+        size = len(encode(clean))
+        if size > _EVIDENCE_LIMIT:
+            clean = {
+                "cut": f"{size} bytes of JSON; the first {_EVIDENCE_LIMIT} follow",
+                "text": encode(clean)[:_EVIDENCE_LIMIT].decode("utf-8", "ignore"),
+            }
+        self.seen.append(Evidence(name=name, at=self.clock.now(), data=clean))
+
+    async def wait_for(self, what: str, look: Callable[[], Awaitable[R | None]], *, every: timedelta | None = None) -> R:
+        """See Context. A look that the API cannot answer now counts as nothing seen yet."""
+        while True:
+            await self._heed_people()
+            try:
+                found = await look()
+            except KubeError as error:
+                if not error.retryable:
+                    raise StepFailed(f"waiting for {what}: {error}") from error
+                found, what_else = None, f" (last look failed: {error})"
+            else:
+                what_else = ""
+            if found is not None:
+                return found
+            if self.clock.now() >= self._deadline:
+                raise StepFailed(f"waited for {what} until {iso(self._deadline)}{what_else}", reason=Reason.DEADLINE)
+            await self._world.signals.sleep(self.clock, self._heeds, min(every or _EVERY, self._deadline - self.clock.now()))
+
+    async def change(
+        self,
+        verb: str,
+        resource: Resource,
+        call: Callable[[str, bool], Awaitable[Any]],
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+        undoable: bool = True,
+    ) -> Change:
+        """See Context."""
+        await self._heed_people()
+        now = self.clock.now()
+        identity = new_id(now)
+        change = Change(
+            id=identity,
+            run=self.run.id,
+            step=self._step.name,
+            action=self._action.name,
+            verb=verb,
+            resource=resource,
+            before=before,
+            after=after,
+            undoes=self._undoes,
+            request_id=identity,
+            state=ChangeState.INTENDED,
+            dry_run=self.dry_run,
+            at=now,
+        )
+        await self._world.journal.save_change(change)
+        sending = asyncio.ensure_future(self._send(change, call, undoable=undoable))
+        try:
+            return await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await sending  # the daemon stops: the call under way ends and its outcome reaches the disk first
+            raise
+
+    async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]], *, undoable: bool) -> Change:
+        try:
+            await call(change.request_id, self.dry_run)
+        except KubeError as error:
+            if not getattr(error, "maybe_applied", True):
+                await self._close(change, ChangeState.ABSENT, str(error))
+                raise StepFailed(f"{change.verb} {change.resource.key}: {error}") from error
+            return await self._after_doubt(change, error, undoable=undoable)
+        if self.dry_run:
+            return await self._close(change, ChangeState.INTENDED, "dry run: the API server would have accepted it")
+        return await self._close(change, ChangeState.APPLIED if undoable else ChangeState.KEPT)
+
+    async def _after_doubt(self, change: Change, error: KubeError, *, undoable: bool) -> Change:
+        """The call may have taken effect without an answer: look, and never send it again."""
+        if await self.observe(change) is Observed.APPLIED:
+            return await self._close(
+                change, ChangeState.APPLIED if undoable else ChangeState.KEPT, f"seen to have taken effect after: {error}"
+            )
+        await self._close(change, ChangeState.UNKNOWN, str(error))
+        raise StepFailed(f"{change.verb} {change.resource.key} may or may not have taken effect: {error}", unknown=True) from error
+
+    async def observe(self, change: Change) -> Observed:
+        """What the cluster says about ``change``; UNCLEAR if it cannot be asked in the step's time."""
+        try:
+            seen = await self.wait_for(f"a look at {change.resource.key}", lambda: self._action.observe(self, change))
+        except StepFailed as error:
+            log.warning("a change could not be looked at", change=change.id, error=str(error))
+            return Observed.UNCLEAR
+        return seen
+
+    async def recover(self, change: Change) -> Observed:
+        """A change whose outcome is not on disk after a crash: look, and write down what is seen."""
+        seen = await self.observe(change)
+        state = {Observed.APPLIED: ChangeState.APPLIED, Observed.ABSENT: ChangeState.ABSENT, Observed.UNCLEAR: ChangeState.UNKNOWN}[seen]
+        if change.dry_run:
+            state = ChangeState.INTENDED
+        await self._close(change, state, f"looked at after a restart: {seen}")
+        return seen
+
+    async def _close(self, change: Change, state: ChangeState, detail: str = "") -> Change:
+        closed = evolve(change, state=state, detail=detail, ended_at=self.clock.now())
+        await self._world.journal.save_change(closed)
+        self._world.feed.publish("run", self.run.id)
+        return closed
+
+    async def _heed_people(self) -> None:
+        """Raise if the run was cancelled, or paused since it began."""
+        if self._undoes:
+            return  # putting things back goes on after a cancel and under a pause
+        if self._cancelled.is_set():
+            raise CancelledByPersonError
+        for pause in await self._world.journal.pauses(self.clock.now()):
+            if pause.covers(playbook=self.run.playbook, target=self.run.target.key, now=self.clock.now()):
+                raise StepFailed(f"paused by {pause.by}: {pause.reason}", reason=Reason.PAUSED)

@@ -1,0 +1,135 @@
+"""The only door to DBOS: durable runs. A run is a workflow whose id is the run's; each of its stages is a durable step.
+
+In: run ids, and one body that carries a run through its stages. Out: the body is called for every run that has not ended, also after a
+crash, and a stage whose result is on disk is not entered again. What may change the cluster is guarded once more by the journal's intents
+(``remediator.run``), because a crash can fall between a call and the engine's checkpoint.
+
+DBOS keeps one instance a process, so this module does too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+from sqlalchemy.engine import make_url
+
+from remediator.errors import RemediatorError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from datetime import timedelta
+
+__all__ = ["Engine", "EngineError"]
+
+log = structlog.get_logger(__name__)
+R = TypeVar("R")
+
+EXECUTOR = "remediator"
+"""One executor id for every start, so that a pod with a new name takes up what the old one left."""
+FORMAT = "1"
+"""The version of the run body's shape that DBOS recovers by; it changes only when a stored run could not be continued."""
+_RECOVERIES = 1_000_000
+"""DBOS parks a workflow after so many recoveries; a run ends by its own deadline instead."""
+
+
+class EngineError(RemediatorError):
+    """The engine cannot start or lost its store."""
+
+
+_current: Engine | None = None
+
+
+@DBOS.workflow(name="run", max_recovery_attempts=_RECOVERIES)
+async def _workflow(run: str) -> str:
+    if _current is None:
+        raise EngineError("a run was recovered before the engine was ready")
+    return await _current.carry(run)
+
+
+class Engine:
+    """Starts, recovers and stops runs. ``body`` must be safe to call again from its beginning."""
+
+    def __init__(self, store: str, body: Callable[[str], Awaitable[str]]) -> None:
+        self._store = store
+        self._body = body
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._stopping = False
+
+    def launch(self) -> None:
+        """Open the engine's store and take up every run that has not ended. Call it on the loop that runs shall live on.
+
+        Raises EngineError.
+        """
+        global _current  # noqa: PLW0603 - DBOS itself is one to a process
+        _current = self
+        logging.getLogger("dbos").setLevel(logging.ERROR)
+        config = DBOSConfig(
+            name="remediator",
+            system_database_url=_store_url(self._store),
+            executor_id=EXECUTOR,
+            application_version=FORMAT,
+            enable_otlp=False,
+            log_level="ERROR",
+            notification_listener_polling_interval_sec=1.0,
+        )
+        try:
+            DBOS(config=config)
+            DBOS.launch()
+        except Exception as error:  # DBOS raises whatever its driver raises
+            raise EngineError(f"the run engine could not open its store: {error}") from error
+
+    async def start(self, run: str) -> None:
+        """Begin ``run``, or do nothing if it has begun already. Returns when its start is on disk, not when it ends."""
+        with SetWorkflowID(run):
+            await DBOS.start_workflow_async(_workflow, run)
+
+    async def ended(self, run: str) -> bool:
+        """Whether the engine believes that ``run`` is over (the journal may know better)."""
+        status = await DBOS.get_workflow_status_async(run)
+        return status is not None and status.status not in ("PENDING", "ENQUEUED", "DELAYED")
+
+    async def step(self, name: str, work: Callable[[], Awaitable[R]]) -> R:
+        """Do ``work`` once: if its result (plain data) is on disk from an earlier life, that is returned instead."""
+        return await DBOS.run_step_async({"name": name}, work)
+
+    async def carry(self, run: str) -> str:
+        """The workflow's inside; DBOS calls it."""
+        task = asyncio.current_task()
+        if self._stopping or task is None:
+            raise asyncio.CancelledError
+        self._tasks[run] = task
+        try:
+            return await self._body(run)
+        finally:
+            self._tasks.pop(run, None)
+
+    @property
+    def running(self) -> frozenset[str]:
+        """The runs that this process works on right now."""
+        return frozenset(self._tasks)
+
+    async def stop(self, within: timedelta) -> None:
+        """Interrupt every run where it waits, let the call under way end, and close. They continue at the next launch."""
+        global _current  # noqa: PLW0603 - see launch
+        self._stopping = True
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=within.total_seconds())
+            if late:
+                log.warning("runs did not stop in time; they are taken up at the next start", runs=sorted(self._tasks))
+        await asyncio.to_thread(DBOS.destroy)
+        _current = None
+
+
+def _store_url(journal: str) -> str:
+    """Beside the journal: the same PostgreSQL database (schema ``dbos``), or a file of its own beside the SQLite file."""
+    url = make_url(journal)
+    if url.get_backend_name() == "sqlite":
+        return f"sqlite:///{url.database}.engine"
+    return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)

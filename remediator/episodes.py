@@ -1,0 +1,77 @@
+"""What is known of each firing of each alert, in memory, as the journal has it: so that a repeat costs no question to the disk.
+
+Every open episode is here, and the last closed ones. In: decisions. Out: the episode as it stands after them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+
+from remediator.model import Alert, AlertStatus, Decision, DecisionKind, Episode, evolve
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+__all__ = ["Episodes"]
+
+_CLOSED_KEPT = 10_000
+_FINAL = (DecisionKind.RUN, DecisionKind.REFUSED, DecisionKind.UNMATCHED, DecisionKind.HELD)
+
+
+class Episodes:
+    """A bounded view of the journal's episodes."""
+
+    def __init__(self, known: Iterable[Episode] = ()) -> None:
+        self._open: dict[tuple[str, datetime], Episode] = {}
+        self._closed: OrderedDict[tuple[str, datetime], Episode] = OrderedDict()
+        for episode in known:
+            self.put(episode)
+
+    def get(self, key: tuple[str, datetime]) -> Episode | None:
+        """The episode of fingerprint and startsAt, if it is open or closed not long ago."""
+        return self._open.get(key) or self._closed.get(key)
+
+    @staticmethod
+    def after(known: Episode | None, decision: Decision, alert: Alert) -> Episode:
+        """The episode of ``alert`` once ``decision`` is made. Pure: ``put`` it here when the journal has kept it."""
+        if known is None:
+            known = Episode(
+                fingerprint=alert.fingerprint,
+                starts_at=alert.episode[1],
+                name=alert.name,
+                labels=alert.labels,
+                first_seen=decision.at,
+                last_seen=decision.at,
+                deliveries=0,
+                decision=decision.decision,
+            )
+        changed = evolve(known, last_seen=decision.at, deliveries=known.deliveries + 1)
+        if alert.status is AlertStatus.RESOLVED:
+            changed = evolve(changed, resolved_at=known.resolved_at or alert.ends_at or decision.at)
+        if decision.decision in _FINAL:
+            changed = evolve(
+                changed,
+                decision=decision.decision,
+                reason=decision.reason,
+                detail=decision.detail,
+                playbook=decision.playbook,
+                target=decision.target,
+                run=decision.run or known.run,
+            )
+        return changed
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def put(self, episode: Episode) -> None:
+        """Replace what is known of the episode."""
+        key = (episode.fingerprint, episode.starts_at)
+        if episode.resolved_at is None:
+            self._open[key] = episode
+            return
+        self._open.pop(key, None)
+        self._closed[key] = episode
+        while len(self._closed) > _CLOSED_KEPT:
+            self._closed.popitem(last=False)

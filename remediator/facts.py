@@ -1,0 +1,95 @@
+"""Reads the facts that gates judge by: all of one evaluation at once, each with a deadline, each only if some gate needs it.
+
+In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read in time stands in it as Unread, which refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from remediator.errors import JournalError, KubeError, MonitoringError
+from remediator.gates import Case, Fact, Gate, Snapshot, Unread, evaluate, in_force
+from remediator.kube import kinds
+from remediator.kube.errors import NotFound
+from remediator.model import to_milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+
+    from remediator.model import Verdict
+    from remediator.world import World
+
+__all__ = ["LONGEST_LOOK_BACK", "Facts"]
+
+LONGEST_LOOK_BACK = timedelta(days=8)
+"""Further back no gate looks (attempts within at most 7 days, cooldown shorter)."""
+_DEADLINE = timedelta(seconds=1.5)
+"""Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
+
+
+class Facts:
+    """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
+
+    async def judge(self, case: Case, brought: Iterable[str] = ()) -> tuple[Verdict, ...]:
+        """Every applying gate's verdict on ``case``."""
+        applying = in_force(case, brought)
+        return evaluate(case, await self.snapshot(case, applying), applying)
+
+    async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
+        """The facts that ``applying`` need, read concurrently."""
+        needed = sorted({fact for gate in applying for fact in gate.reads})
+        values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
+        return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
+
+    async def _read(self, fact: Fact, case: Case) -> Any:
+        about = case.target.key if fact in (Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE) else ""
+        task = self._known.get((fact, about))
+        if task is None:
+            task = self._known[fact, about] = asyncio.ensure_future(self._guarded(fact, case))
+        return await task
+
+    async def _guarded(self, fact: Fact, case: Case) -> Any:
+        try:
+            async with asyncio.timeout(_DEADLINE.total_seconds()):
+                return await self._reader(fact, case)
+        except TimeoutError:
+            return Unread(detail=f"no answer within {_DEADLINE.total_seconds()} s")
+        except (KubeError, MonitoringError, JournalError) as error:
+            return Unread(detail=str(error))
+
+    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:
+        journal, now = self._world.journal, self._world.clock.now()
+        match fact:
+            case Fact.PAUSES:
+                return journal.pauses(now)
+            case Fact.OPEN_RUNS:
+                return journal.open_runs()
+            case Fact.HISTORY:
+                return journal.history(case.target.key, since=now - LONGEST_LOOK_BACK)
+            case Fact.ACTIVE_ALERTS:
+                return self._active_alerts()
+            case Fact.TARGET:
+                return self._object(case.target.kind, case.target.name, case.target.namespace)
+            case Fact.NAMESPACE:
+                return self._namespace(case.target.namespace)
+
+    async def _active_alerts(self) -> Any:
+        if self._world.alertmanager is None:
+            return Unread(detail="the settings name no alertmanager.url to ask")
+        active = await self._world.alertmanager.active()
+        return {(a.fingerprint, to_milliseconds(a.starts_at)): (*a.silenced_by, *a.inhibited_by) for a in active}
+
+    async def _object(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
+        try:
+            return await self._world.kube.get(kinds.by_name(kind), name, namespace)
+        except NotFound:
+            return None
+
+    async def _namespace(self, name: str) -> dict[str, Any] | None:
+        return await self._object("Namespace", name, "") if name else None

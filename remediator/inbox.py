@@ -1,0 +1,89 @@
+"""Deliveries that are on disk and wait for their decisions: the oldest in memory, the rest only on disk, so that a storm costs no memory.
+
+In: deliveries as they are stored. Out: each exactly once, oldest first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING
+
+from remediator.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from remediator.journal import Journal
+    from remediator.model import Delivery
+
+__all__ = ["Inbox"]
+
+_IN_MEMORY = 500
+_PAGE = 200
+
+
+class Inbox:
+    """``put`` after the commit, ``next`` to take the oldest, ``done`` when its decisions are on disk."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._waiting: deque[tuple[Delivery, bool]] = deque()
+        self._arrived = asyncio.Event()
+        self._beyond = 0
+        """How many deliveries were ever left on disk only."""
+        self._on_disk = False
+        self._after_restart = True
+        self._count = 0
+
+    def put(self, delivery: Delivery) -> None:
+        """A delivery that the journal has just kept."""
+        self._counted(+1)
+        if self._on_disk or len(self._waiting) >= _IN_MEMORY:
+            self._on_disk = True
+            self._beyond += 1
+        else:
+            self._waiting.append((delivery, False))
+        self._arrived.set()
+
+    async def load(self) -> int:
+        """Begin with what an earlier life stored and did not decide; how many deliveries that is at least."""
+        self._on_disk = True
+        await self._refill()
+        self._counted(len(self._waiting))
+        self._arrived.set()
+        return len(self._waiting)
+
+    async def next(self) -> tuple[Delivery, bool]:
+        """Wait for the oldest delivery; True with it if an earlier life may have decided on a part of it."""
+        while not self._waiting:
+            if self._on_disk:
+                await self._refill()
+            else:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self._waiting[0]
+
+    def done(self) -> None:
+        """The oldest one's decisions are on disk."""
+        self._waiting.popleft()
+        self._counted(-1)
+
+    def retry(self) -> None:
+        """The oldest one's decisions may be on disk in part; the next look is a careful one."""
+        self._waiting[0] = (self._waiting[0][0], True)
+
+    def __len__(self) -> int:
+        return self._count
+
+    async def _refill(self) -> None:
+        """The next page from the disk. What arrives while it is read is on disk too, so it is read next."""
+        before = self._beyond
+        page = await self._journal.undecided(_PAGE)
+        self._waiting.extend((delivery, self._after_restart) for delivery in page)
+        if not page and before == self._beyond:
+            self._on_disk = False
+            self._after_restart = False
+            self._counted(-self._count)
+
+    def _counted(self, change: int) -> None:
+        self._count = max(0, self._count + change)
+        METRICS.queue_depth.set(self._count)

@@ -1,0 +1,159 @@
+"""The match stage: which playbook takes an alert, and on which one object.
+
+In: an alert's labels. Out: a Playbook, or the nearest misses and why they missed; then a Target that exists, with its uid. Refuses with
+``target_missing`` or ``target_ambiguous`` and says what was found; an empty selector never means "all".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import TYPE_CHECKING, Any
+
+from remediator.errors import ExpressionError, Refused, Unreadable, UsageError
+from remediator.kube import kinds
+from remediator.kube.errors import Invalid, NotFound
+from remediator.model import Noun, Target
+from remediator.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from remediator.kube import Kube
+    from remediator.model import Alert
+    from remediator.playbook import Library, Playbook, TargetSpec
+
+__all__ = ["NearMiss", "choose", "find", "nearest", "resolve"]
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
+"""DNS-1123 subdomain, as Kubernetes names objects; anything else from a label never reaches a URL."""
+_NODE_LABELS = ("target_node", "node", "nodename", "node_name", "kubernetes_node")
+"""Labels that name a node, best first: where an alert carries target_node, the node label names only the observer."""
+
+
+class NearMiss(Noun, frozen=True, kw_only=True):
+    """A playbook that almost took the alert, and which of its matchers did not fit."""
+
+    playbook: str
+    matched: int
+    of: int
+    failed: tuple[str, ...]
+
+
+def choose(labels: Mapping[str, str], library: Library) -> Playbook | None:
+    """The first playbook, in the library's order, all of whose matchers fit."""
+    for playbook in library.playbooks:
+        if playbook.when is not None and all(m.matches(labels) for m in playbook.when.alerts):
+            return playbook
+    return None
+
+
+def nearest(labels: Mapping[str, str], library: Library, most: int = 3) -> tuple[NearMiss, ...]:
+    """Why the best candidates did not take the alert, for people who wonder."""
+    misses = []
+    for playbook in library.playbooks:
+        matchers = playbook.when.alerts if playbook.when else ()
+        failed = tuple(f"{m} (it is {labels.get(m.label, '')!r})" for m in matchers if not m.matches(labels))
+        if failed:
+            misses.append(NearMiss(playbook=playbook.name, matched=len(matchers) - len(failed), of=len(matchers), failed=failed))
+    return tuple(sorted(misses, key=lambda miss: (-miss.matched / miss.of, miss.playbook))[:most])
+
+
+async def resolve(spec: TargetSpec, alert: Alert, kube: Kube) -> Target:
+    """The object that ``spec`` and the alert's labels name, as the API server has it now.
+
+    Raises Refused (target_missing, target_ambiguous), Unreadable, KubeError.
+    """
+    name, namespace = _named(spec, alert)
+    if spec.kind == "Node":
+        return await _node(name, alert.labels, kube)
+    if not name:
+        name = alert.labels.get(spec.kind.lower(), "")
+        namespace = namespace or alert.labels.get("namespace", "")
+    kind = kinds.by_name(spec.kind)
+    if not name or (kind.namespaced and not namespace):
+        needs = f"{spec.kind.lower()} and namespace" if kind.namespaced else spec.kind.lower()
+        raise Refused(Reason.TARGET_MISSING, f"the alert has no label {needs}; it has {_shown(alert.labels)}")
+    return await find(spec.kind, name, namespace if kind.namespaced else "", kube)
+
+
+def _named(spec: TargetSpec, alert: Alert) -> tuple[str, str]:
+    """What the playbook's own templates say; empty where it has none or the label is missing."""
+    values = {"alert": {"name": alert.name, "labels": alert.labels, "annotations": alert.annotations}}
+    try:
+        name = str(spec.name.render(values)) if spec.name is not None else ""
+        namespace = str(spec.namespace.render(values)) if spec.namespace is not None else ""
+    except (Unreadable, ExpressionError) as error:
+        raise Refused(Reason.TARGET_MISSING, f"{error}; the alert has {_shown(alert.labels)}") from error
+    if spec.name is not None and not name:
+        raise Refused(Reason.TARGET_MISSING, f"the target's name is empty; the alert has {_shown(alert.labels)}")
+    return name, namespace
+
+
+async def find(kind: str, name: str, namespace: str, kube: Kube) -> Target:
+    """One object by name. Raises Refused (target_missing) if there is none, UsageError for a kind that is not known."""
+    if not _NAME.fullmatch(name) or (namespace and not _NAME.fullmatch(namespace)):
+        raise Refused(Reason.TARGET_MISSING, f"{name!r} is not a name that an object can have")
+    known = kinds.by_name(kind)
+    if known.namespaced != bool(namespace):
+        raise UsageError(f"write the target as {'Kind/namespace/name' if known.namespaced else 'Kind/name'}: a {known.kind} has "
+                         f"{'a' if known.namespaced else 'no'} namespace")  # fmt: skip
+    try:
+        thing = await kube.get(known, name, namespace)
+    except (NotFound, Invalid) as error:
+        key = Target(kind=known.kind, name=name, namespace=namespace).key
+        raise Refused(Reason.TARGET_MISSING, f"{key} does not exist") from error
+    return _target(known.kind, thing)
+
+
+async def _node(name: str, labels: Mapping[str, str], kube: Kube) -> Target:
+    """A node by the name given, else by a label that names one, else by the host of ``instance``."""
+    given = name or next((labels[label] for label in _NODE_LABELS if labels.get(label)), "")
+    host = given or host_of(labels.get("instance", ""))
+    if not host:
+        raise Refused(Reason.TARGET_MISSING, f"no label names a node (node, instance, ...); the alert has {_shown(labels)}")
+    address = _address(host)
+    if address is None and given:
+        return await find("Node", given, "", kube)
+    listing = await kube.list(kinds.NODE)
+    found = [node for node in listing.items if _answers_to(node, host, address)]
+    if len(found) == 1:
+        return _target("Node", found[0])
+    if found:
+        names = ", ".join(sorted(node["metadata"]["name"] for node in found))
+        raise Refused(Reason.TARGET_AMBIGUOUS, f"{host} belongs to {len(found)} nodes: {names}")
+    raise Refused(Reason.TARGET_MISSING, f"no node has the name or InternalIP {host!r}")
+
+
+def host_of(instance: str) -> str:
+    """``10.0.0.1:9962`` -> ``10.0.0.1``, ``[fd00::1]:9962`` -> ``fd00::1``, ``fd00::1`` and ``node-1`` as they are."""
+    if instance.startswith("["):
+        return instance[1:].partition("]")[0]
+    host, colon, port = instance.rpartition(":")
+    return host if colon and port.isdigit() and ":" not in host else instance
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _answers_to(node: dict[str, Any], host: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address | None) -> bool:
+    if node["metadata"]["name"] == host:
+        return True
+    addresses: Iterable[dict[str, str]] = (node.get("status") or {}).get("addresses") or ()
+    if address is None:
+        return any(a["type"] == "Hostname" and a["address"] == host for a in addresses)
+    return any(a["type"] == "InternalIP" and _address(a["address"]) == address for a in addresses)
+
+
+def _target(kind: str, thing: dict[str, Any]) -> Target:
+    metadata = thing["metadata"]
+    return Target(kind=kind, name=metadata["name"], namespace=metadata.get("namespace", ""), uid=metadata["uid"])
+
+
+def _shown(labels: Mapping[str, str]) -> str:
+    pairs = [f"{name}={value[:60]!r}" for name, value in sorted(labels.items())[:20]]
+    return ", ".join(pairs) or "no labels"

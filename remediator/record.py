@@ -1,0 +1,66 @@
+"""The record stage: every decision and every end reaches the journal, the metrics and one log line, in this one place.
+
+In: decisions and ended runs. Out: nothing; what cannot be kept raises JournalUnavailable and the caller tries again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from remediator.model import Decision, DecisionKind, Run, RunState, evolve
+from remediator.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from remediator.reasons import Reason
+    from remediator.world import World
+
+__all__ = ["count_open", "decided", "ended"]
+
+log = structlog.get_logger(__name__)
+
+
+def decided(decisions: Sequence[Decision]) -> None:
+    """Count and log decisions that the journal has just kept: one line each."""
+    for decision in decisions:
+        reason = decision.reason.value if decision.reason else ""
+        METRICS.decisions.labels(decision.decision.value, reason).inc()
+        if decision.decision is DecisionKind.UNMATCHED:
+            METRICS.alerts_unmatched.inc()
+        for verdict in decision.gates:
+            if not verdict.allowed:
+                METRICS.gate_refusals.labels(decision.playbook or "", verdict.gate).inc()
+        if decision.decision not in (DecisionKind.DUPLICATE, DecisionKind.UNMATCHED):
+            log.info(
+                "decided",
+                decision=decision.decision.value,
+                reason=reason,
+                detail=decision.detail,
+                alert=decision.alert.name if decision.alert else None,
+                playbook=decision.playbook,
+                target=decision.target.key if decision.target else None,
+                run=decision.run,
+                delivery=decision.delivery,
+            )
+
+
+def count_open(playbook: str, change: int) -> None:
+    """A run began (+1) or ended (-1)."""
+    METRICS.runs_in_flight.labels(playbook).inc(change)
+
+
+async def ended(world: World, run: Run, state: RunState, reason: Reason | None, detail: str) -> Run:
+    """Close ``run``: its last row, its metrics, one log line."""
+    now = world.clock.now()
+    closed = evolve(run, state=state, reason=reason, detail=detail, ended_at=now)
+    await world.journal.save_run(closed)
+    METRICS.runs.labels(run.playbook, state.value).inc()
+    METRICS.run_duration.labels(run.playbook).observe((now - run.started_at).total_seconds())
+    count_open(run.playbook, -1)
+    world.feed.publish("run", run.id)
+    world.signals.forget(run.id)
+    log.info("run ended", run=run.id, playbook=run.playbook, target=run.target.key, state=state.value, reason=reason, detail=detail)
+    return closed

@@ -1,0 +1,218 @@
+"""The run stage: steps in order, each with its intent on disk before the call and its outcome after.
+
+In: a run that the journal holds, and its playbook as it was when the run began. Out: a named ending per step. A failed step stops the
+rung. After a crash each open step is looked at first; then it is finished, or closed as ``unknown``; it is never blindly repeated.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from pydantic import ValidationError
+
+from remediator.actions import Observed, actions
+from remediator.context import CancelledByPersonError, StepContext
+from remediator.errors import ExpressionError, KubeError, MonitoringError, Refused, StepFailed, Unreadable
+from remediator.facts import Facts
+from remediator.gates import Case, refusals
+from remediator.model import ChangeState, Noun, Step, StepState, evolve
+from remediator.reasons import Reason
+from remediator.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from remediator.actions import Action
+    from remediator.model import Run, Verdict
+    from remediator.playbook import Playbook, StepSpec
+    from remediator.world import World
+
+__all__ = ["StepEnd", "StepEnding", "brought_gates", "is_disruptive", "planned_steps", "run_step", "template_values"]
+
+log = structlog.get_logger(__name__)
+
+
+class StepEnd(StrEnum):
+    """How a step ended, for whoever decides what comes next."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REFUSED = "refused"
+    CANCELLED = "cancelled"
+    UNKNOWN = "unknown"
+
+
+class StepEnding(Noun, frozen=True, kw_only=True):
+    """The named decision of this stage."""
+
+    end: StepEnd
+    reason: Reason | None = None
+    detail: str = ""
+
+
+def planned_steps(playbook: Playbook) -> tuple[Step, ...]:
+    """Every step of every rung, pending, as a new run begins with them."""
+    steps = [(rung, spec) for rung, this in enumerate(playbook.ladder) for spec in this.steps]
+    return tuple(
+        Step(name=spec.name, action=spec.action, rung=rung, index=index, state=StepState.PENDING)
+        for index, (rung, spec) in enumerate(steps)
+    )
+
+
+def is_disruptive(playbook: Playbook) -> bool:
+    """Whether any step of it may disturb something."""
+    return any(actions()[spec.action].disruptive for rung in playbook.ladder for spec in rung.steps)
+
+
+def brought_gates(playbook: Playbook) -> frozenset[str]:
+    """Gates that the playbook's actions bring along."""
+    return frozenset(gate for rung in playbook.ladder for spec in rung.steps for gate in actions()[spec.action].brings)
+
+
+def template_values(run: Run, world: World) -> dict[str, Any]:
+    """What ``${...}`` and CEL in steps and verification may name. The alert is not among it, on purpose."""
+    target = run.target
+    return {
+        "target": {"kind": target.kind, "name": target.name, "namespace": target.namespace, "uid": target.uid},
+        "parameters": dict(run.parameters),
+        "cilium": {"namespace": world.cilium.namespace, "agent_selector": world.cilium.agent_selector},
+    }
+
+
+async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec: StepSpec) -> StepEnding:
+    """Carry ``step`` to its end, from wherever it stands, and write the end down."""
+    if step.state not in (StepState.PENDING, StepState.RUNNING):
+        return _told(step)  # it ended before a crash; only the engine did not know
+    action = actions()[step.action]()
+    now = world.clock.now()
+    step = evolve(step, state=StepState.RUNNING, started_at=step.started_at or now, attempts=step.attempts + 1)
+    await _save(world, run, step)
+    deadline = min((step.started_at or now) + spec.timeout, run.deadline)
+    ctx = StepContext(world, run, step, action, deadline=deadline)
+    log.info("step begins", run=run.id, step=step.name, action=step.action, attempt=step.attempts)
+    ending = await _guarded(ctx, world, playbook, step, spec, action)
+    await _save(world, run, _ended(step, ctx, ending))
+    METRICS.action_attempts.labels(step.action, ending.end.value).inc()
+    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds())
+    log.info("step ended", run=run.id, step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
+    return ending
+
+
+async def _guarded(ctx: StepContext, world: World, playbook: Playbook, step: Step, spec: StepSpec, action: Action[Any]) -> StepEnding:
+    """Every way in which a step can end becomes a named ending here."""
+    try:
+        return await _attempt(ctx, world, playbook, step, spec, action)
+    except CancelledByPersonError:
+        stored = await world.journal.run(ctx.run.id)
+        return StepEnding(end=StepEnd.CANCELLED, reason=Reason.CANCELLED_BY, detail=stored.cancel if stored else "")
+    except Refused as error:
+        return StepEnding(end=StepEnd.FAILED, reason=error.reason, detail=error.detail)
+    except StepFailed as error:
+        if error.unknown:
+            return StepEnding(end=StepEnd.UNKNOWN, reason=Reason.STEP_FAILED, detail=error.detail)
+        return StepEnding(end=StepEnd.FAILED, reason=error.reason or Reason.STEP_FAILED, detail=error.detail)
+    except (KubeError, MonitoringError, Unreadable, ExpressionError) as error:
+        return StepEnding(end=StepEnd.FAILED, reason=Reason.UNREADABLE, detail=str(error))
+
+
+async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Step, spec: StepSpec, action: Action[Any]) -> StepEnding:
+    unclear = await _look_at_open_changes(ctx, step)
+    if unclear:
+        return StepEnding(end=StepEnd.UNKNOWN, reason=Reason.CRASHED, detail=unclear)
+    if action.disruptive and not ctx.changes:
+        refused = await _judge_again(ctx, world, playbook)
+        if refused:
+            return refused
+    parameters = _parameters(spec, action, template_values(ctx.run, world))
+    await action.check(ctx, parameters)
+    return StepEnding(end=StepEnd.SUCCEEDED, detail=await action.act(ctx, parameters))
+
+
+async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
+    """After a crash: look at every call whose outcome is not on disk. Out: what stays unclear, or nothing."""
+    done = []
+    for change in step.changes:
+        seen = Observed.APPLIED
+        if change.state is ChangeState.INTENDED and not change.dry_run:
+            seen = await ctx.recover(change)
+        elif change.state not in (ChangeState.APPLIED, ChangeState.KEPT):
+            continue
+        if seen is Observed.UNCLEAR:
+            return f"{change.verb} {change.resource.key} was about to be sent when the daemon died, and its effect cannot be read"
+        if seen is Observed.APPLIED:
+            done.append(change)
+    ctx.changes = tuple(done)
+    return ""
+
+
+async def _judge_again(ctx: StepContext, world: World, playbook: Playbook) -> StepEnding | None:
+    """All gates once more, on fresh facts, right before something disruptive."""
+    run = ctx.run
+    case = Case(
+        playbook=run.playbook,
+        mode=world.mode_of(playbook),
+        target=run.target,
+        trigger=run.trigger.kind,
+        alert=run.alert,
+        dry_run=run.dry_run,
+        disruptive=run.disruptive,
+        run=run.id,
+        settings=dict(playbook.gates),
+        limits=world.limits,
+    )
+    verdicts = await Facts(world).judge(case, brought_gates(playbook))
+    await _keep_verdicts(world, run, verdicts)
+    no = refusals(verdicts)
+    if not no:
+        return None
+    for verdict in no:
+        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
+    return StepEnding(end=StepEnd.REFUSED, reason=no[0].reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
+
+
+async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...]) -> None:
+    stored = await world.journal.run(run.id)
+    if stored is not None:
+        await world.journal.save_run(evolve(stored, gates=verdicts))
+
+
+def _parameters(spec: StepSpec, action: Action[Any], values: dict[str, Any]) -> Any:
+    try:
+        return action.Parameters.model_validate(spec.render(values))
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise StepFailed(f"parameters of {spec.name} do not fit {action.name}: {faults}") from error
+
+
+_STATES = {
+    StepEnd.SUCCEEDED: StepState.SUCCEEDED,
+    StepEnd.FAILED: StepState.FAILED,
+    StepEnd.REFUSED: StepState.SKIPPED,
+    StepEnd.CANCELLED: StepState.SKIPPED,
+    StepEnd.UNKNOWN: StepState.UNKNOWN,
+}
+
+
+def _ended(step: Step, ctx: StepContext, ending: StepEnding) -> Step:
+    return evolve(
+        step,
+        state=_STATES[ending.end],
+        ended_at=ctx.clock.now(),
+        outcome=ending.reason.value if ending.reason else ending.end.value,
+        detail=ending.detail,
+        evidence=(*step.evidence, *ctx.seen),
+    )
+
+
+def _told(step: Step) -> StepEnding:
+    ends = {state: end for end, state in _STATES.items()}
+    reason = Reason(step.outcome) if step.outcome in set(Reason) else None
+    if step.state is StepState.SKIPPED:
+        end = StepEnd.CANCELLED if reason is Reason.CANCELLED_BY else StepEnd.REFUSED
+        return StepEnding(end=end, reason=reason, detail=step.detail)
+    return StepEnding(end=ends.get(step.state, StepEnd.UNKNOWN), reason=reason, detail=step.detail)
+
+
+async def _save(world: World, run: Run, step: Step) -> None:
+    await world.journal.save_step(run.id, step)
+    world.feed.publish("run", run.id)

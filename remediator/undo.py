@@ -1,0 +1,81 @@
+"""The undo stage: last first, only what this run changed, only if nobody touched it since.
+
+In: a run with changes that are left behind. Out: each of them ``undone``, or ``foreign`` because it is somebody else's now, or as it was
+because putting it back failed; the words say which. An undo is a change of its own, with intent and outcome, so it too survives a crash.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from remediator.actions import Observed, actions
+from remediator.context import StepContext
+from remediator.errors import KubeError, StepFailed
+from remediator.model import Change, ChangeState, Noun, Step, StepState, evolve
+
+if TYPE_CHECKING:
+    from remediator.model import Run
+    from remediator.world import World
+
+__all__ = ["Undone", "undo"]
+
+log = structlog.get_logger(__name__)
+_TIME = timedelta(minutes=5)
+"""For putting one change back."""
+
+
+class Undone(Noun, frozen=True, kw_only=True):
+    """The named decision of this stage: what was put back, what is somebody else's, what could not be put back."""
+
+    undone: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """For the record."""
+        parts = [
+            *(f"undone: {word}" for word in self.undone),
+            *(f"left, somebody else touched it since: {word}" for word in self.foreign),
+            *(f"could not be undone: {word}" for word in self.failed),
+        ]
+        return "; ".join(parts) or "nothing to undo"
+
+
+async def undo(world: World, run: Run) -> Undone:
+    """Put back every change of ``run`` that is left behind."""
+    undone, foreign, failed = [], [], []
+    mine = [(step, change) for step in run.steps for change in step.changes if change.left_behind and not change.undoes]
+    for step, change in sorted(mine, key=lambda pair: pair[1].id, reverse=True):
+        words = f"{change.verb} {change.resource.key}"
+        try:
+            said = await _undo_one(world, run, step, change)
+        except (StepFailed, KubeError, NotImplementedError) as error:
+            log.warning("a change could not be undone", run=run.id, change=change.id, error=str(error))
+            failed.append(f"{words}: {error}")
+            continue
+        await _close(world, run, step, change, ChangeState.UNDONE if said else ChangeState.FOREIGN)
+        (undone if said else foreign).append(said or words)
+    return Undone(undone=tuple(undone), foreign=tuple(foreign), failed=tuple(failed))
+
+
+async def _undo_one(world: World, run: Run, step: Step, change: Change) -> str | None:
+    action = actions()[change.action]()
+    deadline = world.clock.now() + _TIME
+    ctx = StepContext(world, run, step, action, deadline=deadline, undoes=change.id)
+    for earlier in step.changes:
+        if earlier.undoes == change.id and earlier.state is ChangeState.INTENDED and await ctx.recover(earlier) is Observed.APPLIED:
+            return f"{earlier.verb} {earlier.resource.key}"
+    return await action.undo(ctx, change)
+
+
+async def _close(world: World, run: Run, step: Step, change: Change, state: ChangeState) -> None:
+    await world.journal.save_change(evolve(change, state=state, ended_at=world.clock.now()))
+    stored = await world.journal.run(run.id)
+    now_step = next((s for s in stored.steps if s.index == step.index), None) if stored else None
+    if now_step and not any(c.left_behind for c in now_step.changes):
+        await world.journal.save_step(run.id, evolve(now_step, state=StepState.UNDONE))
+    world.feed.publish("run", run.id)

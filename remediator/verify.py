@@ -1,0 +1,136 @@
+"""The verify stage: the symptom is gone and stayed gone, or it is not healed. "Healed" is never said without it.
+
+In: a run whose rung is through, and the playbook's ``verify``. Out: a Verification that says healed or not, with the reason. It must begin
+to hold before ``within`` is over and then hold for ``hold`` without a break. What cannot be read does not hold.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from remediator.context import CancelledByPersonError
+from remediator.errors import ExpressionError, KubeError, MonitoringError, Unreadable
+from remediator.kube import kinds
+from remediator.model import Noun, RunState, Verification, evolve
+from remediator.reasons import Reason
+from remediator.run import template_values
+from remediator.telemetry import METRICS
+from remediator.units import format_duration
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from remediator.model import Run
+    from remediator.playbook import Playbook, Verify
+    from remediator.world import World
+
+__all__ = ["Look", "Verified", "look", "verify"]
+
+log = structlog.get_logger(__name__)
+
+
+class Look(Noun, frozen=True, kw_only=True):
+    """What one look saw. ``holds`` is None if it could not be read."""
+
+    holds: bool | None
+    words: str
+
+
+class Verified(Noun, frozen=True, kw_only=True):
+    """The named decision of this stage."""
+
+    healed: bool
+    reason: Reason
+    detail: str = ""
+
+
+async def verify(world: World, playbook: Playbook, run: Run, spec: Verify) -> Verified:
+    """Look every ``spec.every`` until it is decided. Where it stands is on disk after each change, so a restart continues it."""
+    now = world.clock.now()
+    state = run.verification if run.verification is not None and run.verification.healed is None else _begin(spec, now)
+    cancelled = world.signals.cancelled(run.id)
+    while True:
+        if cancelled.is_set():
+            raise CancelledByPersonError
+        seen = await look(world, run, spec)
+        now = world.clock.now()
+        state = _after(state, seen, now)
+        decided = _decide(state, seen, now)
+        await _save(world, run, _end(state, decided, now) if decided else state)
+        if decided:
+            METRICS.verifications.labels(playbook.name, decided.reason.value).inc()
+            return decided
+        await world.signals.sleep(world.clock, run.id, spec.every)
+
+
+def _begin(spec: Verify, now: datetime) -> Verification:
+    return Verification(started_at=now, deadline=now + spec.within, hold_seconds=spec.hold.total_seconds())
+
+
+def _after(state: Verification, seen: Look, now: datetime) -> Verification:
+    held_since = (state.held_since or now) if seen.holds else None
+    relapsed = state.held_since is not None and held_since is None
+    words = f"relapsed: {seen.words}" if relapsed else seen.words
+    return evolve(state, held_since=held_since, relapses=state.relapses + relapsed, checks=state.checks + 1, last=words)
+
+
+def _decide(state: Verification, seen: Look, now: datetime) -> Verified | None:
+    if state.held_since is not None:
+        if (now - state.held_since).total_seconds() < state.hold_seconds:
+            return None
+        return Verified(
+            healed=True, reason=Reason.HEALED, detail=f"{seen.words}; held for {format_duration(timedelta(seconds=state.hold_seconds))}"
+        )
+    if now < state.deadline:
+        return None
+    if seen.holds is None:
+        return Verified(healed=False, reason=Reason.DEADLINE, detail=f"could not be verified: {seen.words}")
+    reason = Reason.RELAPSED if state.relapses else Reason.STILL_FIRING
+    return Verified(healed=False, reason=reason, detail=seen.words)
+
+
+def _end(state: Verification, decided: Verified, now: datetime) -> Verification:
+    return evolve(state, healed=decided.healed, ended_at=now, last=decided.detail)
+
+
+async def look(world: World, run: Run, spec: Verify) -> Look:
+    """Evaluate every part of ``spec`` once; all must hold."""
+    values = template_values(run, world)
+    try:
+        seen = [part for part in (await _query(world, spec, values), await _objects(world, spec, values)) if part]
+    except (KubeError, MonitoringError, Unreadable, ExpressionError) as error:
+        return Look(holds=None, words=str(error))
+    return Look(holds=bool(seen) and all(part.holds for part in seen), words="; ".join(part.words for part in seen))
+
+
+async def _query(world: World, spec: Verify, values: dict[str, Any]) -> Look | None:
+    """A condition as in an alerting rule: it holds if at least one sample comes back, from a Prometheus whose data are fresh."""
+    if spec.query is None:
+        return None
+    if world.prometheus is None:
+        raise Unreadable("prometheus", "the settings name no prometheus.url")
+    promql = spec.query.render(values)
+    await world.prometheus.require_fresh()
+    samples = await world.prometheus.query(promql)
+    shown = ", ".join(f"{sample.value:g}" for sample in samples[:3])
+    return Look(holds=bool(samples), words=f"{promql} {'gives ' + shown if samples else 'gives nothing'}")
+
+
+async def _objects(world: World, spec: Verify, values: dict[str, Any]) -> Look | None:
+    if spec.kube is None or spec.holds is None:
+        return None
+    request = spec.kube.render(values)
+    kind = kinds.by_name(request["kind"])
+    listing = await world.kube.list(kind, request["namespace"], labels=request["labels"], fields=request["fields"])
+    holds = bool(spec.holds.evaluate({**values, "objects": list(listing.items)}))
+    return Look(holds=holds, words=f"{spec.holds.source} is {str(holds).lower()} for {len(listing.items)} {kind.plural}")
+
+
+async def _save(world: World, run: Run, state: Verification) -> None:
+    stored = await world.journal.run(run.id)
+    if stored is not None:
+        await world.journal.save_run(evolve(stored, state=RunState.VERIFYING, verification=state))
+        world.feed.publish("run", run.id)

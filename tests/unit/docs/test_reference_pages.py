@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import re
+
+from remediator.actions import actions
+from remediator.gates import gates
+from remediator.reasons import Reason, event_reason, sentence
+
+
+def codes(page):
+    return re.findall(r"^\| `([a-z_.]+)` \|", page, re.MULTILINE)
+
+
+def test_reasons_page_has_every_code_with_its_sentence(root):
+    page = (root / "docs" / "reasons.md").read_text()
+    assert codes(page) == [reason.value for reason in Reason]
+    assert all(f"| `{reason.value}` | {sentence(reason)} |" in page for reason in Reason)
+
+
+def test_gates_page_has_every_gate(root):
+    assert codes((root / "docs" / "gates.md").read_text()) == list(gates())
+
+
+def test_actions_page_has_every_action(root):
+    assert codes((root / "docs" / "actions.md").read_text()) == list(actions())
+
+
+def test_events_spell_codes_in_camel_case():
+    assert event_reason(Reason.TARGET_BUSY) == "TargetBusy"
+    assert len({event_reason(reason) for reason in Reason}) == len(Reason)
+
+
+def test_every_dependency_has_a_line(root):
+    import tomllib
+
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    extras = [name for names in project["project"]["optional-dependencies"].values() for name in names]
+    named = project["project"]["dependencies"] + extras + project["dependency-groups"]["dev"]
+    page = (root / "docs" / "dependencies.md").read_text()
+    missing = [name for name in (re.split(r"[\[>=<]", line)[0] for line in named) if name not in page]
+    assert missing == []
