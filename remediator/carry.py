@@ -6,13 +6,14 @@ are not entered again, and the open one is entered again and looks first.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
 from remediator import record
 from remediator.context import CancelledByPersonError
-from remediator.errors import RemediatorError
+from remediator.errors import JournalUnavailable, RemediatorError
 from remediator.model import Noun, Run, RunState, evolve, from_json, to_json
 from remediator.reasons import Reason
 from remediator.run import StepEnd, StepEnding, run_step
@@ -20,7 +21,7 @@ from remediator.undo import undo
 from remediator.verify import Verified, verify
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
 
     from remediator.playbook import Playbook, Rung
     from remediator.world import World
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 __all__ = ["UNDO", "carry"]
 
 log = structlog.get_logger(__name__)
-N = TypeVar("N", bound=Noun)
+T = TypeVar("T")
+_RETRY = timedelta(seconds=2)
 
 UNDO = ".undo"
 """After a run's id: the durable work of putting its changes back once it has ended."""
@@ -86,7 +88,7 @@ async def _rung(world: World, playbook: Playbook, run: str, number: int, rung: R
                 await world.journal.save_run(now)
             return _plain(await run_step(world, playbook, now, now.steps[index], spec))
 
-        ending = from_json(await _step(world, f"{number}.{spec.name}", work), StepEnding)
+        ending = from_json(await _durably(world, f"{number}.{spec.name}", work), StepEnding)
         if ending.end is not StepEnd.SUCCEEDED:
             break
     return ending
@@ -102,7 +104,7 @@ async def _proof(world: World, playbook: Playbook, run: str, number: int) -> Ver
             cancelled = (await _stored(world, run)).cancel
             return _plain(Verified(healed=False, reason=Reason.CANCELLED_BY, detail=cancelled))
 
-    return from_json(await _step(world, f"{number}.verify", work), Verified)
+    return from_json(await _durably(world, f"{number}.verify", work), Verified)
 
 
 def _after(ending: StepEnding, number: int) -> End:
@@ -172,14 +174,19 @@ async def _text(world: World, run: Run) -> str:
     return text
 
 
-async def _durably(world: World, name: str, work: Callable[[], Awaitable[str]]) -> str:
+async def _durably(world: World, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """One durable step of the engine. While the journal cannot keep anything the work waits; it is then entered again, and looks first."""
     assert world.engine is not None  # noqa: S101 - the daemon sets it before anything runs
-    return await world.engine.step(name, work)
 
+    async def once_the_journal_keeps() -> T:
+        while True:
+            try:
+                return await work()
+            except JournalUnavailable as error:
+                log.warning("the run waits for the journal", step=name, error=str(error))
+                await world.clock.sleep(_RETRY)
 
-async def _step(world: World, name: str, work: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    assert world.engine is not None  # noqa: S101 - the daemon sets it before anything runs
-    return await world.engine.step(name, work)
+    return await world.engine.step(name, once_the_journal_keeps)
 
 
 def _plain(noun: Noun) -> dict[str, Any]:

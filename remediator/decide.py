@@ -31,7 +31,7 @@ from remediator.model import (
     new_id,
 )
 from remediator.reasons import Reason
-from remediator.run import brought_gates, is_disruptive, planned_steps
+from remediator.run import brought_gates, planned_steps
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -91,6 +91,8 @@ class Decider:
         """
         async with self._one_at_a_time:
             done = await self._decided_before(delivery) if again else frozenset()
+            if done is None:
+                return []
             batch = _Batch(delivery.id)
             facts = Facts(self._world)
             runs: list[Run] = []
@@ -110,8 +112,9 @@ class Decider:
 
     async def _keep(self, batch: _Batch, *, decided_at: datetime | None) -> None:
         """One transaction; what is in memory follows only when it is on disk."""
+        delivery = batch.delivery if decided_at else None  # named only with its last decisions, which closes it
         await self._world.journal.decide(
-            batch.delivery, batch.decisions, episodes=list(batch.episodes.values()), runs=batch.runs, decided_at=decided_at
+            delivery, batch.decisions, episodes=list(batch.episodes.values()), runs=batch.runs, decided_at=decided_at
         )
         for episode in batch.episodes.values():
             self._episodes.put(episode)
@@ -160,7 +163,7 @@ class Decider:
             trigger=trigger.kind,
             alert=alert,
             dry_run=dry_run or world.dry_run,
-            disruptive=is_disruptive(playbook),
+            disruptive=playbook.disruptive,
             settings=dict(playbook.gates),
             limits=world.limits,
         )
@@ -200,8 +203,7 @@ class Decider:
         except (KubeError, Unreadable) as error:
             return Judged(self._refused(delivery, alert, playbook, Reason.UNREADABLE, str(error)))
         trigger = Trigger(kind=TriggerKind.ALERT, by=delivery.receiver, reason=alert.name)
-        parameters = {name: parameter.default for name, parameter in playbook.parameters.items()}
-        judged = await self.judge(playbook, target, trigger, facts=facts, alert=alert, delivery=delivery.id, parameters=parameters)
+        judged = await self.judge(playbook, target, trigger, facts=facts, alert=alert, delivery=delivery.id, parameters=playbook.fill({}))
         if judged.run:
             await self._world.journal.keep_revision(playbook.revision, playbook.name, playbook.text)
         return judged
@@ -261,6 +263,10 @@ class Decider:
             steps=planned_steps(playbook),
         )
 
-    async def _decided_before(self, delivery: Delivery) -> frozenset[Any]:
+    async def _decided_before(self, delivery: Delivery) -> frozenset[Any] | None:
+        """The alerts of ``delivery`` that have their decision; None if all of it is decided."""
+        stored = await self._world.journal.delivery(delivery.id)
+        if stored is not None and stored.decided_at is not None:
+            return None
         page = await self._world.journal.decisions(delivery=delivery.id, limit=10_000)
         return frozenset((d.alert.episode, d.alert.status) for d in page.items if d.alert)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -20,7 +21,7 @@ from sqlalchemy.engine import make_url
 from remediator.errors import RemediatorError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
     from datetime import timedelta
 
 __all__ = ["Engine", "EngineError"]
@@ -92,9 +93,13 @@ class Engine:
         status = await DBOS.get_workflow_status_async(run)
         return status is not None and status.status not in ("PENDING", "ENQUEUED", "DELAYED")
 
-    async def step(self, name: str, work: Callable[[], Awaitable[R]]) -> R:
+    async def step(self, name: str, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """Do ``work`` once: if its result (plain data) is on disk from an earlier life, that is returned instead."""
-        return await DBOS.run_step_async({"name": name}, work)
+
+        async def once() -> R:  # DBOS tells a coroutine function by asking, which a lambda would not pass
+            return await work()
+
+        return await DBOS.run_step_async({"name": name}, once)
 
     async def carry(self, run: str) -> str:
         """The workflow's inside; DBOS calls it."""
@@ -124,6 +129,8 @@ class Engine:
             if late:
                 log.warning("runs did not stop in time; they are taken up at the next start", runs=sorted(self._tasks))
         await asyncio.to_thread(DBOS.destroy)
+        # DBOS had made its own thread pool the loop's, and has just shut it down.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="worker"))
         _current = None
 
 

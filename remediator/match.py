@@ -43,7 +43,7 @@ class NearMiss(Noun, frozen=True, kw_only=True):
 def choose(labels: Mapping[str, str], library: Library) -> Playbook | None:
     """The first playbook, in the library's order, all of whose matchers fit."""
     for playbook in library.playbooks:
-        if playbook.when is not None and all(m.matches(labels) for m in playbook.when.alerts):
+        if playbook.matches(labels):
             return playbook
     return None
 

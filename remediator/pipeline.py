@@ -22,13 +22,15 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from remediator import record
 from remediator.carry import UNDO, carry
 from remediator.decide import Decider
 from remediator.engine import Engine
 from remediator.episodes import Episodes
-from remediator.errors import JournalError
+from remediator.errors import JournalError, JournalUnavailable
 from remediator.inbox import Inbox
-from remediator.model import AlertStatus, new_id
+from remediator.model import AlertStatus, RunState, new_id
+from remediator.reasons import Reason
 from remediator.receive import parse_delivery
 from remediator.telemetry import METRICS
 
@@ -80,7 +82,10 @@ class Pipeline:
                 self._world.signals.cancel(run.id)
         self._engine.launch()
         for run in await self._world.journal.open_runs():
-            await self._engine.start(run.id)
+            if await self._engine.ended(run.id):
+                await self._give_up(run.id, "the run engine holds this run for ended, the journal does not")
+            else:
+                await self._engine.start(run.id)
         left = await self._inbox.load()
         if left:
             log.info("deliveries from before the start are decided now", count=left)
@@ -113,8 +118,20 @@ class Pipeline:
         await self._engine.stop(within)
 
     async def _carry(self, run: str) -> str:
-        with structlog.contextvars.bound_contextvars(run=run):
+        structlog.contextvars.clear_contextvars()  # of the request that began the run, in this task only
+        structlog.contextvars.bind_contextvars(run=run)
+        try:
             return await carry(self._world, run)
+        except Exception as error:  # the last boundary: a fault of ours ends this run and no other
+            log.exception("a run ended by a fault of this program")
+            return await self._give_up(run, f"internal error, please report it: {type(error).__name__}: {error}")
+
+    async def _give_up(self, run: str, detail: str) -> str:
+        """Close a run that cannot be carried on as ``unknown``: a person must look what it left behind."""
+        stored = await self._world.journal.run(run)
+        if stored is not None and stored.state.open:
+            await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
+        return RunState.UNKNOWN.value
 
     async def _decide_all(self) -> None:
         """Oldest first. A delivery leaves the inbox only when its decisions are on disk."""
@@ -123,11 +140,14 @@ class Pipeline:
             METRICS.queue_oldest.set((self._world.clock.now() - delivery.received_at).total_seconds())
             try:
                 await self._decide(delivery, again=again)
-            except JournalError as error:
+            except JournalUnavailable as error:
                 log.warning("decisions could not be kept; they are made again", delivery=delivery.id, error=str(error))
                 self._inbox.retry()
                 await self._world.clock.sleep(_RETRY)
                 continue
+            except JournalError:
+                # One record that the store will not have must not keep the others waiting; it is tried again at the next start.
+                log.exception("decisions on one delivery cannot be kept", delivery=delivery.id)
             self._inbox.done()
             if not self._inbox:
                 METRICS.queue_oldest.set(0)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from remediator.playbook import Playbook, StepSpec
     from remediator.world import World
 
-__all__ = ["StepEnd", "StepEnding", "brought_gates", "is_disruptive", "planned_steps", "run_step", "template_values"]
+__all__ = ["StepEnd", "StepEnding", "brought_gates", "planned_steps", "run_step", "template_values"]
 
 log = structlog.get_logger(__name__)
 
@@ -59,11 +59,6 @@ def planned_steps(playbook: Playbook) -> tuple[Step, ...]:
     )
 
 
-def is_disruptive(playbook: Playbook) -> bool:
-    """Whether any step of it may disturb something."""
-    return any(actions()[spec.action].disruptive for rung in playbook.ladder for spec in rung.steps)
-
-
 def brought_gates(playbook: Playbook) -> frozenset[str]:
     """Gates that the playbook's actions bring along."""
     return frozenset(gate for rung in playbook.ladder for spec in rung.steps for gate in actions()[spec.action].brings)
@@ -87,14 +82,15 @@ async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec:
     now = world.clock.now()
     step = evolve(step, state=StepState.RUNNING, started_at=step.started_at or now, attempts=step.attempts + 1)
     await _save(world, run, step)
-    deadline = min((step.started_at or now) + spec.timeout, run.deadline)
+    timeout = spec.timeout_for(template_values(run, world))
+    deadline = min((step.started_at or now) + timeout, run.deadline)
     ctx = StepContext(world, run, step, action, deadline=deadline)
-    log.info("step begins", run=run.id, step=step.name, action=step.action, attempt=step.attempts)
+    log.info("step begins", step=step.name, action=step.action, attempt=step.attempts)
     ending = await _guarded(ctx, world, playbook, step, spec, action)
     await _save(world, run, _ended(step, ctx, ending))
     METRICS.action_attempts.labels(step.action, ending.end.value).inc()
     METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds())
-    log.info("step ended", run=run.id, step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
+    log.info("step ended", step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
     return ending
 
 
@@ -198,8 +194,8 @@ def _ended(step: Step, ctx: StepContext, ending: StepEnding) -> Step:
         step,
         state=_STATES[ending.end],
         ended_at=ctx.clock.now(),
-        outcome=ending.reason.value if ending.reason else ending.end.value,
-        detail=ending.detail,
+        outcome=ending.reason.value if ending.reason else ending.detail,
+        detail=ending.detail if ending.reason else "",
         evidence=(*step.evidence, *ctx.seen),
     )
 
@@ -210,7 +206,7 @@ def _told(step: Step) -> StepEnding:
     if step.state is StepState.SKIPPED:
         end = StepEnd.CANCELLED if reason is Reason.CANCELLED_BY else StepEnd.REFUSED
         return StepEnding(end=end, reason=reason, detail=step.detail)
-    return StepEnding(end=ends.get(step.state, StepEnd.UNKNOWN), reason=reason, detail=step.detail)
+    return StepEnding(end=ends.get(step.state, StepEnd.UNKNOWN), reason=reason, detail=step.detail if reason else step.outcome)
 
 
 async def _save(world: World, run: Run, step: Step) -> None:

@@ -17,6 +17,7 @@ from remediator import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TextIO
 
 __all__ = ["METRICS", "Metrics", "configure_logging"]
 
@@ -70,6 +71,7 @@ class Metrics:
 
 
 METRICS = Metrics()
+_given: dict[str, Any] = {}
 
 
 def _drop_colour(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -77,9 +79,21 @@ def _drop_colour(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
-def configure_logging(*, level: str = "info", redact: Callable[[Any], Any] | None = None, json: bool | None = None) -> None:
-    """Logs go to stderr: JSON lines, or readable lines on a terminal. ``redact`` sees every event before it is written."""
-    as_json = not sys.stderr.isatty() if json is None else json
+def configure_logging(
+    *, level: str | None = None, redact: Callable[[Any], Any] | None = None, json: bool | None = None, stream: TextIO | None = None
+) -> None:
+    """Logs go to ``stream`` (stderr): JSON lines, or readable lines on a terminal. ``redact`` sees every event before it is written.
+
+    Called again, what is not given stays as it was.
+    """
+    if stream is not None:
+        _given["stream"] = stream
+    if level is not None:
+        _given["level"] = level
+    if json is not None:
+        _given["json"] = json
+    out: TextIO = _given.get("stream", sys.stderr)
+    as_json = _given.get("json", not out.isatty())
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -91,12 +105,12 @@ def configure_logging(*, level: str = "info", redact: Callable[[Any], Any] | Non
     if as_json:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
-    number = logging.getLevelNamesMapping()[level.upper()]
+        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty()))
+    number = logging.getLevelNamesMapping()[_given.get("level", "info").upper()]
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=max(number, logging.WARNING), stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s", force=True)
+    logging.basicConfig(level=max(number, logging.WARNING), stream=out, format="%(levelname)s %(name)s: %(message)s", force=True)

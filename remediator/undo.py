@@ -47,7 +47,9 @@ class Undone(Noun, frozen=True, kw_only=True):
 
 async def undo(world: World, run: Run) -> Undone:
     """Put back every change of ``run`` that is left behind."""
-    undone, foreign, failed = [], [], []
+    undone: list[str] = []
+    foreign: list[str] = []
+    failed: list[str] = []
     mine = [(step, change) for step in run.steps for change in step.changes if change.left_behind and not change.undoes]
     for step, change in sorted(mine, key=lambda pair: pair[1].id, reverse=True):
         words = f"{change.verb} {change.resource.key}"

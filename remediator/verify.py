@@ -112,7 +112,7 @@ async def _query(world: World, spec: Verify, values: dict[str, Any]) -> Look | N
         return None
     if world.prometheus is None:
         raise Unreadable("prometheus", "the settings name no prometheus.url")
-    promql = spec.query.render(values)
+    promql = spec.query.text(values)
     await world.prometheus.require_fresh()
     samples = await world.prometheus.query(promql)
     shown = ", ".join(f"{sample.value:g}" for sample in samples[:3])
@@ -126,7 +126,7 @@ async def _objects(world: World, spec: Verify, values: dict[str, Any]) -> Look |
     kind = kinds.by_name(request["kind"])
     listing = await world.kube.list(kind, request["namespace"], labels=request["labels"], fields=request["fields"])
     holds = bool(spec.holds.evaluate({**values, "objects": list(listing.items)}))
-    return Look(holds=holds, words=f"{spec.holds.source} is {str(holds).lower()} for {len(listing.items)} {kind.plural}")
+    return Look(holds=holds, words=f"the condition on {len(listing.items)} {kind.plural} {'holds' if holds else 'does not hold'}")
 
 
 async def _save(world: World, run: Run, state: Verification) -> None:

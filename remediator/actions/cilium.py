@@ -112,7 +112,7 @@ async def _delete(ctx: Context, old: Resource, pod: Object) -> None:
         return await ctx.kube.delete(kinds.POD, old.name, old.namespace, uid=old.uid, dry_run=dry_run, request_id=request_id)
 
     before = {"uid": old.uid, "node": ctx.run.target.name, "ready": _ready(pod), "restarts": _restarts(pod), "revision": _revision(pod)}
-    await ctx.change("delete", old, call, before=before, after={"uid": None}, undoable=False)
+    await ctx.change("delete", old, call, before=before, undoable=False)
 
 
 async def _agents(ctx: Context) -> list[Object]:
@@ -175,7 +175,7 @@ async def _newest_revision(ctx: Context, daemonset: Object) -> str | None:
     uid = daemonset["metadata"]["uid"]
     own = [r for r in listing.items if any(o["uid"] == uid for o in r["metadata"].get("ownerReferences") or ())]
     newest = max(own, key=lambda r: r.get("revision", 0), default=None)
-    return newest and (newest["metadata"].get("labels") or {}).get(_REVISION)
+    return _revision(newest) if newest else None
 
 
 async def _refuse_without_operator(ctx: Context) -> None:

@@ -1,0 +1,75 @@
+"""``check``: lint of playbooks and settings. Asks nobody: neither the daemon nor the cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from remediator.cli.exits import Exit, say
+from remediator.cli.frame import command, configured, flags
+from remediator.cli.output import formatted, put_data
+from remediator.cli.text import safe
+
+if TYPE_CHECKING:
+    from remediator.cli.output import Form
+    from remediator.errors import Problem
+
+__all__ = ["check"]
+
+
+@command(
+    name="check",
+    examples=[
+        "remediator check playbooks/",
+        "remediator check settings.yaml playbooks/ -o json",
+        "remediator check --config settings.yaml",
+    ],
+)
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@configured
+@formatted
+def check(form: Form, paths: tuple[Path, ...]) -> int:
+    """Check the playbooks and settings in files and folders, and print every problem as path:line:col: message.
+
+    Without PATH: the settings file of --config or REMEDIATOR_CONFIG with its playbooks, or else the folder playbooks. Exits with 1 if there
+    is a problem.
+    """
+    problems = _problems(paths or _usual())
+    data = {"ok": not problems, "problems": [_plain(problem) for problem in problems]}
+    put_data(
+        form, data, lambda _: "".join(safe(str(problem)) + "\n" for problem in problems), lambda: dict.fromkeys(p.path for p in problems)
+    )
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    say(f"{count} found." if problems else "No problems found.")
+    return Exit.PROBLEMS if problems else Exit.FINE
+
+
+def _problems(paths: tuple[Path, ...]) -> list[Problem]:
+    from remediator.actions import actions
+    from remediator.errors import Problem
+    from remediator.gates import gates
+    from remediator.playbook import check_paths, files_of
+
+    empty = [Problem(str(path), 1, 1, "the folder holds no *.yaml file") for path in paths if path.is_dir() and not files_of(path)]
+    return empty + check_paths(paths, actions=actions(), gates=gates())
+
+
+def _usual() -> tuple[Path, ...]:
+    """The settings file with the playbooks that it names, or the folder ``playbooks``."""
+    from remediator.errors import DocumentError
+    from remediator.playbook import shipped
+    from remediator.settings import load_settings
+
+    if not (config := flags().config):
+        return (Path("playbooks"),)
+    try:
+        settings = load_settings(Path(config), env={})
+    except DocumentError:  # check_paths says it again, with whatever else is wrong
+        return (Path(config),)
+    return (Path(config), *(settings.playbooks or (shipped(),)))
+
+
+def _plain(problem: Problem) -> dict[str, Any]:
+    return {"path": problem.path, "line": problem.line, "column": problem.column, "message": problem.message}

@@ -1,0 +1,180 @@
+"""``playbooks``, ``actions`` and ``gates``: what the daemon has loaded."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from remediator.cli.frame import connects, group
+from remediator.cli.output import Column, formatted, put_data, put_page
+from remediator.cli.session import ask
+
+if TYPE_CHECKING:
+    from remediator.cli.output import Form
+
+__all__ = ["actions", "gates", "playbooks"]
+
+Item = dict[str, Any]
+
+
+def _text(key: str) -> Any:
+    """The item's text under ``key``, on one line."""
+    return lambda item: " ".join(str(item.get(key) or "").split())
+
+
+_PLAYBOOKS: tuple[Column[Item], ...] = (
+    Column("NAME", _text("name")),
+    Column("MODE", _text("mode")),
+    Column("TARGET", _text("target")),
+    Column("RUNGS", lambda item: str(len(item.get("ladder") or ()))),
+    Column("SUMMARY", _text("summary")),
+    Column("ALERTS", lambda item: ", ".join(item.get("alerts") or ()) or "by hand only", wide=True),
+    Column("REVISION", _text("revision"), wide=True),
+    Column("SOURCE", _text("source"), wide=True),
+)
+_ACTIONS: tuple[Column[Item], ...] = (
+    Column("NAME", _text("name")),
+    Column("DISRUPTIVE", lambda item: "yes" if item.get("disruptive") else "no"),
+    Column("SUMMARY", _text("summary")),
+    Column("CHANGES", _text("changes"), wide=True),
+    Column("UNDONE BY", _text("undone_by"), wide=True),
+    Column("GATES", lambda item: ", ".join(item.get("gates") or ()), wide=True),
+)
+_GATES: tuple[Column[Item], ...] = (
+    Column("NAME", _text("name")),
+    Column("KEY", _text("key")),
+    Column("SUMMARY", _text("summary")),
+)
+
+
+@group(name="playbooks", examples=["remediator playbooks list", "remediator playbooks show cilium-agent-down"])
+def playbooks() -> None:
+    """List and show the loaded playbooks."""
+
+
+@playbooks.command(name="list", examples=["remediator playbooks list -o wide"])
+@connects
+@formatted
+def list_playbooks(form: Form) -> None:
+    """List the playbooks in force, in the order in which an alert is offered to them."""
+    put_page(form, ask(lambda c: c.playbooks()), _PLAYBOOKS, _text("name"), "playbooks")
+
+
+@playbooks.command(name="show", examples=["remediator playbooks show cilium-agent-down", "remediator playbooks show node-down -o json"])
+@click.argument("name", metavar="NAME")
+@connects
+@formatted
+def show_playbook(form: Form, name: str) -> None:
+    """Show one playbook: what it takes, its parameters, and its text."""
+    found = ask(lambda c: c.playbook(name))
+    put_data(form, found, lambda _: _playbook(found), lambda: [name])
+
+
+def _playbook(found: Item) -> str:
+    from remediator.cli.text import safe, table
+    from remediator.cli.views import block
+    from remediator.words import took
+
+    facts = block(
+        [
+            ("Playbook", _text("name")(found)),
+            ("Summary", _text("summary")(found)),
+            ("Runbook", _text("runbook")(found)),
+            ("Mode", f"{found.get('mode')} (its own; the settings may say otherwise)"),
+            ("Source", f"{found.get('source')}, revision {found.get('revision')}"),
+            *(("Alerts", matcher) for matcher in found.get("alerts") or ["none: it runs by hand only"]),
+            ("Target", _text("target")(found)),
+            ("Gates", "; ".join(f"{key}: {json.dumps(value)}" for key, value in (found.get("gates") or {}).items())),
+            ("Deadline", took(timedelta(seconds=float(found.get("deadline_seconds") or 0)))),
+        ]
+    )
+    parts = [facts]
+    rows = [(name, *_parameter(value)) for name, value in (found.get("parameters") or {}).items()]
+    if rows:
+        parts.append(table(("PARAMETER", "TYPE", "DEFAULT", "HELP"), rows))
+    parts.append("".join(safe(line) + "\n" for line in str(found.get("text") or "").splitlines()))
+    return "\n".join(parts)
+
+
+def _parameter(value: Item) -> tuple[str, str, str]:
+    default = value.get("default")
+    return str(value.get("type") or ""), "" if default is None else str(default), " ".join(str(value.get("help") or "").split())
+
+
+@group(name="actions", examples=["remediator actions list", "remediator actions show cilium.restart_agent"])
+def actions() -> None:
+    """List and show the actions that steps may use."""
+
+
+@actions.command(name="list", examples=["remediator actions list -o wide"])
+@connects
+@formatted
+def list_actions(form: Form) -> None:
+    """List the actions that the steps of a playbook may use."""
+    put_page(form, ask(lambda c: c.actions()), _ACTIONS, _text("name"), "actions")
+
+
+@actions.command(name="show", examples=["remediator actions show node.cordon"])
+@click.argument("name", metavar="NAME")
+@connects
+@formatted
+def show_action(form: Form, name: str) -> None:
+    """Show one action: what it changes, how it is undone, its parameters and the rights it needs."""
+    found = ask(lambda c: c.action(name))
+    put_data(form, found, lambda _: _action(found), lambda: [name])
+
+
+def _action(found: Item) -> str:
+    from remediator.cli.text import table
+    from remediator.cli.views import block
+
+    facts = block(
+        [
+            ("Action", _text("name")(found)),
+            ("Summary", _text("summary")(found)),
+            ("Changes", _text("changes")(found)),
+            ("Undone by", _text("undone_by")(found)),
+            ("Disruptive", "yes: every gate is asked again right before it" if found.get("disruptive") else "no"),
+            ("Brings gates", ", ".join(found.get("gates") or ())),
+        ]
+    )
+    schema = found.get("parameters") or {}
+    needed = schema.get("required") or ()
+    parts = [facts]
+    rows = [(name, "yes" if name in needed else "no", *_field(field)) for name, field in (schema.get("properties") or {}).items()]
+    if rows:
+        parts.append(table(("PARAMETER", "REQUIRED", "TYPE", "DEFAULT", "HELP"), rows))
+    rules = [_rule(rule) for rule in found.get("rbac") or ()]
+    if rules:
+        parts.append(table(("RBAC GROUPS", "RESOURCES", "VERBS", "SCOPE"), rules))
+    return "\n".join(parts)
+
+
+def _field(field: Item) -> tuple[str, str, str]:
+    kinds = [field] if "type" in field or "enum" in field else field.get("anyOf") or []
+    kind = " or ".join(
+        "|".join(map(str, one["enum"])) if "enum" in one else str(one.get("format") or one.get("type") or "") for one in kinds
+    )
+    default = field.get("default")
+    return kind, "" if default is None else json.dumps(default), " ".join(str(field.get("description") or "").split())
+
+
+def _rule(rule: Item) -> tuple[str, str, str, str]:
+    groups = ", ".join(group or "core" for group in rule.get("groups") or ())
+    return groups, ", ".join(rule.get("resources") or ()), ", ".join(rule.get("verbs") or ()), str(rule.get("scope") or "")
+
+
+@group(name="gates", examples=["remediator gates list"])
+def gates() -> None:
+    """List the gates that every run passes."""
+
+
+@gates.command(name="list", examples=["remediator gates list", "remediator gates list -o json"])
+@connects
+@formatted
+def list_gates(form: Form) -> None:
+    """List the gates; those with a key take settings under a playbook's gates."""
+    put_page(form, ask(lambda c: c.gates()), _GATES, _text("name"), "gates")

@@ -1,0 +1,228 @@
+"""Where the demo plays: a simulated cluster, a real daemon, and between them nothing but HTTP, all in this process.
+
+Comes in: a scenario. Goes out: lines for the audience on stdout and an exit code. Files (settings, tokens, journal, log) live in a folder
+that goes when the demo ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from remediator import words
+from remediator.cli.exits import Exit
+from remediator.cli.live import follow, outcome_code
+from remediator.cli.text import safe
+from remediator.client import Client
+from remediator.daemon import Daemon
+from remediator.errors import ServerError
+from remediator.model import DecisionKind
+from remediator.settings import load_settings
+from remediator.sim import Simulation
+from remediator.sim.alerting import Receiver
+from remediator.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from remediator.model import Decision, Delivery
+    from remediator.sim import Scenario
+
+__all__ = ["perform"]
+
+T = TypeVar("T")
+_NODES = 5
+_RATE = 20
+"""How much faster than real time the demo goes; an incident of three minutes takes nine seconds."""
+_HEAD_START = timedelta(minutes=4)
+"""The demo's time begins so long ago that it has about caught up when the incident is over."""
+_PATIENCE = 30.0
+"""Real seconds for each thing that has to happen by itself."""
+_LOOK = 0.05
+
+
+class _Clock:
+    """Runs fast until ``settle``, then like any other clock, so that what stays up behaves as on a real day."""
+
+    def __init__(self) -> None:
+        self._rate = _RATE
+        self._base, self._began = datetime.now(UTC) - _HEAD_START, time.monotonic()
+
+    def now(self) -> datetime:
+        """See Clock."""
+        return self._base + timedelta(seconds=(time.monotonic() - self._began) * self._rate)
+
+    async def sleep(self, duration: timedelta) -> None:
+        """See Clock. In pieces, since the rate may change meanwhile."""
+        until = self.now() + duration
+        await asyncio.sleep(0)
+        while until > self.now():  # noqa: ASYNC110 - this is the clock; there is nothing to wait for but time
+            await asyncio.sleep(min((until - self.now()).total_seconds() / self._rate, 1.0))
+
+    def settle(self) -> None:
+        """From here on, one second takes one second."""
+        self._base, self._began, self._rate = self.now(), time.monotonic(), 1
+
+
+async def perform(scenario: Scenario, *, once: bool) -> int:
+    """Play the scenario; the exit code. SIGINT and SIGTERM end it and leave nothing behind."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    with tempfile.TemporaryDirectory(prefix="remediator-demo-") as folder:
+        demo = _Demo(scenario, Path(folder))
+        playing = asyncio.create_task(demo.play(once=once))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({playing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if playing.done():
+            return playing.result()
+        playing.cancel()
+        await asyncio.wait({playing})
+        return Exit.INTERRUPTED if demo.result is None else demo.result
+
+
+class _Demo:
+    """One performance."""
+
+    def __init__(self, scenario: Scenario, folder: Path) -> None:
+        self.result: int | None = None
+        """Set when the incident is over."""
+        self._scenario = scenario
+        self._folder = folder
+        self._clock = _Clock()
+        self._tokens = {scope: secrets.token_urlsafe(24) for scope in ("webhook", "read", "write")}
+
+    async def play(self, *, once: bool) -> int:
+        """Set the stage, let it happen, tell it, and stay up unless it is to be ``once``."""
+        async with AsyncExitStack() as stack:
+            simulation = await stack.enter_async_context(Simulation(nodes=_NODES, clock=self._clock, seed=1))
+            self._say(f"A simulated cluster of {_NODES} nodes is up, where time runs {_RATE} times as fast.")
+            daemon = await self._daemon(simulation, stack)
+            client = await stack.enter_async_context(Client(daemon.url, token=self._tokens.get))
+            self._say(f"The daemon is up at {daemon.url}.")
+            self.result = await self._incident(simulation, daemon, client)
+            if not once:
+                self._clock.settle()
+                self._invite(simulation, daemon)
+                await asyncio.Event().wait()
+            return self.result
+
+    async def _daemon(self, simulation: Simulation, stack: AsyncExitStack) -> Daemon:
+        log = stack.enter_context((self._folder / "daemon.log").open("w", encoding="utf-8"))
+        stack.callback(configure_logging)
+        configure_logging(json=False, stream=log)
+        daemon = await Daemon.build(load_settings(self._files(simulation), env={}), clock=self._clock)
+        stack.push_async_callback(daemon.stop)
+        configure_logging(json=False, stream=log)  # the daemon takes stderr for its own
+        await daemon.start()
+        return daemon
+
+    def _files(self, simulation: Simulation) -> Path:
+        """Write tokens and settings, as a user would; the path of the settings."""
+        for scope, token in self._tokens.items():
+            path = self._folder / f"{scope}.token"
+            path.touch(mode=0o600)
+            path.write_text(token + "\n", encoding="utf-8")
+        settings = self._folder / "settings.yaml"
+        settings.write_text(_SETTINGS.format(simulation=simulation), encoding="utf-8")
+        return settings
+
+    async def _incident(self, simulation: Simulation, daemon: Daemon, client: Client) -> int:
+        simulation.add_receiver(Receiver(url=f"{daemon.url}/api/v1/alerts", token=self._tokens["webhook"]))
+        await simulation.play(self._scenario)
+        self._say(self._scenario.broken)
+        delivery = await self._until("no alert arrived", lambda: _newest(client))
+        names = ", ".join(sorted({alert.name for alert in delivery.alerts}))
+        self._say(f"Alertmanager posted {names}, and has its 200: delivery {delivery.id} is on disk.")
+        decision = await self._until("the alert was not decided", lambda: _decided(client, delivery.id))
+        if decision.decision is not DecisionKind.RUN or decision.run is None:
+            self._say(f"Nothing was started. {words.because(decision.reason, decision.detail)}")
+            await self._why(client, decision.id)
+            return Exit.PROBLEMS
+        run = await follow(client, decision.run, "table", data=True)
+        code = outcome_code(run)
+        if code is Exit.FINE:
+            await self._until("the alert did not resolve", lambda: _closed(client))
+            self._say("Alertmanager posted that the alert is resolved; its episode is closed.")
+            self._say(f"The cluster itself says: {'whole again' if self._scenario.healed(simulation) else 'STILL BROKEN'}.")
+        await self._why(client, run.id)
+        return code
+
+    async def _until(self, otherwise: str, look: Callable[[], Awaitable[T | None]]) -> T:
+        """What ``look`` finds, once it finds something. Raises ServerError."""
+        deadline = time.monotonic() + _PATIENCE
+        while time.monotonic() < deadline:
+            if (found := await look()) is not None:
+                return found
+            await asyncio.sleep(_LOOK)
+        raise ServerError(f"{otherwise} within {_PATIENCE:g} seconds")
+
+    async def _why(self, client: Client, ref: str) -> None:
+        story = await client.why(ref)
+        click.echo(f"\n$ remediator why {ref}\n")
+        for line in story.lines:
+            click.echo(safe(line))
+
+    def _say(self, text: str) -> None:
+        now = self._clock.now()
+        click.echo(f"{words.moment(now, now)}  {safe(text)}")
+
+    def _invite(self, simulation: Simulation, daemon: Daemon) -> None:
+        name = self._scenario.truth.alerts[0]
+        token, log = self._folder / "write.token", self._folder / "daemon.log"
+        click.echo(_INVITATION.format(daemon=daemon, simulation=simulation, token=token, log=log, name=name))
+
+
+async def _newest(client: Client) -> Delivery | None:
+    page = await client.deliveries(limit=1)
+    return page.items[0] if page.items else None
+
+
+async def _decided(client: Client, delivery: str) -> Decision | None:
+    page = await client.decisions(delivery=delivery)
+    return page.items[0] if page.items else None
+
+
+async def _closed(client: Client) -> bool | None:
+    return None if (await client.alerts()).items else True
+
+
+_SETTINGS = """\
+apiVersion: remediator.dev/v1
+kind: Settings
+server:
+  listen: 127.0.0.1:0
+  webhook_token_file: webhook.token
+  read_token_file: read.token
+  write_token_file: write.token
+store: {{url: 'sqlite:///journal.db'}}
+mode: auto
+modes: {{'*': auto}}   # shipped playbooks only suggest, until somebody trusts them
+kubernetes: {{server: '{simulation.url}'}}
+prometheus: {{url: '{simulation.prometheus_url}'}}
+alertmanager: {{url: '{simulation.alertmanager_url}'}}
+"""
+
+_INVITATION = """
+Everything stays up until ctrl-C. To look around, in another terminal:
+
+  export REMEDIATOR_SERVER={daemon.url}
+  export REMEDIATOR_TOKEN_FILE={token}
+  remediator status
+  remediator runs list -o wide
+  remediator why {name}
+  remediator run restart-agent --target Node/node-2 --wait --reason "just to see it"
+  kubectl --server {simulation.url} get pods --all-namespaces -o wide
+
+The daemon writes its log to {log}."""

@@ -1,0 +1,64 @@
+"""``status``: how the daemon stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remediator.cli.frame import command, connects
+from remediator.cli.output import formatted, now, put_data
+from remediator.cli.session import ask
+
+if TYPE_CHECKING:
+    from remediator.cli.output import Form
+    from remediator.model import Pause
+    from remediator.server.service import Status
+
+__all__ = ["status"]
+
+
+@command(name="status", examples=["remediator status", "remediator status -o json"])
+@connects
+@formatted
+def status(form: Form) -> None:
+    """How the daemon stands: mode, pauses, connections, queue."""
+    from remediator import __version__
+    from remediator.cli.exits import say
+
+    found = ask(lambda c: c.status())
+    put_data(form, found, lambda _: _text(found), lambda: [found.version])
+    if found.version != __version__:
+        say(f"Note: this is remediator {__version__}, the daemon is {found.version}.")
+
+
+def _text(found: Status) -> str:
+    from remediator.cli.text import age, table
+    from remediator.cli.views import block, stamp
+
+    reload = found.last_reload
+    facts = block(
+        [
+            ("Version", found.version),
+            ("Ready", "yes" if found.ready else f"NO: {found.ready_detail}"),
+            ("Role", "leader" if found.leader else "standby"),
+            ("Mode", f"{found.mode}, dry run" if found.dry_run else str(found.mode)),
+            ("Up since", stamp(found.started_at)),
+            ("Playbooks", f"{found.playbooks} loaded"),
+            ("Last reload", f"{'accepted' if reload.ok else 'REFUSED, the old playbooks stay'}, {stamp(reload.at)}"),
+            *(("Problem", problem) for problem in reload.problems),
+            ("Open runs", str(found.open_runs)),
+            ("Undecided", f"{found.undecided} deliveries"),
+            ("Journal", found.journal),
+            ("Kubernetes", found.kubernetes),
+            ("Prometheus", found.prometheus),
+            ("Alertmanager", found.alertmanager),
+            ("Paused", "no" if not found.paused else f"{len(found.paused)} in force"),
+        ]
+    )
+    if not found.paused:
+        return facts
+    rows = [(_what(p), p.by, p.reason, age(p.at, now()), age(p.until, now())) for p in found.paused]
+    return facts + "\n" + table(("PAUSED", "BY", "REASON", "AGE", "ENDS"), rows)
+
+
+def _what(pause: Pause) -> str:
+    return " ".join(part for part in (pause.playbook, pause.target) if part) or "everything"

@@ -1,0 +1,285 @@
+"""Wiring and lifecycle: build the doors from the settings, start, reload, recover, stop.
+
+In: Settings. Out: a running daemon, or an error that says what is wrong and where. Whatever was opened is closed again, last first, also
+when the building fails half-way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import watchfiles
+from aiohttp import web
+
+from remediator import __version__
+from remediator.actions import Cilium, actions
+from remediator.clock import SystemClock
+from remediator.errors import DocumentError, UsageError
+from remediator.gates import Limits as GateLimits
+from remediator.gates import gates
+from remediator.journal import Journal, Redactor
+from remediator.kube import Kube
+from remediator.model import RunState
+from remediator.monitoring import Alertmanager, Prometheus
+from remediator.operations import Operations
+from remediator.payload import Limits
+from remediator.pipeline import Pipeline
+from remediator.playbook import Library, load_playbook, shipped
+from remediator.server import Tokens, build_app
+from remediator.server.service import ReloadReport
+from remediator.settings import effective_mode
+from remediator.telemetry import METRICS, configure_logging
+from remediator.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+    from pathlib import Path
+
+    from remediator.clock import Clock
+    from remediator.settings import Settings
+
+__all__ = ["Daemon", "serve"]
+
+log = structlog.get_logger(__name__)
+
+_STOP = timedelta(seconds=20)
+"""For the calls under way when the daemon is told to stop; Kubernetes kills a pod after 30 s by default."""
+_LOOK_AT_DOORS = timedelta(seconds=30)
+
+
+class Daemon:
+    """One process of remediator. ``build``, ``start``, ``stop``; everything in between happens by itself."""
+
+    def __init__(self, settings: Settings, operations: Operations, pipeline: Pipeline, app: web.Application, world: World) -> None:
+        self.operations = operations
+        self.world = world
+        self._settings = settings
+        self._pipeline = pipeline
+        self._app = app
+        self._stack = AsyncExitStack()
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    @classmethod
+    async def build(cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None) -> Daemon:
+        """Open every door. Raises DocumentError (playbooks), JournalUnavailable, KubeError, UsageError (token files)."""
+        clock = clock or SystemClock()
+        async with AsyncExitStack() as stack:
+            tokens, secrets = _tokens(settings)
+            redact = Redactor(secrets)
+            configure_logging(redact=redact.data)
+            library = _load(settings)
+            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
+            stack.push_async_callback(journal.close)
+            world = World(
+                clock=clock,
+                journal=journal,
+                kube=await _kube(settings, stack),
+                prometheus=_prometheus(settings, clock, stack),
+                alertmanager=_alertmanager(settings, stack),
+                redact=redact,
+                cilium=Cilium(namespace=settings.cilium.namespace, agent_selector=settings.cilium.agent_selector),
+                limits=GateLimits(
+                    concurrent_runs=settings.limits.concurrent_runs, concurrent_disruptive=settings.limits.concurrent_disruptive
+                ),
+                dry_run=settings.dry_run if dry_run is None else dry_run,
+                mode_of=partial(effective_mode, settings),
+                library=library,
+                load_revision=partial(load_playbook, actions=actions(), gates=gates()),
+            )
+            pipeline = Pipeline(world, settings.store.full_url())
+            report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=clock.now())
+            operations = Operations(
+                world,
+                pipeline,
+                limits=Limits(body=settings.server.max_body),
+                ceiling=settings.mode,
+                first_load=report,
+            )
+            app = build_app(operations, tokens=tokens, max_body=settings.server.max_body, clock=clock)
+            daemon = cls(settings, operations, pipeline, app, world)
+            operations.on_reload = daemon.reload
+            daemon._stack = stack.pop_all()
+            return daemon
+        raise AssertionError("unreachable")
+
+    async def start(self, *, listen: str | None = None) -> None:
+        """Take up what an earlier life left, then answer requests. ``url`` says where."""
+        _announce(self.world.library, self.operations.last_reload)
+        await self.world.journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
+        await self._pipeline.start()
+        self._stack.push_async_callback(self._pipeline.stop, _STOP)
+        await self._listen(listen)
+        self._background(self._watch_playbooks(), "watch playbooks")
+        self._background(self._keep_looking(), "look at doors")
+        self.operations.not_ready = ""
+        log.info(
+            "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
+        )
+
+    async def stop(self) -> None:
+        """Take no more work, let the call under way end, close every door. Open runs go on at the next start."""
+        self.operations.not_ready = "stopping"
+        self.world.feed.close()
+        await self._stack.aclose()
+        log.info("stopped")
+
+    async def reload(self) -> ReloadReport:
+        """Build the new playbooks, check all of them, then swap. On any problem the old ones stay in force."""
+        now = self.world.clock.now()
+        try:
+            library = await asyncio.to_thread(_load, self._settings)
+        except (DocumentError, OSError) as error:
+            problems = tuple(map(str, error.problems)) if isinstance(error, DocumentError) else (str(error),)
+            log.error("playbooks were not reloaded; the old ones stay in force", problems=problems)  # noqa: TRY400 - a finding, no fault
+            report = ReloadReport(ok=False, problems=problems, playbooks=len(self.world.library.playbooks), at=now)
+        else:
+            self.world.library = library
+            report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
+            log.info("playbooks reloaded", playbooks=len(library.playbooks))
+        _announce(self.world.library, report)
+        await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
+        return report
+
+    async def _listen(self, listen: str | None) -> None:
+        host, port = self._settings.server.host, self._settings.server.port
+        if listen is not None:
+            host, _, text = listen.rpartition(":")
+            host, port = host.strip("[]"), int(text)
+        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=2)
+        await self._runner.setup()
+        self._stack.push_async_callback(self._runner.cleanup)
+        site = web.TCPSite(self._runner, host, port, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            raise UsageError(f"server.listen: cannot listen on {host}:{port}: {error.strerror}") from error
+        bound = self._runner.addresses[0]
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        self.url = f"http://{shown}:{bound[1]}"
+
+    def _background(self, work: Any, name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+
+        async def end() -> None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+        self._stack.push_async_callback(end)
+
+    async def _watch_playbooks(self) -> None:
+        """Reload when a file in a playbook folder changes; folders are watched, since a ConfigMap swaps a symlink in them."""
+        async for _ in _changes(_folders(self._settings)):
+            await self.operations.reload()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await self.operations.look_at_doors()
+            await self.world.clock.sleep(_LOOK_AT_DOORS)
+
+
+async def serve(settings: Settings, *, dry_run: bool | None = None, listen: str | None = None) -> int:
+    """Run until SIGTERM or SIGINT; SIGHUP reloads. The exit status."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    daemon = await Daemon.build(settings, dry_run=dry_run)
+    reloads: set[asyncio.Task[Any]] = set()
+
+    def reload() -> None:
+        task = loop.create_task(daemon.operations.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    try:
+        await daemon.start(listen=listen)
+        await stop.wait()
+    finally:
+        await daemon.stop()
+    return 0
+
+
+def _load(settings: Settings) -> Library:
+    return Library.load(settings.playbooks or (shipped(),), actions=actions(), gates=gates())
+
+
+def _folders(settings: Settings) -> list[Path]:
+    paths = settings.playbooks or (shipped(),)
+    return sorted({path if path.is_dir() else path.parent for path in paths})
+
+
+async def _changes(folders: Iterable[Path]) -> AsyncIterator[None]:
+    async for _ in watchfiles.awatch(*folders, watch_filter=None, step=200):
+        yield
+
+
+def _announce(library: Library, report: ReloadReport) -> None:
+    """The gauges of a reload, and every metric that has a playbook in its labels at zero."""
+    METRICS.reload_ok.set(report.ok)
+    if report.ok:
+        METRICS.reload_at.set(report.at.timestamp())
+        METRICS.config_hash.set(int(library.revision, 16))
+    for playbook in library.playbooks:
+        METRICS.runs_in_flight.labels(playbook.name)
+        METRICS.run_duration.labels(playbook.name)
+        for state in RunState:
+            if not state.open:
+                METRICS.runs.labels(playbook.name, state.value)
+        for gate in gates():
+            METRICS.gate_refusals.labels(playbook.name, gate)
+
+
+def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
+    """The tokens' values, and all of them together with other secrets for the redactor. Raises UsageError."""
+    server = settings.server
+    files = {"webhook": server.webhook_token_file, "read": server.read_token_file, "write": server.write_token_file}
+    values = {name: _secret(f"server.{name}_token_file", path) for name, path in files.items() if path}
+    others = [settings.prometheus.token_file, settings.alertmanager.token_file, settings.store.password_file]
+    secrets = [*values.values(), *(_secret("token_file", path) for path in others if path)]
+    tokens = Tokens(webhook=values.get("webhook"), read=values.get("read"), write=values.get("write"), insecure=server.insecure)
+    return tokens, secrets
+
+
+def _secret(setting: str, path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{setting}: {path} cannot be read: {error}") from error
+    if not text:
+        raise UsageError(f"{setting}: {path} is empty")
+    return text
+
+
+async def _kube(settings: Settings, stack: AsyncExitStack) -> Kube:
+    k = settings.kubernetes
+    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout)
+    stack.push_async_callback(kube.close)
+    return kube
+
+
+def _prometheus(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Prometheus | None:
+    p = settings.prometheus
+    if p.url is None:
+        return None
+    prometheus = Prometheus(p.url, timeout=p.timeout, max_age=p.max_age, clock=clock, token_file=p.token_file)
+    stack.push_async_callback(prometheus.close)
+    return prometheus
+
+
+def _alertmanager(settings: Settings, stack: AsyncExitStack) -> Alertmanager | None:
+    a = settings.alertmanager
+    if a.url is None:
+        return None
+    alertmanager = Alertmanager(a.url, timeout=a.timeout, token_file=a.token_file)
+    stack.push_async_callback(alertmanager.close)
+    return alertmanager

@@ -1,0 +1,12 @@
+"""The journal: what came in, what was decided, what was done; on SQLite or PostgreSQL, append-only and hash-chained. The only SQL.
+
+``Journal`` is the door. Behind it: ``schema`` (tables), ``migrations``, ``store`` (the databases), ``writer`` and ``transaction``
+(group commit), ``writes`` and ``rows`` (what a write keeps), ``queries`` and ``paging`` (what can be asked), ``chain`` and ``audit``
+(whether it is what was written), ``redact`` (what never gets in).
+"""
+
+from remediator.journal.audit import ChainReport
+from remediator.journal.journal import Journal
+from remediator.journal.redact import Redactor
+
+__all__ = ["ChainReport", "Journal", "Redactor"]

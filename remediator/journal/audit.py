@@ -1,0 +1,217 @@
+"""Whether the journal is what was written: the chain of the log, and every row against the last entry about it.
+
+In: one snapshot. Out: a ChainReport with a sentence for each thing that does not fit: an entry altered, missing or cut off, a row altered,
+slipped in or taken away, a column that says something else than its record. Nothing is repaired and nothing refused.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+from sqlalchemy import func, select
+
+from remediator.journal import rows as spelled
+from remediator.journal.chain import check_links, digest
+from remediator.journal.schema import (
+    CHANGE,
+    DECISION,
+    DELIVERY,
+    ENTRY,
+    EPISODE,
+    HEAD,
+    PAUSE,
+    REVISION,
+    RUN,
+    STEP,
+)
+from remediator.model import Change, Decision, Delivery, Episode, Noun, Pause, Run, Step, from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy import Column, Connection, Table
+
+__all__ = ["ChainReport", "verify"]
+
+MOST_PROBLEMS = 100
+_CHUNK = 500
+
+
+class ChainReport(Noun, frozen=True, kw_only=True):
+    """What ``journal verify`` found: one sentence for each problem, at most 100 of them."""
+
+    ok: bool
+    entries: int
+    problems: list[str]
+
+
+class _Book(NamedTuple):
+    """How the rows of one table are vouched for."""
+
+    kind: str
+    table: Table
+    row: Callable[[str], tuple[Any, ...]] | None
+    """The row that follows from a record's JSON; None if the record is no JSON."""
+    by_digest: bool = False
+    closing: tuple[str, Column[Any]] | None = None
+    """The kind of entry that sets one further column, and that column."""
+
+
+_BOOKS = (
+    _Book(
+        "delivery",
+        DELIVERY,
+        lambda data: spelled.delivery_row(from_json(data, Delivery), data),
+        by_digest=True,
+        closing=("decided", DELIVERY.c.decided_at),
+    ),
+    _Book("episode", EPISODE, lambda data: spelled.episode_row(from_json(data, Episode), data), by_digest=True),
+    _Book("decision", DECISION, lambda data: spelled.decision_row(from_json(data, Decision), data)),
+    _Book("change", CHANGE, lambda data: spelled.change_row(from_json(data, Change), data)),
+    _Book(
+        "pause",
+        PAUSE,
+        lambda data: spelled.pause_row(from_json(data, Pause), data),
+        closing=("resume", PAUSE.c.ended_at),
+    ),
+    _Book("revision", REVISION, None, by_digest=True),
+)
+
+
+def verify(connection: Connection) -> ChainReport:
+    """Read everything once, in chunks."""
+    problems = list(islice(_problems(connection), MOST_PROBLEMS))
+    count = connection.execute(select(func.count()).select_from(ENTRY)).scalar_one()
+    return ChainReport(ok=not problems, entries=count, problems=problems)
+
+
+def _problems(connection: Connection) -> Iterator[str]:
+    head = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).first()
+    log = connection.execution_options(yield_per=1000).execute(select(ENTRY).order_by(ENTRY.c.seq))
+    yield from check_links(log, (head.seq, head.hash) if head else (-1, ""))
+    for book in _BOOKS:
+        for rows in _chunks(connection, book.table):
+            yield from _check_rows(connection, book, rows)
+        yield from _gone(connection, book.kind, book.table)
+    for rows in _chunks(connection, RUN):
+        yield from _check_runs(connection, rows)
+    yield from _gone(connection, "run", RUN)
+    orphans = select(STEP.c.id).where(~select(RUN.c.id).where(RUN.c.id == STEP.c.run).exists()).limit(MOST_PROBLEMS)
+    for row in connection.execute(orphans):
+        yield f"step {row.id} belongs to no run"
+
+
+def _chunks(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
+    last = ""
+    while rows := connection.execute(select(table).where(table.c.id > last).order_by(table.c.id).limit(_CHUNK)).all():
+        yield rows
+        last = rows[-1].id
+
+
+def _last_entries(connection: Connection, kind: str, refs: Sequence[str]) -> dict[str, Any]:
+    newest = select(func.max(ENTRY.c.seq)).where(ENTRY.c.ref.in_(refs), ENTRY.c.kind == kind).group_by(ENTRY.c.ref)
+    return {row.ref: row for row in connection.execute(select(ENTRY).where(ENTRY.c.seq.in_(newest)))}
+
+
+def _gone(connection: Connection, kind: str, table: Table) -> Iterator[str]:
+    there = select(table.c.id).where(table.c.id == ENTRY.c.ref).exists()
+    lost = select(ENTRY.c.ref, func.max(ENTRY.c.seq).label("seq")).where(ENTRY.c.kind == kind, ~there)
+    for row in connection.execute(lost.group_by(ENTRY.c.ref).limit(MOST_PROBLEMS)):
+        yield f"{kind} {row.ref} is gone; entry {row.seq} is about it"
+
+
+def _check_rows(connection: Connection, book: _Book, rows: Sequence[Any]) -> Iterator[str]:
+    refs = [row.id for row in rows]
+    entries = _last_entries(connection, book.kind, refs)
+    closings = _last_entries(connection, book.closing[0], refs) if book.closing else {}
+    for row in rows:
+        entry = entries.get(row.id)
+        if entry is None:
+            yield f"{book.kind} {row.id} has no entry in the log"
+        elif not _vouched(book, row, entry):
+            yield f"{book.kind} {row.id} is not what entry {entry.seq} says"
+        yield from _check_columns(book, row)
+        if book.closing is not None:
+            yield from _check_closing(book.kind, book.closing[1].name, row, closings.get(row.id))
+
+
+def _vouched(book: _Book, row: Any, entry: Any) -> bool:
+    told = msgspec.json.decode(entry.data)
+    if book.by_digest:
+        return bool(told == {"digest": digest(row.data)})
+    return bool(told == _decoded(row.data))
+
+
+def _decoded(data: str) -> Any:
+    """Plain data, or None where an altered row is no JSON any more."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        return None
+
+
+def _check_columns(book: _Book, row: Any) -> Iterator[str]:
+    if book.row is None:
+        return
+    try:
+        due = book.row(row.data)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        yield f"{book.kind} {row.id} cannot be read"
+        return
+    apart = book.closing[1].name if book.closing else None
+    yield from _unequal(book.kind, book.table, row, due, apart)
+
+
+def _unequal(kind: str, table: Table, row: Any, due: tuple[Any, ...], apart: str | None = None) -> Iterator[str]:
+    for column, found, wanted in zip(table.columns, row, due, strict=True):
+        if column.name != apart and found != wanted:
+            yield f"{kind} {row.id}: the column {column.name} says {found!r}, its record {wanted!r}"
+
+
+def _check_closing(kind: str, column: str, row: Any, entry: Any) -> Iterator[str]:
+    found = row._mapping[column]  # noqa: SLF001 - SQLAlchemy's public name
+    told = None if entry is None else msgspec.json.decode(entry.data)["at"]
+    if found != told:
+        yield f"{kind} {row.id}: the column {column} says {found!r}, the log {told!r}"
+
+
+def _check_runs(connection: Connection, rows: Sequence[Any]) -> Iterator[str]:
+    refs = [row.id for row in rows]
+    entries = _last_entries(connection, "run", refs)
+    steps: dict[str, dict[int, Any]] = {ref: {} for ref in refs}
+    for row in connection.execute(select(STEP).where(STEP.c.run.in_(refs))):
+        steps[row.run][row.position] = row
+    for row in rows:
+        entry = entries.get(row.id)
+        if entry is None:
+            yield f"run {row.id} has no entry in the log"
+            continue
+        told = msgspec.json.decode(entry.data)
+        if _decoded(row.data) != {**told, "steps": []}:
+            yield f"run {row.id} is not what entry {entry.seq} says"
+        else:
+            yield from _unequal("run", RUN, row, spelled.run_row(from_json(row.data, Run), row.data))
+        yield from _check_steps(steps[row.id], _told_steps(connection, row.id, told["steps"], entry.seq))
+
+
+def _told_steps(connection: Connection, run: str, steps: list[Any], seq: int) -> dict[int, Any]:
+    """The steps as the run's last entry and the step entries after it have them."""
+    told = {step["index"]: step for step in steps}
+    # "0" follows "/" in ASCII: all refs that begin with the run and a slash.
+    later = ENTRY.c.ref > f"{run}/", ENTRY.c.ref < f"{run}0", ENTRY.c.kind == "step", ENTRY.c.seq > seq
+    for row in connection.execute(select(ENTRY.c.data).where(*later).order_by(ENTRY.c.seq)):
+        step = msgspec.json.decode(row.data)
+        told[step["index"]] = step
+    return told
+
+
+def _check_steps(found: dict[int, Any], told: dict[int, Any]) -> Iterator[str]:
+    for index in sorted(told.keys() - found.keys()):
+        yield f"step {index} ({told[index]['name']}) of a run is gone"
+    for index, row in sorted(found.items()):
+        if _decoded(row.data) != told.get(index):
+            yield f"step {row.id} is not what the log says"
+        else:
+            yield from _unequal("step", STEP, row, spelled.step_row(row.run, from_json(row.data, Step), row.data))

@@ -1,0 +1,325 @@
+"""The journal as the rest of the program sees it: nouns in, nouns out, never a word of SQL.
+
+In: nouns. Out: nouns, pages of them, the log. Every write returns when it is on disk, or raises JournalUnavailable with nothing kept,
+or JournalError if this one record cannot be. Secrets are taken out before anything is stored. Nothing here blocks the event loop:
+writes go to one thread, reads to a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+from remediator.errors import JournalError, JournalUnavailable
+from remediator.journal import audit, queries, writes
+from remediator.journal.migrate import migrate
+from remediator.journal.paging import MOST
+from remediator.journal.redact import Redactor, canonical
+from remediator.journal.rows import key
+from remediator.journal.store import READERS, Store
+from remediator.journal.writer import Writer
+from remediator.model import encode, evolve
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from datetime import datetime
+
+    from remediator.clock import Clock
+    from remediator.journal.audit import ChainReport
+    from remediator.model import (
+        Change,
+        Decision,
+        DecisionKind,
+        Delivery,
+        Entry,
+        Episode,
+        Noun,
+        Page,
+        Pause,
+        Run,
+        RunState,
+        Step,
+    )
+
+    N = TypeVar("N", bound=Noun)
+    T = TypeVar("T")
+
+__all__ = ["Journal"]
+
+DEADLINE = timedelta(seconds=10)
+_WHOLE_READ = timedelta(hours=1)
+
+
+class Journal:
+    """One journal, opened with ``Journal.open``."""
+
+    def __init__(self, store: Store, writer: Writer, clock: Clock, redact: Redactor, deadline: timedelta) -> None:
+        self._store = store
+        self._writer = writer
+        self._clock = clock
+        self._redact = redact
+        self._deadline = deadline.total_seconds()
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="journal-reader")
+
+    @classmethod
+    async def open(
+        cls,
+        url: str,
+        *,
+        clock: Clock,
+        redact: Redactor | None = None,
+        queue_limit: int = 10_000,
+        deadline: timedelta = DEADLINE,
+    ) -> Journal:
+        """Open ``sqlite:////path`` or ``postgresql://...`` and bring its schema up to date.
+
+        At most ``queue_limit`` writes may wait. ``deadline`` bounds a statement, a lock or a connection. Raises JournalUnavailable.
+        """
+        store = Store(url, deadline=deadline)
+        try:
+            await asyncio.to_thread(_prepare, store)
+        except BaseException:
+            store.close()
+            raise
+        writer = Writer(store, clock, queue_limit=queue_limit, deadline=deadline)
+        writer.start()
+        return cls(store, writer, clock, redact or Redactor(), deadline)
+
+    async def close(self) -> None:
+        """Commit what waits, take nothing more, give the store back. A second call does nothing."""
+        await self._writer.close()
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        await asyncio.to_thread(self._store.close)
+
+    @property
+    def healthy(self) -> bool:
+        """False from a failed commit until one succeeds; while it is False the writer tries one of its own every second."""
+        return self._writer.healthy
+
+    @property
+    def queue_depth(self) -> int:
+        """How many writes wait for their commit."""
+        return self._writer.depth
+
+    # writes
+
+    async def add_delivery(self, delivery: Delivery) -> None:
+        """Keep a webhook call as it came in, undecided."""
+        if delivery.decided_at is not None:
+            delivery = evolve(delivery, decided_at=None)
+        clean, data = _encoded(partial(self._redact.encoded, delivery, encode))
+        await self._writer.write(partial(writes.add_delivery, delivery=clean, data=data), len(data))
+
+    async def decide(
+        self,
+        delivery: str | None,
+        decisions: Sequence[Decision],
+        *,
+        episodes: Sequence[Episode] = (),
+        runs: Sequence[Run] = (),
+        decided_at: datetime | None = None,
+    ) -> None:
+        """All of it or nothing: the decisions, the episodes as they stand now, the new runs with their steps, the delivery's mark.
+
+        Raises JournalError if ``delivery`` is unknown or decided already, or if an id is taken.
+        """
+        deed = writes.Deed(
+            delivery,
+            decided_at or self._clock.now(),
+            [self._clean(decision) for decision in decisions],
+            [self._clean(episode) for episode in episodes],
+            [self._clean(run)[0] for run in runs],
+        )
+        await self._writer.write(partial(writes.decide, deed=deed))
+
+    async def save_run(self, run: Run) -> None:
+        """Keep the run and its steps in place of what was kept of them; changes have their own ``save_change``."""
+        clean, data = self._clean(run)
+        await self._writer.write(partial(writes.save_run, run=clean), len(data))
+
+    async def save_step(self, run: str, step: Step) -> None:
+        """Keep one step of a run, by its index. Raises JournalError if there is no such run."""
+        clean, data = self._clean(step)
+        await self._writer.write(partial(writes.save_step, run=run, step=clean), len(data))
+
+    async def save_change(self, change: Change) -> None:
+        """Keep a change in place of the one with its id."""
+        clean, data = self._clean(change)
+        await self._writer.write(partial(writes.save_change, change=clean, data=data), len(data))
+
+    async def save_episode(self, episode: Episode) -> None:
+        """Keep an episode in place of the one with its fingerprint and start."""
+        clean, data = self._clean(episode)
+        await self._writer.write(partial(writes.save_episode, episode=clean, data=data), len(data))
+
+    async def add_pause(self, pause: Pause) -> None:
+        """Keep a new pause."""
+        clean, data = self._clean(pause)
+        await self._writer.write(partial(writes.add_pause, pause=clean, data=data), len(data))
+
+    async def end_pauses(self, *, playbook: str | None, target: str | None, by: str, at: datetime) -> int:
+        """End the pauses in force for exactly this playbook and target; both None ends those for everything. How many ended."""
+        return await self._writer.write(partial(writes.end_pauses, playbook=playbook, target=target, by=self._redact.text(by), at=at))
+
+    async def keep_revision(self, revision: str, playbook: str, text: str) -> None:
+        """Keep the text of a playbook's revision; again does nothing. Only known secret values are taken out of it."""
+        work = partial(writes.keep_revision, revision=revision, playbook=playbook, text=self._redact.known(text))
+        await self._writer.write(work, len(text))
+
+    async def note(self, kind: str, ref: str, data: Any) -> None:
+        """An entry of the log that is about nothing else kept here (start, stop, reload). Raises ValueError for a record's kind."""
+        if kind in writes.OWN_KINDS:
+            raise ValueError(f"entries of kind {kind} are written with their records")
+        plain = self._redact.data(msgspec.to_builtins(data))
+        text = _encoded(partial(canonical, plain)).decode()
+        await self._writer.write(partial(writes.note, kind=key(kind), ref=key(ref), data=text), len(text))
+
+    # reads
+
+    async def undecided(self, limit: int = 100, after: str = "") -> list[Delivery]:
+        """Deliveries without a decision, oldest first, with ids after ``after``."""
+        return await self._read(queries.undecided, limit, after)
+
+    async def delivery(self, id: str) -> Delivery | None:  # noqa: A002 - the record's own word
+        """One delivery."""
+        return await self._read(queries.delivery, id)
+
+    async def deliveries(self, *, limit: int = 50, cursor: str | None = None) -> Page[Delivery]:
+        """Newest first."""
+        return await self._read(queries.deliveries, limit, cursor)
+
+    async def decisions(
+        self,
+        *,
+        delivery: str | None = None,
+        fingerprint: str | None = None,
+        playbook: str | None = None,
+        target: str | None = None,
+        run: str | None = None,
+        decision: DecisionKind | None = None,
+        name: str | None = None,
+        since: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Decision]:
+        """Newest first. ``target`` is Target.key, ``name`` the alert's name."""
+        filters = {
+            "delivery": delivery,
+            "fingerprint": fingerprint,
+            "playbook": playbook,
+            "target": target,
+            "run": run,
+            "decision": decision,
+            "name": name,
+        }
+        return await self._read(queries.decisions, filters, since, limit, cursor)
+
+    async def episodes(
+        self,
+        *,
+        open_only: bool = True,
+        fingerprint: str | None = None,
+        name: str | None = None,
+        limit: int = 1000,
+        cursor: str | None = None,
+    ) -> Page[Episode]:
+        """The latest to start first; those that are not resolved, or all."""
+        filters = {"fingerprint": fingerprint, "name": name}
+        read = partial(queries.episodes, open_only=open_only, limit=limit, cursor=cursor)
+        return await self._read(read, filters)
+
+    async def run(self, id: str) -> Run | None:  # noqa: A002 - the record's own word
+        """One run with its steps in order and their changes."""
+        return await self._read(queries.run, id)
+
+    async def runs(
+        self,
+        *,
+        state: Sequence[RunState] | None = None,
+        playbook: str | None = None,
+        target: str | None = None,
+        since: datetime | None = None,
+        dry_run: bool | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> Page[Run]:
+        """Newest first, with steps and changes. ``target`` is Target.key, ``since`` looks at when a run started."""
+        filters = {"playbook": playbook, "target": target}
+        return await self._read(queries.runs, filters, state, since, dry_run, limit, cursor)
+
+    async def open_runs(self) -> list[Run]:
+        """All that have not ended, oldest first, with steps and changes."""
+        return await self._read(queries.open_runs)
+
+    async def history(self, target: str, *, since: datetime) -> list[Run]:
+        """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""
+        return await self._read(queries.history, target, since)
+
+    async def changes(
+        self, *, run: str | None = None, left_behind: bool | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Page[Change]:
+        """Newest first. ``left_behind`` as Change.left_behind."""
+        return await self._read(queries.changes, run, left_behind, limit, cursor)
+
+    async def pauses(self, now: datetime) -> list[Pause]:
+        """Those in force at ``now``, oldest first."""
+        return await self._read(queries.pauses, now)
+
+    async def revision(self, revision: str) -> str | None:
+        """The text of a playbook's revision."""
+        return await self._read(queries.revision, revision)
+
+    async def entries(self, *, ref: str | None = None, kind: str | None = None, after: int = 0, limit: int = 1000) -> list[Entry]:
+        """Entries of the log with numbers above ``after``, oldest first."""
+        return await self._read(queries.entries, ref, kind, after, limit)
+
+    async def verify(self) -> ChainReport:
+        """Check the log's chain, and every row against the last entry about it; takes about 20 s per million entries."""
+        return await self._read(audit.verify, within=_WHOLE_READ)
+
+    async def export(self) -> AsyncIterator[Entry]:
+        """The whole log, oldest first; also what is added meanwhile."""
+        after = 0
+        while page := await self.entries(after=after, limit=MOST):
+            for entry in page:
+                yield entry
+            after = page[-1].seq
+
+    # inside
+
+    def _clean(self, noun: N) -> tuple[N, str]:
+        """The noun without secrets and its canonical JSON. Raises JournalError if it cannot be JSON."""
+        return _encoded(partial(self._redact.encoded, noun))
+
+    async def _read(self, query: Callable[..., T], *args: Any, within: timedelta | None = None) -> T:
+        """Run ``query`` in a reader's thread. Raises JournalUnavailable, also if the store does not answer in time."""
+        loop = asyncio.get_running_loop()
+        seconds = within.total_seconds() if within else self._deadline
+        try:
+            async with asyncio.timeout(seconds):
+                return await loop.run_in_executor(self._readers, self._in_snapshot, query, args)
+        except TimeoutError as problem:
+            raise JournalUnavailable(f"the journal at {self._store.shown} did not answer in {seconds:g} s") from problem
+        except RuntimeError as problem:
+            raise JournalUnavailable("the journal is closed") from problem
+
+    def _in_snapshot(self, query: Callable[..., T], args: tuple[Any, ...]) -> T:
+        with self._store.snapshot() as connection:
+            return query(connection, *args)
+
+
+def _prepare(store: Store) -> None:
+    store.prepare()
+    migrate(store)
+
+
+def _encoded(encode: Callable[[], T]) -> T:
+    try:
+        return encode()
+    except (ValueError, TypeError) as problem:
+        raise JournalError(f"the record cannot be written as JSON: {problem}") from problem

@@ -1,0 +1,216 @@
+"""What can be asked of the journal, each in one read transaction.
+
+In: a connection with a snapshot, filters as people spell them. Out: nouns, and pages of nouns. Nothing is written; the only refusal is a
+cursor that is none (UsageError).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy import or_, select
+
+from remediator.clock import parse_time
+from remediator.journal.paging import MOST, newest_first
+from remediator.journal.rows import delivery_of, key, stamp
+from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, PAUSE, REVISION, RUN, STEP
+from remediator.model import (
+    Change,
+    Decision,
+    Delivery,
+    Entry,
+    Episode,
+    Page,
+    Pause,
+    Run,
+    RunState,
+    Step,
+    evolve,
+    from_json,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Connection, Table
+
+__all__ = [
+    "changes",
+    "decisions",
+    "deliveries",
+    "delivery",
+    "entries",
+    "episodes",
+    "history",
+    "open_runs",
+    "pauses",
+    "revision",
+    "run",
+    "runs",
+    "undecided",
+]
+
+_OPEN_STATES = tuple(state.value for state in RunState if state.open)
+
+
+def _equal(table: Table, filters: dict[str, str | None]) -> list[ColumnElement[bool]]:
+    return [table.c[name] == key(value) for name, value in filters.items() if value is not None]
+
+
+def undecided(connection: Connection, limit: int, after: str) -> list[Delivery]:
+    """Oldest first, by id."""
+    waits = DELIVERY.c.decided_at.is_(None), DELIVERY.c.id > key(after)
+    statement = select(DELIVERY).where(*waits).order_by(DELIVERY.c.id).limit(max(1, min(limit, MOST)))
+    return [delivery_of(row) for row in connection.execute(statement)]
+
+
+def delivery(connection: Connection, id_: str) -> Delivery | None:
+    """By its id."""
+    row = connection.execute(select(DELIVERY).where(DELIVERY.c.id == key(id_))).first()
+    return None if row is None else delivery_of(row)
+
+
+def deliveries(connection: Connection, limit: int, cursor: str | None) -> Page[Delivery]:
+    """Newest first."""
+    rows, further = newest_first(connection, DELIVERY, (), DELIVERY.c.received_at, limit=limit, cursor=cursor)
+    return Page(items=tuple(map(delivery_of, rows)), next=further)
+
+
+def decisions(
+    connection: Connection, filters: dict[str, str | None], since: datetime | None, limit: int, cursor: str | None
+) -> Page[Decision]:
+    """Newest first; ``filters`` by column."""
+    conditions = _equal(DECISION, filters)
+    if since is not None:
+        conditions.append(DECISION.c.at >= stamp(since))
+    rows, further = newest_first(connection, DECISION, conditions, DECISION.c.at, limit=limit, cursor=cursor)
+    return Page(items=tuple(from_json(row.data, Decision) for row in rows), next=further)
+
+
+def episodes(connection: Connection, filters: dict[str, str | None], *, open_only: bool, limit: int, cursor: str | None) -> Page[Episode]:
+    """The latest to start first."""
+    conditions = _equal(EPISODE, filters)
+    if open_only:
+        conditions.append(EPISODE.c.resolved_at.is_(None))
+    rows, further = newest_first(connection, EPISODE, conditions, EPISODE.c.starts_at, limit=limit, cursor=cursor)
+    return Page(items=tuple(from_json(row.data, Episode) for row in rows), next=further)
+
+
+def run(connection: Connection, id_: str) -> Run | None:
+    """With its steps and their changes."""
+    rows = connection.execute(select(RUN).where(RUN.c.id == key(id_))).all()
+    return next(iter(_assemble(connection, rows)), None)
+
+
+def runs(
+    connection: Connection,
+    filters: dict[str, str | None],
+    state: Sequence[RunState] | None,
+    since: datetime | None,
+    dry_run: bool | None,  # noqa: FBT001 - a filter's value, handed through
+    limit: int,
+    cursor: str | None,
+) -> Page[Run]:
+    """Newest first, with their steps and changes."""
+    conditions = _equal(RUN, filters)
+    if state is not None:
+        conditions.append(RUN.c.state.in_([one.value for one in state]))
+    if since is not None:
+        conditions.append(RUN.c.started_at >= stamp(since))
+    if dry_run is not None:
+        conditions.append(RUN.c.dry_run.is_(dry_run))
+    rows, further = newest_first(connection, RUN, conditions, RUN.c.started_at, limit=limit, cursor=cursor)
+    return Page(items=tuple(_assemble(connection, rows)), next=further)
+
+
+def open_runs(connection: Connection) -> list[Run]:
+    """Oldest first, with their steps and changes."""
+    statement = select(RUN).where(RUN.c.state.in_(_OPEN_STATES)).order_by(RUN.c.started_at, RUN.c.id)
+    return _assemble(connection, connection.execute(statement).all())
+
+
+def history(connection: Connection, target: str, since: datetime) -> list[Run]:
+    """Newest first, without steps: what started or ended at ``since`` or later on that target, or is open."""
+    moment = stamp(since)
+    recent = or_(RUN.c.started_at >= moment, RUN.c.ended_at >= moment, RUN.c.state.in_(_OPEN_STATES))
+    statement = select(RUN.c.data).where(RUN.c.target == key(target), recent)
+    rows = connection.execute(statement.order_by(RUN.c.started_at.desc(), RUN.c.id.desc()))
+    return [from_json(row.data, Run) for row in rows]
+
+
+def changes(
+    connection: Connection,
+    run_id: str | None,
+    left_behind: bool | None,  # noqa: FBT001 - a filter's value, handed through
+    limit: int,
+    cursor: str | None,
+) -> Page[Change]:
+    """Newest first."""
+    conditions = _equal(CHANGE, {"run": run_id})
+    if left_behind is not None:
+        conditions.append(CHANGE.c.left_behind == left_behind)
+    rows, further = newest_first(connection, CHANGE, conditions, CHANGE.c.at, limit=limit, cursor=cursor)
+    return Page(items=tuple(from_json(row.data, Change) for row in rows), next=further)
+
+
+def pauses(connection: Connection, now: datetime) -> list[Pause]:
+    """Those in force, oldest first."""
+    in_force = PAUSE.c.ended_at.is_(None), PAUSE.c.until.is_(None) | (PAUSE.c.until > stamp(now))
+    rows = connection.execute(select(PAUSE.c.data).where(*in_force).order_by(PAUSE.c.id))
+    return [from_json(row.data, Pause) for row in rows]
+
+
+def revision(connection: Connection, id_: str) -> str | None:
+    """The playbook's text."""
+    found: str | None = connection.execute(select(REVISION.c.data).where(REVISION.c.id == key(id_))).scalar()
+    return found
+
+
+def entries(connection: Connection, ref: str | None, kind: str | None, after: int, limit: int) -> list[Entry]:
+    """Of the log, oldest first."""
+    statement = select(ENTRY).where(ENTRY.c.seq > after, *_equal(ENTRY, {"ref": ref, "kind": kind}))
+    rows = connection.execute(statement.order_by(ENTRY.c.seq).limit(max(1, min(limit, MOST))))
+    return [_entry(row) for row in rows]
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(
+        seq=row.seq,
+        at=parse_time(row.at),
+        kind=row.kind,
+        ref=row.ref,
+        data=msgspec.json.decode(row.data),
+        previous=row.previous,
+        hash=row.hash,
+    )
+
+
+def _assemble(connection: Connection, rows: Iterable[Any]) -> list[Run]:
+    """Runs with their steps, and each change in the step that made it."""
+    bare = [from_json(row.data, Run) for row in rows]
+    ids = [one.id for one in bare]
+    steps = defaultdict(list)
+    for row in connection.execute(select(STEP.c.run, STEP.c.data).where(STEP.c.run.in_(ids)).order_by(STEP.c.run, STEP.c.position)):
+        steps[row.run].append(from_json(row.data, Step))
+    made = defaultdict(list)
+    for row in connection.execute(select(CHANGE.c.run, CHANGE.c.data).where(CHANGE.c.run.in_(ids)).order_by(CHANGE.c.at, CHANGE.c.id)):
+        made[row.run].append(from_json(row.data, Change))
+    return [evolve(one, steps=_with_changes(steps[one.id], made[one.id])) for one in bare]
+
+
+def _with_changes(steps: list[Step], made: list[Change]) -> tuple[Step, ...]:
+    of_step: dict[int, list[Change]] = defaultdict(list)
+    for change in made:
+        if (index := _maker(steps, change)) is not None:
+            of_step[index].append(change)
+    return tuple(evolve(step, changes=tuple(of_step[number])) for number, step in enumerate(steps))
+
+
+def _maker(steps: list[Step], change: Change) -> int | None:
+    """The step of that name; where several rungs have one, the last of them that had begun when the change was made."""
+    named = [number for number, step in enumerate(steps) if step.name == change.step]
+    begun = [n for n in named if (started := steps[n].started_at) is not None and started <= change.at]
+    return begun[-1] if begun else next(iter(named), None)

@@ -1,0 +1,229 @@
+"""Keeps secrets out of the journal and the logs: by the name of a key, by known values, by the shape of a text.
+
+In: plain data, texts, nouns. Out: the same with every secret replaced by ``<redacted>``; what held none comes back as it was.
+A key is judged word by word from its end: ``db-password``, ``apiKey`` and ``X-Auth-Token`` name secrets, ``node-token-count``,
+``secretName`` and ``token_file`` do not. Nothing is refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from remediator.model import Delivery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from remediator.model import Noun
+
+    N = TypeVar("N", bound=Noun)
+
+__all__ = ["MARK", "Redactor", "canonical"]
+
+MARK = "<redacted>"
+SHORTEST_SECRET = 4
+"""Known values below this many characters are ignored: replacing them would shred every text, and they keep nothing safe."""
+
+MOST_SEEN = 16_384
+"""Texts remembered as harmless; when there are more, all are forgotten and learned anew."""
+LONGEST_SEEN = 4096
+"""Characters that one delivery may add to them."""
+
+canonical: Callable[[Any], bytes] = msgspec.json.Encoder(order="sorted").encode
+"""JSON with sorted keys, no spaces, UTF-8: the form that digests and the chain are computed over."""
+
+_WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
+_SECRET_WORDS = frozenset(
+    ("authorization", "cookie", "credential", "credentials", "jwt", "passphrase", "passwd", "password", "passwords", "pwd")
+) | {"secret", "secrets", "token", "tokens"}
+_SECRET_ENDS = ("token", "password", "passwd", "passphrase", "secret", "apikey", "authorization")
+_KEY_OWNERS = frozenset(("api", "access", "secret", "private", "signing", "encryption", "auth", "ssh", "master"))
+_BESIDE_THE_POINT = frozenset(("value", "header", "string", "hash", "plain", "text", "base", "b"))
+
+# What must occur in a lower-cased text before anything in it can be a secret by its shape; in JSON, by a key too.
+_HINTS = ("token", "secret", "pass", "pwd", "authoriz", "credential", "key", "bearer", "eyj")
+_HINTS_RAW = tuple(hint.encode() for hint in (*_HINTS, "cookie", "jwt") if hint != "key")
+_OUR_KEYS = b'"group_key":'
+
+_WEAK = r"secret|token|credentials?"
+_STRONG = r"password|passwd|passphrase|pwd|authorization|(?:api|access|secret|private)[ _-]?key"
+# Linear on any input: no unbounded run in front of what is looked for.
+_SHAPES: tuple[tuple[re.Pattern[str], str], ...] = (
+    (
+        re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY-----(?:.*?-----END [A-Z0-9 ]{0,40}PRIVATE KEY-----|.*)", re.DOTALL),
+        MARK,
+    ),
+    (re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]*\.[\w-]*"), MARK),
+    (re.compile(r"(://[^\s/@:\"']*):[^\s/@\"']+@"), rf"\1:{MARK}@"),
+    (re.compile(r"\b(bearer|basic)\s{1,3}(?=[^\s\d]{0,400}\d)[\w.~+/=-]{8,}", re.IGNORECASE), rf"\1 {MARK}"),
+    (
+        re.compile(
+            rf"((?:{_WEAK}|{_STRONG})(?:\s?=\s?|\\?[\"']\s?[:=]\s?)\\?[\"']?|(?:{_STRONG})\s?:\s?[\"']?)"
+            r"(?!\s|<redacted>)(?:(?:bearer|basic)\s{1,3}(?!<redacted>))?[^\s\"'\\,;&}]+",
+            re.IGNORECASE,
+        ),
+        rf"\1{MARK}",
+    ),
+)
+
+
+@lru_cache(maxsize=4096)
+def _names_secret(key: str) -> bool:
+    """Whether a value under ``key`` is a secret, judged by the key's last words."""
+    words = [word.lower() for word in _WORD.findall(key)]
+    while words and (words[-1] in _BESIDE_THE_POINT or words[-1].isdigit()):
+        words.pop()
+    if not words:
+        return False
+    if words[-1] in ("key", "keys"):
+        return len(words) > 1 and words[-2] in _KEY_OWNERS
+    return words[-1] in _SECRET_WORDS or words[-1].endswith(_SECRET_ENDS)
+
+
+class Redactor:
+    """Replaces secrets. ``secrets`` are known values (tokens read from files), replaced wherever they stand."""
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        known = {form for secret in secrets for form in _forms(secret.strip()) if len(form) >= SHORTEST_SECRET}
+        self._known = tuple(sorted(known, key=len, reverse=True))
+        self._known_raw = tuple({canonical(form)[1:-1] for form in known})
+        self._seen: set[str] = set()
+        self._seen_keys: set[str] = set()
+
+    def known(self, text: str) -> str:
+        """``text`` without the known values; nothing else is touched."""
+        for value in self._known:
+            if value in text:
+                text = text.replace(value, MARK)
+        return text
+
+    def text(self, s: str) -> str:
+        """``s`` without known values and without what has the shape of a secret (``password=...``, ``user:pass@``, keys, JWTs)."""
+        s = self.known(s)
+        lowered = s.lower()
+        if "@" in s or any(hint in lowered for hint in _HINTS):
+            for shape, instead in _SHAPES:
+                s = shape.sub(instead, s)
+        return s
+
+    def data(self, value: Any) -> Any:
+        """Plain data (dicts, lists, scalars) without secrets, in values, in keys and in texts; the same object if it held none."""
+        if isinstance(value, str):
+            clean = self.text(value)
+            return value if clean == value else clean
+        if isinstance(value, dict):
+            return self._mapping(value)
+        if isinstance(value, list | tuple):
+            items = [self.data(item) for item in value]
+            same = all(new is old for new, old in zip(items, value, strict=True))
+            return value if same else (items if isinstance(value, list) else tuple(items))
+        return self._other(value)
+
+    def encoded(self, noun: N, encode: Callable[[Any], bytes] = canonical) -> tuple[N, str]:
+        """``noun`` without secrets and its JSON. Raises ValueError or TypeError if it has none (lone surrogates)."""
+        raw = encode(noun)
+        if self._harmless_alerts(noun) if isinstance(noun, Delivery) else self._harmless(raw):
+            return noun, raw.decode()
+        plain = msgspec.json.decode(raw)
+        clean = self.data(plain)
+        if clean is plain:
+            return noun, raw.decode()
+        return msgspec.convert(clean, type(noun)), encode(clean).decode()
+
+    def _harmless(self, raw: bytes) -> bool:
+        """One look over the raw JSON that nearly every record passes: no known value and no hint of a secret in it."""
+        if any(value in raw for value in self._known_raw) or b"@" in raw:
+            return False
+        lowered = raw.lower()
+        if any(hint in lowered for hint in _HINTS_RAW):
+            return False
+        return lowered.count(b"key") == lowered.count(_OUR_KEYS)
+
+    def _harmless_alerts(self, delivery: Delivery) -> bool:
+        """The same for a delivery, quicker: alerts repeat each other and themselves, so only what was not seen before is looked at."""
+        seen, seen_keys = self._seen, self._seen_keys
+        fresh = {delivery.receiver, delivery.group_key, delivery.external_url, delivery.notification_reason, delivery.sender}
+        for alert in delivery.alerts:
+            labels, annotations = alert.labels, alert.annotations
+            plain = alert.name, alert.fingerprint, alert.generator_url
+            if not seen.issuperset(plain):
+                fresh.update(plain)
+            if not seen.issuperset(labels.values()):
+                fresh.update(labels.values())
+            if not seen.issuperset(annotations.values()):
+                fresh.update(annotations.values())
+            if not (seen_keys.issuperset(labels) and seen_keys.issuperset(annotations)):
+                keys = labels.keys() | annotations.keys()
+                if any(map(_names_secret, keys)):
+                    return False
+                fresh |= keys
+                seen_keys |= keys
+        return self._harmless_texts(fresh - seen) and (not delivery.extra or self._harmless(canonical(delivery.extra)))
+
+    def _harmless_texts(self, fresh: set[str]) -> bool:
+        """One look over texts together; remembers those that hold nothing."""
+        text = "\n".join(fresh)
+        if "@" in text or any(value in text for value in self._known):
+            return False
+        lowered = text.lower()
+        for hint in _HINTS:
+            if hint in lowered:
+                return False
+        if len(self._seen) + len(self._seen_keys) > MOST_SEEN:
+            self._seen.clear()
+            self._seen_keys.clear()
+        if len(text) <= LONGEST_SEEN:
+            self._seen |= fresh
+        return True
+
+    def _mapping(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        sealed = _sealed_keys(value)
+        result = {}
+        changed = False
+        for key, item in value.items():
+            hidden = key in sealed or (isinstance(key, str) and _names_secret(key))
+            clean_key, clean = self.data(key), self.data(_hide(item, all_of_it=key in sealed) if hidden else item)
+            changed = changed or clean_key is not key or clean is not item
+            result[clean_key] = clean
+        return result if changed else value
+
+    def _other(self, value: Any) -> Any:
+        if isinstance(value, msgspec.Struct):
+            plain = msgspec.to_builtins(value)
+            clean = self.data(plain)
+            return value if clean is plain else clean
+        if isinstance(value, bytes | BaseException):
+            shown = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+            clean = self.text(shown)
+            return value if clean == shown else clean
+        return value
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """The ways in which a known value is likely to turn up: as it is, in a URL, in base64."""
+    if len(secret) < SHORTEST_SECRET:
+        return ()
+    return secret, quote(secret, safe=""), base64.b64encode(secret.encode()).decode().rstrip("=")
+
+
+def _sealed_keys(value: dict[Any, Any]) -> frozenset[str]:
+    """Keys that only their neighbours give away: the data of a Kubernetes Secret, the value of a ``name``/``value`` pair."""
+    if value.get("kind") == "Secret":
+        return frozenset(("data", "stringData"))
+    named = value.get("name")
+    return frozenset(("value",)) if isinstance(named, str) and _names_secret(named) else frozenset()
+
+
+def _hide(item: Any, *, all_of_it: bool) -> Any:
+    """Texts and numbers under a secret key are replaced; what is deeper is judged by its own keys, unless ``all_of_it``."""
+    if isinstance(item, dict):
+        return {key: _hide(deeper, all_of_it=True) for key, deeper in item.items()} if all_of_it else item
+    if isinstance(item, list | tuple):
+        return [_hide(deeper, all_of_it=all_of_it) for deeper in item]
+    return item if item is None or isinstance(item, bool) else MARK

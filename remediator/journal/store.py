@@ -1,0 +1,171 @@
+"""Where the journal is kept: one SQLite file or one PostgreSQL database, behind two SQLAlchemy engines.
+
+In: the store's URL and how long one call may take. Out: a connection for the writer, short read transactions for the readers, each
+with one snapshot of committed data. Whatever the database or the disk cannot do is a JournalUnavailable that says what it was.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+import weakref
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
+
+from remediator.errors import JournalUnavailable
+from remediator.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+    from sqlalchemy import Connection, Engine
+
+__all__ = ["READERS", "Store", "is_outage", "sentence"]
+
+READERS = 3
+"""Threads and connections for reads."""
+_CHECKPOINT_PAGES = 4000
+"""Pages in SQLite's write-ahead log before it is folded back into the file: 16 MB, so that a burst is not held up each few batches."""
+_ADVISORY_LOCK = 0x52454D45
+"""Held on PostgreSQL while the schema is brought up to date."""
+
+log = structlog.get_logger(__name__)
+
+
+class Store:
+    """One database. ``deadline`` bounds how long a statement, a lock or a connection may take."""
+
+    def __init__(self, url: str, *, deadline: timedelta) -> None:
+        self._seconds = deadline.total_seconds()
+        self._lines: weakref.WeakSet[Any] = weakref.WeakSet()
+        parsed = _parse(url)
+        self.shown = parsed.render_as_string(hide_password=True)
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        self._path = Path(parsed.database or "") if self.sqlite else None
+        self.writing = self._engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
+        self._reading = self._engine(parsed, begin="BEGIN", pool_size=READERS)
+
+    def prepare(self) -> None:
+        """Create the SQLite file, for its owner only, and switch it to write-ahead logging. Raises JournalUnavailable."""
+        if self._path is None:
+            return
+        try:
+            if not self._path.exists():
+                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        except FileExistsError:
+            pass  # another replica was quicker
+        except OSError as problem:
+            raise JournalUnavailable(f"the journal {self._path} cannot be created: {problem.strerror}") from problem
+        with outage_of("open", self.shown), closing(sqlite3.connect(self._path, timeout=self._seconds)) as connection:
+            connection.execute("PRAGMA journal_mode = WAL")
+
+    def lock_schema(self, connection: Connection) -> None:
+        """Hold off other replicas until this transaction ends. SQLite's transactions for writing do that by themselves."""
+        if not self.sqlite:
+            connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A read transaction that sees one committed state. Raises JournalUnavailable."""
+        with outage_of("read", self.shown), self._reading.begin() as connection:
+            yield connection
+
+    def abort(self) -> None:
+        """Cut the connections to a PostgreSQL server that does not answer, so that whoever waits for it is told. Any thread may call it."""
+        for line in list(self._lines):
+            # A connection that is closed or just closing by itself needs no cutting.
+            with suppress(Exception), socket.socket(fileno=os.dup(line.fileno())) as handle:
+                handle.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Give all connections back."""
+        for engine in (self.writing, self._reading):
+            with suppress(SQLAlchemyError):
+                engine.dispose()
+
+    def _engine(self, url: URL, *, begin: str, pool_size: int) -> Engine:
+        if self.sqlite:
+            return self._sqlite_engine(url, begin=begin, pool_size=pool_size)
+        milliseconds = round(self._seconds * 1000)
+        reads = begin == "BEGIN"
+        engine = create_engine(
+            url,
+            paramstyle="format",
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_pre_ping=reads,
+            isolation_level="REPEATABLE READ" if reads else "READ COMMITTED",
+            connect_args={
+                "connect_timeout": max(2, round(self._seconds)),
+                "tcp_user_timeout": milliseconds,
+                "application_name": "remediator",
+                "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={10 * milliseconds}",
+            },
+        )
+        event.listen(engine, "connect", lambda line, _: self._lines.add(line))
+        return engine
+
+    def _sqlite_engine(self, url: URL, *, begin: str, pool_size: int) -> Engine:
+        engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=0,
+            connect_args={"isolation_level": None, "timeout": self._seconds},
+        )
+
+        def on_connect(connection: sqlite3.Connection, _: Any) -> None:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+
+        event.listen(engine, "connect", on_connect)
+        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        return engine
+
+
+def _parse(url: str) -> URL:
+    """The SQLAlchemy URL for what stands in the settings. Raises JournalUnavailable for anything but the two kinds of store."""
+    try:
+        parsed = make_url(url)
+    except ArgumentError as problem:
+        raise JournalUnavailable("the store's URL is malformed; write sqlite:////path or postgresql://...") from problem
+    backend = parsed.get_backend_name()
+    if backend in ("postgresql", "postgres"):
+        return parsed.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
+        return parsed.set(drivername="sqlite")
+    raise JournalUnavailable(f"{backend!r} is not a store; write sqlite:////path/to/file.db or postgresql://...")
+
+
+def is_outage(problem: BaseException) -> bool:
+    """Whether the store failed, as opposed to one record that it cannot take."""
+    if isinstance(problem, IntegrityError | DataError):
+        return False
+    return isinstance(problem, SQLAlchemyError | sqlite3.Error | OSError | JournalUnavailable)
+
+
+def sentence(problem: BaseException) -> str:
+    """The database's own words, without the statement and its parameters (they may hold an alert's text)."""
+    original = getattr(problem, "orig", None) or problem
+    return " ".join(str(original).split())[:300] or type(original).__name__
+
+
+@contextmanager
+def outage_of(operation: str, shown: str) -> Iterator[None]:
+    """Turns the database's errors into JournalUnavailable and counts them."""
+    try:
+        yield
+    except Exception as problem:
+        if not is_outage(problem) or isinstance(problem, JournalUnavailable):
+            raise
+        METRICS.store_failures.labels(operation).inc()
+        raise JournalUnavailable(f"the journal at {shown} cannot {operation}: {sentence(problem)}") from problem

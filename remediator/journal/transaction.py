@@ -1,0 +1,132 @@
+"""One transaction of the writer: rows and entries go in, few statements come out.
+
+In: rows to insert or replace, statements, entries for the log. Out: the same in the database, rows of one table together in statements
+of many rows (each statement costs a hand-over between threads, each row hardly anything), entries chained from the head on disk.
+The order of statements on one table is kept. Raises what the database raises; the writer decides what becomes of the transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from itertools import chain as flatten
+from typing import TYPE_CHECKING, Any, Literal
+
+from sqlalchemy import Table, bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from remediator.journal.chain import Chain
+from remediator.journal.schema import ENTRY, HEAD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from sqlalchemy import Connection, CursorResult, Dialect, Executable
+
+    Row = Sequence[Any]
+    How = Literal["insert", "upsert"]
+
+__all__ = ["Statements", "Transaction"]
+
+_SIZES = (64, 32, 16, 8, 4, 2, 1)
+"""Rows in one statement: any number is a sum of these, so few statements are ever compiled."""
+_ONE_ROW = re.compile(r"(?<= VALUES )(\([^()]*\))")
+_TAKE_HEAD = select(HEAD.c.seq, HEAD.c.hash).with_for_update()
+_KEEP_HEAD = update(HEAD).values(seq=bindparam("to_seq"), hash=bindparam("to_hash"))
+
+
+class Statements:
+    """Inserts of many rows as SQL text, compiled once for a dialect with positional parameters."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        self._dialect = dialect
+        self._texts: dict[tuple[How, str, int], str] = {}
+        self.take_head = str(_TAKE_HEAD.compile(dialect=dialect))
+        self.keep_head = str(_KEEP_HEAD.compile(dialect=dialect))
+
+    def text(self, how: How, table: Table, count: int) -> str:
+        """SQL that inserts ``count`` rows, or replaces those whose id is there; parameters are the rows' values one after the other."""
+        key = how, table.name, count
+        if key not in self._texts:
+            self._texts[key] = self._compile(how, table, count)
+        return self._texts[key]
+
+    def _compile(self, how: How, table: Table, count: int) -> str:
+        insert = (sqlite if self._dialect.name == "sqlite" else postgresql).insert(table)
+        if how == "upsert":
+            others = {c.name: insert.excluded[c.name] for c in table.columns if not c.primary_key}
+            insert = insert.on_conflict_do_update(index_elements=[table.c.id], set_=others)
+        # Compiling one row and repeating its values takes a thousandth of the time of compiling many.
+        before, values, after = _ONE_ROW.split(str(insert.compile(dialect=self._dialect)), maxsplit=1)
+        return f"{before}{', '.join([values] * count)}{after}"
+
+
+class Transaction:
+    """Work in progress on one connection, whose transaction has begun. ``now`` is the time that its entries carry."""
+
+    def __init__(self, connection: Connection, statements: Statements, now: str) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._pending: dict[Table, tuple[How, list[Row] | dict[str, Row]]] = {}
+        seq, hash_ = connection.exec_driver_sql(statements.take_head).one()
+        self.chain = Chain(seq, hash_, now)
+
+    def insert(self, table: Table, row: Row) -> None:
+        """A new row, its values in the order of the columns; one with the same id is an IntegrityError at the latest on ``finish``."""
+        self._group(table, "insert", []).append(row)
+
+    def upsert(self, table: Table, row: Row) -> None:
+        """A row that takes the place of the one with the same id (its first value)."""
+        rows = self._group(table, "upsert", {})
+        rows.pop(row[0], None)
+        rows[row[0]] = row
+
+    def log(self, kind: str, ref: str, data: str) -> None:
+        """An entry of the log; ``data`` is canonical JSON."""
+        self.insert(ENTRY, self.chain.append(kind, ref, data))
+
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
+        """Run ``statement`` after everything that came before it."""
+        self.flush()
+        return self._connection.execute(statement, parameters)
+
+    def flush(self) -> None:
+        """Send what waits."""
+        for table in list(self._pending):
+            self._send(table)
+
+    def finish(self) -> None:
+        """Send what waits and keep the new head of the chain. What remains is the commit."""
+        self.flush()
+        self._connection.exec_driver_sql(self._statements.keep_head, (self.chain.seq, self.chain.hash))
+
+    @contextmanager
+    def apart(self) -> Iterator[None]:
+        """A savepoint: if the block raises, what it did is undone, the rest of the transaction stands."""
+        mark = self.chain.mark()
+        self.flush()
+        try:
+            with self._connection.begin_nested():
+                yield
+                self.flush()
+        except BaseException:
+            self._pending.clear()
+            self.chain.rewind(mark)
+            raise
+
+    def _group(self, table: Table, how: How, empty: Any) -> Any:
+        waiting = self._pending.get(table)
+        if waiting is None or waiting[0] != how:
+            self._send(table)
+            waiting = self._pending[table] = (how, empty)
+        return waiting[1]
+
+    def _send(self, table: Table) -> None:
+        how, rows = self._pending.pop(table, ("insert", []))
+        left = list(rows.values()) if isinstance(rows, dict) else rows
+        begin = 0
+        for size in _SIZES:
+            while len(left) - begin >= size:
+                values = tuple(flatten.from_iterable(left[begin : begin + size]))
+                self._connection.exec_driver_sql(self._statements.text(how, table, size), values)
+                begin += size

@@ -1,0 +1,351 @@
+"""The calls that the product makes to the Kubernetes API.
+
+In: kinds, names, selectors, bodies as dicts. Out: dicts, or partial records (``remediator.kube.records``) decoded from the raw bytes.
+Raised: only errors of ``remediator.kube.errors``, and UsageError for calls that make no sense (a namespaced object without its namespace).
+Every call has a deadline, reads are retried within it, writes are sent once, with field manager ``remediator``, strict field validation
+and ``Audit-ID`` = ``request_id``, so that the API server's audit log names the same call as our journal.
+
+kubernetes-asyncio is imported when a Kube connects, not when this module is: it costs half a second.
+"""
+
+# ruff: noqa: ASYNC109 - a ``timeout`` here is one deadline over retries and pages, which the caller's asyncio.timeout would turn into a bare TimeoutError
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, overload
+
+import msgspec
+
+from remediator import __version__
+from remediator.clock import SystemClock
+from remediator.errors import UsageError
+from remediator.kube import kinds, wire
+from remediator.kube.errors import CallFailed, Gone, Invalid, Malformed, NotFound, Timeout
+from remediator.kube.wire import JsonPatch, PatchType
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
+    from types import TracebackType
+
+    from remediator.clock import Clock
+    from remediator.kube.connection import Connection, Request
+    from remediator.kube.kinds import Kind
+
+__all__ = ["FIELD_MANAGER", "Kube", "Listing", "PatchType"]
+
+T = TypeVar("T")
+X = TypeVar("X")
+FIELD_MANAGER: Final = "remediator"
+USER_AGENT: Final = f"remediator/{__version__}"
+PAGE: Final = 500
+"""Objects a page of a list."""
+_SLICE: Final = 50
+"""Objects decoded before the event loop gets its turn."""
+_RELISTS: Final = 3
+"""How often a list starts over because its continue token expired."""
+_DEFAULT: Final = timedelta(seconds=10)
+_EVICTION: Final = timedelta(seconds=30)
+"""The API server itself retries the budget's update 20 times with 500 ms between before it answers (registry/core/pod, eviction.go)."""
+_READY: Final = timedelta(seconds=3)
+
+
+class Listing(msgspec.Struct, Generic[T], frozen=True):
+    """The answer to a list: ``resource_version`` is the moment that it shows, where a watch can go on."""
+
+    items: list[T]
+    resource_version: str
+
+
+class Kube:
+    """The door to one cluster. Made by ``connect``; closed with ``close`` or as ``async with``."""
+
+    def __init__(self, connection: Connection, timeout: timedelta, make: type[Request]) -> None:
+        self._connection = connection
+        self._timeout = timeout
+        self._request = make
+
+    @classmethod
+    async def connect(
+        cls,
+        *,
+        kubeconfig: Path | None = None,
+        context: str | None = None,
+        server: str | None = None,
+        timeout: timedelta = _DEFAULT,
+        user_agent: str = USER_AGENT,
+        clock: Clock | None = None,
+    ) -> Kube:
+        """Read how to reach the cluster; nothing is sent yet, so this works while the API server is down.
+
+        ``server`` is a plain URL without authentication; else ``kubeconfig`` (and ``context``); else the pod's service account.
+        ``clock`` paces retries only. Raises BadKubeconfig.
+        """
+        from remediator.kube import connection  # noqa: PLC0415 - kubernetes-asyncio and aiohttp cost half a second that --help must not pay
+
+        opened = await connection.Connection.open(
+            kubeconfig=kubeconfig,
+            context=context,
+            server=server,
+            user_agent=user_agent,
+            clock=clock or SystemClock(),
+            seconds=timeout.total_seconds(),
+        )
+        return cls(opened, timeout, connection.Request)
+
+    async def close(self) -> None:
+        """Give all connections back. Watches end with an error."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    @overload
+    async def get(self, kind: Kind, name: str, namespace: str = "", *, timeout: timedelta | None = None) -> dict[str, Any]: ...
+    @overload
+    async def get(self, kind: Kind, name: str, namespace: str = "", *, decode: type[T], timeout: timedelta | None = None) -> T: ...
+    async def get(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str = "",
+        *,
+        decode: Any = None,
+        timeout: timedelta | None = None,
+    ) -> Any:
+        """One object, as a dict or as the record ``decode``. Raises NotFound, also for a name that no object can have."""
+        path = wire.object_path(kind, namespace, name, NotFound)
+        body = await self._connection.read(self._request("get", "GET", path), self._seconds(timeout))
+        return wire.decode(body, decode or dict[str, Any], f"GET {path}")
+
+    @overload
+    async def list(
+        self,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit_total: int | None = None,
+        timeout: timedelta | None = None,
+    ) -> Listing[dict[str, Any]]: ...
+    @overload
+    async def list(
+        self,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        decode: type[T],
+        limit_total: int | None = None,
+        timeout: timedelta | None = None,
+    ) -> Listing[T]: ...
+    async def list(
+        self,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        decode: Any = None,
+        limit_total: int | None = None,
+        timeout: timedelta | None = None,
+    ) -> Any:
+        """All objects of a kind, in one namespace or everywhere, as one moment shows them; ``limit_total`` stops after that many.
+
+        ``labels`` and ``fields`` are selectors as kubectl takes them.
+        The deadline over all pages is ``timeout``, else three times the default.
+        """
+        convert: Callable[[msgspec.Raw], Any] = msgspec.json.Decoder(decode).decode if decode else wire.as_dict(kind)
+        return await self.collect(kind, convert, namespace, labels=labels, fields=fields, limit_total=limit_total, timeout=timeout)
+
+    async def collect(
+        self,
+        kind: Kind,
+        convert: Callable[[msgspec.Raw], X],
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        limit_total: int | None = None,
+        timeout: timedelta | None = None,
+    ) -> Listing[X]:
+        """As ``list``, with each object's JSON handed to ``convert``. A list whose continue token expires (410) starts over."""
+        deadline = wire.now() + self._seconds(timeout, default=3 * self._timeout)
+        for left in reversed(range(_RELISTS + 1)):
+            try:
+                return await self._pages(kind, convert, namespace, wire.selectors(labels, fields), limit_total, deadline)
+            except Gone:
+                if not left:
+                    raise
+        raise AssertionError("not reached")  # pragma: no cover
+
+    async def _pages(
+        self,
+        kind: Kind,
+        convert: Callable[[msgspec.Raw], X],
+        namespace: str,
+        query: tuple[tuple[str, str], ...],
+        limit_total: int | None,
+        deadline: float,
+    ) -> Listing[X]:
+        items: list[X] = []
+        path, token = wire.collection_path(kind, namespace), ""
+        while True:
+            size = PAGE if limit_total is None else min(PAGE, limit_total - len(items))
+            page = await self._page(path, (*query, ("limit", str(size)), *((("continue", token),) if token else ())), deadline)
+            await wire.convert(page.items or [], convert, items, path)
+            token = page.metadata.token
+            if not token or (limit_total is not None and len(items) >= limit_total):
+                return Listing(items, page.metadata.resource_version)
+
+    async def _page(self, path: str, query: tuple[tuple[str, str], ...], deadline: float) -> wire.Page:
+        left = deadline - wire.now()
+        if left <= 0:
+            raise Timeout("the list was not complete within the deadline", call=f"GET {path}")
+        body = await self._connection.read(self._request("list", "GET", path, query), left)
+        try:
+            return wire.PAGES.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Malformed(f"not a list: {error}", call=f"GET {path}") from error
+
+    @asynccontextmanager
+    async def watch(
+        self,
+        kind: Kind,
+        namespace: str = "",
+        *,
+        resource_version: str,
+        labels: str = "",
+        fields: str = "",
+        lasting: timedelta,
+        silence: timedelta,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The events since ``resource_version``, one JSON line each, bookmarks included; entered once the server has agreed.
+
+        The server ends it after ``lasting``; ``silence`` without a byte counts as a dead connection. For most uses take a Reflector.
+        """
+        query = (
+            *wire.selectors(labels, fields),
+            ("watch", "1"),
+            ("resourceVersion", resource_version),
+            ("allowWatchBookmarks", "true"),
+            ("timeoutSeconds", str(int(lasting.total_seconds()))),
+        )
+        request = self._request("watch", "GET", wire.collection_path(kind, namespace), query)
+        async with self._connection.stream(request, seconds=self._seconds(None), silence=silence.total_seconds()) as lines:
+            yield lines
+
+    async def create(
+        self, kind: Kind, body: dict[str, Any], namespace: str = "", *, dry_run: bool = False, request_id: str = ""
+    ) -> dict[str, Any]:
+        """Create an object; the answer is what was stored. Raises AlreadyExists."""
+        if kind.namespaced and not namespace:
+            raise UsageError(f"a {kind} needs a namespace")
+        whole = {"apiVersion": kind.api_version, "kind": kind.kind, **body}
+        return await self._write("create", "POST", wire.collection_path(kind, namespace), whole, dry_run=dry_run, request_id=request_id)
+
+    async def patch(
+        self,
+        kind: Kind,
+        name: str,
+        patch: dict[str, Any] | JsonPatch,
+        namespace: str = "",
+        *,
+        type: PatchType,  # noqa: A002 - kubectl's word for it
+        dry_run: bool = False,
+        request_id: str = "",
+        subresource: str = "",
+    ) -> dict[str, Any]:
+        """Change an object; the answer is what it became.
+
+        A JSON patch is a list and fails as Invalid (422) when its ``test`` does. Put uid or resourceVersion into every patch that depends
+        on what was read. ``strategic`` is not for custom resources (415). ``apply`` takes ownership of the fields from others.
+        """
+        if isinstance(patch, list) != (type == "json"):
+            raise UsageError(f"a {type} patch is a {'list' if type == 'json' else 'mapping'}")
+        path = wire.object_path(kind, namespace, name, Invalid, subresource)
+        extra = (("force", "true"),) if type == "apply" else ()
+        content = ("Content-Type", wire.CONTENT_TYPES[type])
+        return await self._write("patch", "PATCH", path, patch, extra, content, dry_run=dry_run, request_id=request_id)
+
+    async def delete(
+        self,
+        kind: Kind,
+        name: str,
+        namespace: str = "",
+        *,
+        uid: str = "",
+        grace: int | None = None,
+        dry_run: bool = False,
+        request_id: str = "",
+    ) -> dict[str, Any]:
+        """Delete one object; the answer is the object on its way out, or a Status. With ``uid`` only that very object: else Conflict.
+
+        ``grace``: seconds for a pod to stop, None for the pod's own. 0 is refused: it drops the record of a pod that may still run.
+        """
+        path = wire.object_path(kind, namespace, name, Invalid)
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", **wire.delete_options(uid, grace, dry_run=dry_run)}
+        return await self._write("delete", "DELETE", path, options, dry_run=dry_run, request_id=request_id)
+
+    async def evict(
+        self, name: str, namespace: str, *, uid: str = "", grace: int | None = None, dry_run: bool = False, request_id: str = ""
+    ) -> None:
+        """Ask for a pod to be evicted.
+
+        Raises TooManyRequests with ``budget`` set if a budget forbids it now, SeveralBudgets, NotFound, Conflict (another uid).
+        """
+        path = wire.object_path(kinds.POD, namespace, name, Invalid, "eviction")
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": name, "namespace": namespace},
+            "deleteOptions": wire.delete_options(uid, grace, dry_run=dry_run),
+        }
+        seconds = max(_EVICTION, self._timeout)
+        await self._write("evict", "POST", path, body, dry_run=dry_run, request_id=request_id, seconds=seconds.total_seconds())
+
+    async def version(self) -> str:
+        """The server's version, as ``v1.36.3``."""
+        body = await self._connection.read(self._request("get", "GET", "/version"), self._seconds(None))
+        told = wire.decode(body, dict[str, Any], "GET /version")
+        return str(told.get("gitVersion", ""))
+
+    async def ready(self, *, timeout: timedelta | None = None) -> bool:
+        """Whether the server says that it is ready (``/readyz``) within ``timeout``, else 3 s. Never raises a KubeError."""
+        seconds = self._seconds(timeout, default=min(_READY, self._timeout))
+        try:
+            await self._connection.read(self._request("get", "GET", "/readyz"), seconds)
+        except CallFailed:
+            return False
+        return True
+
+    async def _write(
+        self,
+        verb: str,
+        method: str,
+        path: str,
+        body: Any,
+        extra: tuple[tuple[str, str], ...] = (),
+        content: tuple[str, str] = ("Content-Type", "application/json"),
+        *,
+        dry_run: bool,
+        request_id: str,
+        seconds: float | None = None,
+    ) -> dict[str, Any]:
+        query = (*extra, *((("dryRun", "All"),) if dry_run else ()))
+        if method != "DELETE":
+            query += (("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"))
+        headers = (content, *((("Audit-ID", request_id),) if request_id else ()))
+        request = self._request(verb, method, path, query, body, headers)
+        answer = await self._connection.write(request, seconds or self._seconds(None))
+        told: dict[str, Any] = wire.decode(answer, dict[str, Any], str(request), write=True)
+        return told
+
+    def _seconds(self, timeout: timedelta | None, *, default: timedelta | None = None) -> float:
+        return (timeout or default or self._timeout).total_seconds()

@@ -1,0 +1,158 @@
+"""What Prometheus and Alertmanager answer, as our nouns.
+
+In: the bytes of their JSON. Out: Samples, ActiveAlerts. Refused (Unusable): anything that a decision could misread: ranges, strings,
+histograms, NaN, answers with warnings (Thanos and remote reads say so when they are partial). Unknown fields are skipped.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import msgspec
+
+from remediator.model import Noun
+from remediator.monitoring.errors import AlertmanagerUnusable, PrometheusUnusable, cut
+
+__all__ = ["ActiveAlert", "NaN", "Sample", "read_alerts", "read_complaint", "read_samples"]
+
+NaN = Literal["refuse", "drop", "keep"]
+
+
+class Sample(Noun, frozen=True, kw_only=True):
+    """One series of an instant query: its labels, its value, and the moment it was evaluated at."""
+
+    labels: dict[str, str]
+    value: float
+    at: datetime
+
+
+class ActiveAlert(Noun, frozen=True, kw_only=True):
+    """One alert that Alertmanager holds as firing, muted or not.
+
+    ``fingerprint`` is that of the webhook. ``starts_at`` is the webhook's cut to milliseconds: so the API writes times (seen with 0.25).
+    """
+
+    fingerprint: str
+    starts_at: datetime
+    labels: dict[str, str]
+    silenced_by: tuple[str, ...] = ()
+    """Ids of the silences that mute it."""
+    inhibited_by: tuple[str, ...] = ()
+    """Fingerprints of the alerts that inhibit it."""
+
+    @property
+    def muted(self) -> bool:
+        """Nobody would be told of it."""
+        return bool(self.silenced_by or self.inhibited_by)
+
+
+class _Data(msgspec.Struct):
+    result_type: str = msgspec.field(name="resultType")
+    result: msgspec.Raw
+
+
+class _Answer(msgspec.Struct):
+    status: str
+    data: _Data | None = None
+    warnings: list[str] | None = None
+
+
+class _Complaint(msgspec.Struct):
+    error: str = ""
+
+
+class _Series(msgspec.Struct):
+    metric: dict[str, str] = {}
+    value: tuple[float, str] | None = None
+
+
+class _AlertStatus(msgspec.Struct):
+    silenced_by: tuple[str, ...] | None = msgspec.field(default=None, name="silencedBy")
+    inhibited_by: tuple[str, ...] | None = msgspec.field(default=None, name="inhibitedBy")
+
+
+class _Alert(msgspec.Struct):
+    fingerprint: str
+    starts_at: datetime = msgspec.field(name="startsAt")
+    labels: dict[str, str]
+    status: _AlertStatus = msgspec.field(default_factory=_AlertStatus)
+
+
+def read_samples(body: bytes, *, nan: NaN = "refuse") -> list[Sample]:
+    """The samples of an answer to ``/api/v1/query``; a scalar is one without labels. ``nan``: what to do with a value that is none."""
+    answer: _Answer = _decode(body, _Answer)
+    if answer.status != "success" or answer.data is None:
+        raise PrometheusUnusable(f"not a result: status {cut(answer.status)}")
+    if answer.warnings:
+        raise PrometheusUnusable(f"the result may be partial: {cut('; '.join(answer.warnings))}")
+    samples = [_sample(series) for series in _series(answer.data)]
+    return _numbers(samples, nan)
+
+
+def read_complaint(body: bytes) -> str:
+    """What Prometheus says is wrong with the query, or the body itself where it is not Prometheus that speaks."""
+    try:
+        told = msgspec.json.decode(body, type=_Complaint).error
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        told = ""
+    return cut(told or body[:1024].decode("utf-8", "replace")) or "no further word"
+
+
+def read_alerts(body: bytes) -> list[ActiveAlert]:
+    """The alerts of an answer to ``/api/v2/alerts``."""
+    try:
+        found = msgspec.json.decode(body, type=list[_Alert])
+        return [_active(alert) for alert in found]
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
+
+
+def _active(alert: _Alert) -> ActiveAlert:
+    if alert.starts_at.tzinfo is None:
+        raise AlertmanagerUnusable(f"startsAt of {cut(alert.fingerprint)} names no time zone")
+    return ActiveAlert(
+        fingerprint=alert.fingerprint,
+        starts_at=alert.starts_at.astimezone(UTC),
+        labels=alert.labels,
+        silenced_by=alert.status.silenced_by or (),
+        inhibited_by=alert.status.inhibited_by or (),
+    )
+
+
+def _decode(body: bytes | msgspec.Raw, kind: Any) -> Any:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise PrometheusUnusable(f"not an answer of its query API: {cut(str(error))}") from error
+
+
+def _series(data: _Data) -> list[_Series]:
+    match data.result_type:
+        case "vector":
+            found: list[_Series] = _decode(data.result, list[_Series])
+            return found
+        case "scalar":
+            return [_Series(value=_decode(data.result, tuple[float, str]))]
+        case other:
+            raise PrometheusUnusable(f"the query gives a {cut(other)}; write one that gives an instant vector or a scalar")
+
+
+def _sample(series: _Series) -> Sample:
+    if series.value is None:
+        raise PrometheusUnusable("the query gives histograms; write one that gives numbers")
+    at, value = series.value
+    try:
+        return Sample(labels=series.metric, value=float(value), at=datetime.fromtimestamp(at, UTC))
+    except (ValueError, OverflowError, OSError) as error:
+        raise PrometheusUnusable(f"not a number at a time: {cut(str(series.value))}") from error
+
+
+def _numbers(samples: list[Sample], nan: NaN) -> list[Sample]:
+    none = [sample for sample in samples if math.isnan(sample.value)]
+    if not none or nan == "keep":
+        return samples
+    if nan == "drop":
+        return [sample for sample in samples if not math.isnan(sample.value)]
+    raise PrometheusUnusable(f"no number (NaN) for {len(none)} of {len(samples)} series, first {cut(str(none[0].labels))}")

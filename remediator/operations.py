@@ -1,0 +1,306 @@
+"""What people and programs may ask of the running daemon, one method each: the Service that the HTTP side knows.
+
+In: requests, validated in their types. Out: nouns. Whether a request makes sense is said here, by UsageError, in words for a person.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import structlog
+
+from remediator import __version__
+from remediator.actions import actions
+from remediator.errors import KubeError, Refused, RemediatorError, Unreadable, UsageError
+from remediator.facts import Facts
+from remediator.gates import gates
+from remediator.match import choose, find, nearest, resolve
+from remediator.model import (
+    Alert,
+    AlertStatus,
+    Decision,
+    DecisionKind,
+    Pause,
+    Run,
+    Trigger,
+    TriggerKind,
+    evolve,
+    new_id,
+)
+from remediator.reasons import Reason
+from remediator.receive import fingerprint, parse_delivery
+from remediator.server.service import MatchReport, NearMiss, Status
+from remediator.story import tell
+from remediator.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from remediator.actions import Action
+    from remediator.feed import Feed
+    from remediator.gates import Gate
+    from remediator.journal import Journal
+    from remediator.model import Delivery, Mode, Noun, Target
+    from remediator.payload import Limits
+    from remediator.pipeline import Pipeline
+    from remediator.playbook import Library, Playbook
+    from remediator.server.service import ManualRequest, MatchRequest, PauseRequest, ReloadReport
+    from remediator.world import World
+
+__all__ = ["Operations"]
+
+log = structlog.get_logger(__name__)
+
+
+class Operations:
+    """See ``remediator.server.service.Service``."""
+
+    def __init__(
+        self,
+        world: World,
+        pipeline: Pipeline,
+        *,
+        limits: Limits,
+        ceiling: Mode,
+        first_load: ReloadReport,
+    ) -> None:
+        self.journal: Journal = world.journal
+        self.feed: Feed = world.feed
+        self.last_reload = first_load
+        self.not_ready = "starting"
+        self.on_reload: Callable[[], Awaitable[ReloadReport]] | None = None
+        """The daemon's, since it knows where playbooks come from."""
+        self._world = world
+        self._pipeline = pipeline
+        self._limits = limits
+        self._ceiling = ceiling
+        self._started_at = world.clock.now()
+        self._doors = {"kubernetes": "not asked yet", "prometheus": "not asked yet", "alertmanager": "not asked yet"}
+        self._pauses: tuple[Pause, ...] = ()
+
+    @property
+    def library(self) -> Library:
+        """See Service."""
+        return self._world.library
+
+    @property
+    def actions(self) -> Mapping[str, type[Action[Any]]]:
+        """See Service."""
+        return actions()
+
+    @property
+    def gates(self) -> Mapping[str, type[Gate]]:
+        """See Service."""
+        return gates()
+
+    async def receive(self, body: bytes, *, sender: str) -> Delivery:
+        """See Service."""
+        delivery = await self._pipeline.receive(body, sender=sender, limits=self._limits)
+        self.feed.publish("delivery", delivery.id)
+        return delivery
+
+    async def trigger(self, request: ManualRequest) -> Decision:
+        """See Service."""
+        playbook = self.library.by_name(request.playbook)
+        parameters = playbook.fill(request.parameters)
+        alert = self._alert_of(request)
+        trigger = Trigger(kind=TriggerKind.MANUAL, by=request.by, reason=request.reason)
+        decider = self._pipeline.decider
+        try:
+            target = await self._target(playbook, request.target)
+        except Refused as error:
+            return await decider.refuse(playbook, alert, error.reason, error.detail)
+        except KubeError as error:
+            return await decider.refuse(playbook, alert, Reason.UNREADABLE, str(error))
+        judged = await decider.person(playbook, target, trigger, alert=alert, parameters=parameters, dry_run=request.dry_run)
+        if judged.run is not None:
+            await self._pipeline.begin([judged.run])
+        return judged.decision
+
+    async def match(self, request: MatchRequest) -> MatchReport:
+        """See Service. Judges as for an alert that fires now; nothing is kept."""
+        labels = request.labels
+        playbook = choose(labels, self.library)
+        misses = tuple(NearMiss(playbook=m.playbook, matched=m.matched, of=m.of, failed=m.failed) for m in nearest(labels, self.library))
+        if playbook is None or playbook.when is None:
+            return MatchReport(labels=labels, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, nearest=misses)
+        alert = _alert(labels, self._world)
+        try:
+            target = await resolve(playbook.when.target, alert, self._world.kube)
+        except Refused as error:
+            reason, detail = error.reason, error.detail
+        except (KubeError, Unreadable) as error:
+            reason, detail = Reason.UNREADABLE, str(error)
+        else:
+            trigger = Trigger(kind=TriggerKind.ALERT, by="match")
+            judged = await self._pipeline.decider.judge(playbook, target, trigger, facts=Facts(self._world), alert=alert)
+            found = judged.decision
+            return MatchReport(
+                labels=labels,
+                playbook=playbook.name,
+                target=target,
+                decision=found.decision,
+                reason=found.reason,
+                detail=found.detail,
+                gates=found.gates,
+            )
+        return MatchReport(labels=labels, playbook=playbook.name, decision=DecisionKind.REFUSED, reason=reason, detail=detail)
+
+    async def cancel(self, run: str, *, by: str, reason: str) -> Run:
+        """See Service. The wish is on disk before the run hears of it, so a restart does not lose it."""
+        stored = await self._run(run)
+        if not stored.state.open:
+            raise UsageError(f"run {run} has ended: {stored.state}")
+        asked = evolve(stored, cancel=f"{by}: {reason}" if reason else by)
+        await self.journal.save_run(asked)
+        self._world.signals.cancel(run)
+        self.feed.publish("run", run)
+        return asked
+
+    async def undo(self, run: str, *, by: str, reason: str) -> Run:
+        """See Service."""
+        stored = await self._run(run)
+        if stored.state.open:
+            raise UsageError(f"run {run} is {stored.state}; cancel it first: remediator runs cancel {run}")
+        if not any(change.left_behind for step in stored.steps for change in step.changes):
+            raise UsageError(f"run {run} left nothing behind that could be put back")
+        await self.journal.note("undo", run, {"by": by, "reason": reason})
+        await self._pipeline.undo(run)
+        return stored
+
+    async def pause(self, request: PauseRequest) -> Pause:
+        """See Service."""
+        if request.playbook is not None:
+            self.library.by_name(request.playbook)
+        now = self._world.clock.now()
+        pause = Pause(
+            id=new_id(now),
+            playbook=request.playbook,
+            target=_key(request.target) if request.target is not None else None,
+            reason=request.reason,
+            by=request.by,
+            at=now,
+            until=now + timedelta(seconds=request.seconds) if request.seconds is not None else None,
+        )
+        await self.journal.add_pause(pause)
+        await self._know_pauses()
+        log.warning("paused", scope=pause.playbook or pause.target or "everything", by=pause.by, reason=pause.reason)
+        return pause
+
+    async def resume(self, *, playbook: str | None, target: str | None, by: str) -> int:
+        """See Service."""
+        key = _key(target) if target is not None else None
+        ended = await self.journal.end_pauses(playbook=playbook, target=key, by=by, at=self._world.clock.now())
+        await self._know_pauses()
+        log.warning("resumed", scope=playbook or key or "everything", by=by, ended=ended)
+        return ended
+
+    async def reload(self) -> ReloadReport:
+        """See Service."""
+        if self.on_reload is not None:
+            self.last_reload = await self.on_reload()
+        self.feed.publish("reload", "")
+        return self.last_reload
+
+    async def why(self, ref: str) -> Noun:
+        """See Service."""
+        return await tell(self.journal, ref)
+
+    def status(self) -> Status:
+        """See Service."""
+        ready, detail = self.ready()
+        return Status(
+            version=__version__,
+            mode=self._ceiling,
+            dry_run=self._world.dry_run,
+            paused=tuple(p for p in self._pauses if p.until is None or p.until > self._world.clock.now()),
+            started_at=self._started_at,
+            ready=ready,
+            ready_detail=detail,
+            playbooks=len(self.library.playbooks),
+            last_reload=self.last_reload,
+            undecided=self._pipeline.undecided,
+            open_runs=len(self._world.engine.running) if self._world.engine else 0,
+            journal="ok" if self.journal.healthy else "cannot keep anything at the moment",
+            leader=True,
+            **self._doors,
+        )
+
+    def ready(self) -> tuple[bool, str]:
+        """See Service."""
+        if self.not_ready:
+            return False, self.not_ready
+        return (True, "leader") if self.journal.healthy else (False, "the journal cannot keep anything at the moment")
+
+    async def look_at_doors(self) -> None:
+        """Ask each system once whether it answers, for the status; the daemon repeats it."""
+        await self._know_pauses()
+        self._doors["kubernetes"] = await _answers(self._world.kube.version)
+        prometheus, alertmanager = self._world.prometheus, self._world.alertmanager
+        self._doors["prometheus"] = await _answers(prometheus.require_fresh) if prometheus else "not set"
+        self._doors["alertmanager"] = await _answers(alertmanager.active) if alertmanager else "not set"
+
+    async def _know_pauses(self) -> None:
+        self._pauses = tuple(await self.journal.pauses(self._world.clock.now()))
+        METRICS.paused.set(len(self._pauses))
+        self.feed.publish("pause", "")
+
+    async def _run(self, run: str) -> Run:
+        stored = await self.journal.run(run)
+        if stored is None:
+            raise UsageError(f"there is no run {run!r}")
+        return stored
+
+    async def _target(self, playbook: Playbook, text: str) -> Target:
+        kind, namespace, name = _parts(text)
+        if playbook.when is not None and kind != playbook.when.target.kind:
+            raise UsageError(f"playbook {playbook.name} acts on a {playbook.when.target.kind}; {text} is a {kind}")
+        return await find(kind, name, namespace, self._world.kube)
+
+    def _alert_of(self, request: ManualRequest) -> Alert | None:
+        if request.alert is not None:
+            return _parse_alert(request.alert, self._limits)
+        return _alert(request.labels, self._world) if request.labels else None
+
+
+def _alert(labels: dict[str, str], world: World) -> Alert:
+    """An alert that fires from now on, with nothing but labels."""
+    return Alert(
+        name=labels.get("alertname", ""),
+        fingerprint=fingerprint(labels),
+        starts_at=world.clock.now(),
+        status=AlertStatus.FIRING,
+        labels=labels,
+    )
+
+
+def _parse_alert(alert: dict[str, Any], limits: Limits) -> Alert:
+    """One alert in the form of Alertmanager's payload. Raises PayloadError."""
+    body = msgspec.json.encode({"version": "4", "alerts": [{"status": "firing", **alert}]})
+    at = datetime.now(UTC)
+    return parse_delivery(body, id="", at=at, limits=limits).alerts[0]
+
+
+def _parts(target: str) -> tuple[str, str, str]:
+    """``Node/node-3`` or ``Pod/kube-system/cilium-x`` -> kind, namespace, name. Raises UsageError."""
+    match target.split("/"):
+        case [kind, name] if kind and name:
+            return kind, "", name
+        case [kind, namespace, name] if kind and namespace and name:
+            return kind, namespace, name
+        case _:
+            raise UsageError(f"target {target!r} is not Kind/name or Kind/namespace/name, for example Node/node-3")
+
+
+def _key(target: str) -> str:
+    return "/".join(part for part in _parts(target) if part)
+
+
+async def _answers(ask: Callable[[], Awaitable[Any]]) -> str:
+    try:
+        await ask()
+    except RemediatorError as error:
+        return f"does not answer: {error}"
+    return "ok"

@@ -1,0 +1,275 @@
+"""What can be wrong with a playbook as a whole, beyond the shape of its parts.
+
+In: the document as plain data, the actions and gates that exist, the scope. Out: Problems. The checks read raw data, not models, so they
+find everything they can in a file that schema.py refuses too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from pydantic import BaseModel, ValidationError
+
+from remediator.document import Document, Loc, describe, located_problems, problems_of, suggest, where
+from remediator.errors import ExpressionError, Problem, Unreadable
+from remediator.expr import Template
+from remediator.playbook.model import render
+from remediator.playbook.scope import Scope, explain
+from remediator.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["ActionInfo", "Checked", "GateInfo", "check"]
+
+
+class ActionInfo(Protocol):
+    """What a playbook needs to know of an action."""
+
+    @property
+    def name(self) -> str:
+        """As steps name it."""
+        ...
+
+    @property
+    def disruptive(self) -> bool:
+        """Whether it may disturb traffic or workloads."""
+        ...
+
+    @property
+    def Parameters(self) -> type[BaseModel]:  # noqa: N802 - a class, named as one
+        """The model of what stands beside ``action`` and ``timeout``."""
+        ...
+
+
+class GateInfo(Protocol):
+    """What a playbook needs to know of a gate."""
+
+    @property
+    def name(self) -> str:
+        """Its reason code."""
+        ...
+
+    @property
+    def key(self) -> str | None:
+        """Under ``gates:``; None if it takes no settings."""
+        ...
+
+    @property
+    def Settings(self) -> type[BaseModel] | None:  # noqa: N802 - a class, named as one
+        """The model of its settings."""
+        ...
+
+
+@dataclass
+class Checked:
+    """What the checks found, and what they read on the way."""
+
+    problems: list[Problem]
+    gates: dict[str, BaseModel]
+
+
+class _Step(NamedTuple):
+    loc: Loc
+    name: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _View:
+    document: Document
+    data: dict[str, Any]
+    actions: Mapping[str, ActionInfo]
+    gates: Mapping[str, GateInfo]
+    scope: Scope
+
+    def problem(self, loc: Loc, message: str) -> Problem:
+        return self.document.problem(loc, message)
+
+    def rungs(self) -> Iterator[tuple[Loc, dict[str, Any]]]:
+        """The rungs that are mappings."""
+        ladder = self.data.get("ladder")
+        for index, rung in enumerate(ladder if isinstance(ladder, list) else ()):
+            if isinstance(rung, dict):
+                yield ("ladder", index), rung
+
+    def steps(self) -> Iterator[_Step]:
+        """The steps that have the shape of one."""
+        for at, rung in self.rungs():
+            steps = rung.get("steps")
+            for index, step in enumerate(steps if isinstance(steps, list) else ()):
+                if isinstance(step, dict) and len(step) == 1:
+                    name, body = next(iter(step.items()))
+                    if isinstance(body, dict) and isinstance(body.get("action"), str):
+                        yield _Step((*at, "steps", index, name), name, body)
+
+
+def check(document: Document, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo], scope: Scope) -> Checked:
+    """Run every check on a document that is a mapping."""
+    view = _View(document, document.data, actions, gates, scope)
+    parsed: dict[str, BaseModel] = {}
+    wrong_gates = list(_gates(view, parsed))
+    problems = [*_actions(view), *wrong_gates, *_names(view), *_parameters(view), *_times(view), *_resolves(view)]
+    return Checked([*problems, *_careful(view, bounded=bool(wrong_gates) or not parsed.keys().isdisjoint(_BOUNDS))], parsed)
+
+
+def _actions(view: _View) -> Iterator[Problem]:
+    for step in view.steps():
+        action = view.actions.get(step.body["action"])
+        if action is None:
+            name = step.body["action"]
+            yield view.problem((*step.loc, "action"), f"unknown action {describe(name)}{suggest(name, view.actions)}")
+        yield from _step_parameters(view, step, action)
+
+
+def _step_parameters(view: _View, step: _Step, action: ActionInfo | None) -> Iterator[Problem]:
+    """Templates against the scope; then the values against the action's model, as far as they are known before a run."""
+    raw = {key: value for key, value in step.body.items() if key not in ("action", "timeout")}
+    compiler = TemplateCompiler(view.scope.steps)
+    compiled = compiler.compile(raw, ())
+    for loc, offset, message in compiler.faults:
+        line, column = view.document.value_position(step.loc + loc, offset)
+        yield Problem(view.document.path, line, column, f"{where(step.loc + loc)}: {message}")
+    if action is None:
+        return
+    defaults = {name: parameter.default for name, parameter in view.scope.parameters.items() if parameter.default is not None}
+    unknown = {loc for loc, template in compiler.templates.items() if not template.names <= {f"parameters.{name}" for name in defaults}}
+    unknown |= {loc for loc, _, _ in compiler.faults}
+    try:
+        values = render(_stubbed(compiled, unknown, ()), {"parameters": defaults})
+        action.Parameters.model_validate(values)
+    except Unreadable as error:
+        yield view.problem(step.loc, f"with the defaults of the parameters: {error}")
+    except ValidationError as error:
+        for loc, problem in located_problems(view.document, error, model=action.Parameters, at=step.loc, also=("action", "timeout")):
+            if (unknown and not loc) or any(loc[: len(skipped)] == skipped for skipped in unknown):
+                continue
+            given = any(loc[: len(at)] == at for at in compiler.templates)
+            yield (
+                Problem(problem.path, problem.line, problem.column, problem.message + " (by the parameters' defaults)")
+                if given
+                else problem
+            )
+
+
+class TemplateCompiler:
+    """Turns every string with ``${`` in a tree into a Template. ``faults`` are those that cannot be: location, offset and message."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.variables = variables
+        self.templates: dict[Loc, Template] = {}
+        self.faults: list[tuple[Loc, int, str]] = []
+
+    def compile(self, value: Any, loc: Loc) -> Any:
+        """``value`` with Templates in it."""
+        if isinstance(value, dict):
+            return {key: self.compile(item, (*loc, key)) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.compile(item, (*loc, index)) for index, item in enumerate(value)]
+        if not isinstance(value, str) or "${" not in value:
+            return value
+        try:
+            template = Template.compile(value, variables=self.variables)
+        except ExpressionError as error:
+            self.faults.append((loc, error.column - 1, explain(error, self.variables)))
+            return value
+        self.templates[loc] = template
+        return template
+
+
+def _stubbed(value: Any, unknown: set[Loc], loc: Loc) -> Any:
+    """Something in place of every value that only a run can know; what a model says about it is not reported."""
+    if loc in unknown:
+        return "x"
+    if isinstance(value, dict):
+        return {key: _stubbed(item, unknown, (*loc, key)) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_stubbed(item, unknown, (*loc, index)) for index, item in enumerate(value)]
+    return value
+
+
+def _gates(view: _View, parsed: dict[str, BaseModel]) -> Iterator[Problem]:
+    known = {gate.key: gate for gate in view.gates.values() if gate.key is not None and gate.Settings is not None}
+    by_name = {gate.name: gate.key for gate in view.gates.values()}
+    settings = view.data.get("gates")
+    for key, value in settings.items() if isinstance(settings, dict) else ():
+        gate = known.get(key)
+        if gate is None:
+            own = f'is set as "{by_name[key]}"' if by_name.get(key) else "takes no settings and applies anyway"
+            yield view.problem(("gates", key), f'gate "{key}" {own}' if key in by_name else f'unknown gate "{key}"{suggest(key, known)}')
+            continue
+        assert gate.Settings is not None  # noqa: S101 - known holds no other
+        try:
+            parsed[key] = gate.Settings.model_validate(value)
+        except ValidationError as error:
+            yield from problems_of(view.document, error, model=gate.Settings, at=("gates", key))
+
+
+def _names(view: _View) -> Iterator[Problem]:
+    """Two of one name cannot be told apart in the journal."""
+    rungs = [((*at, "name"), rung["name"]) for at, rung in view.rungs() if isinstance(rung.get("name"), str)]
+    yield from _twice(view, rungs, "rung")
+    yield from _twice(view, [(step.loc, step.name) for step in view.steps()], "step")
+
+
+def _twice(view: _View, named: list[tuple[Loc, str]], what: str) -> Iterator[Problem]:
+    first: dict[str, Loc] = {}
+    for loc, name in named:
+        if name in first:
+            yield view.problem(loc, f'a second {what} named "{name}"; the first is at line {view.document.position(first[name])[0]}')
+        first.setdefault(name, loc)
+
+
+_BOUNDS = ("cooldown", "attempts")
+
+
+def _careful(view: _View, *, bounded: bool) -> Iterator[Problem]:
+    """Whoever disturbs must prove that it helped, and must not do so again and again."""
+    step = next((step for step in view.steps() if (action := view.actions.get(step.body["action"])) and action.disruptive), None)
+    if step is None:
+        return
+    action = step.body["action"]
+    if "verify" not in view.data:
+        yield view.problem(step.loc, f'{action} may disturb, so "verify" must say how it is proved to have helped')
+    if "when" in view.data and not bounded and view.data.get("gates", {}) is not None:
+        yield view.problem(step.loc, f"{action} may disturb, so gates must set {' or '.join(_BOUNDS)}, lest it goes on and on")
+
+
+def _parameters(view: _View) -> Iterator[Problem]:
+    """A parameter is of use, and an alert never waits for a value."""
+    used = "\n".join(_strings([view.data.get("ladder"), view.data.get("verify")]))
+    for name, parameter in view.scope.parameters.items():
+        if f"parameters.{name}" not in used:
+            yield view.problem(("parameters", name), f"nothing uses it; a step or verify must name parameters.{name}")
+        if "when" in view.data and parameter.required:
+            yield view.problem(("parameters", name), "needs a default: nobody gives it a value when an alert comes")
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _strings(item)
+
+
+def _times(view: _View) -> Iterator[Problem]:
+    """Nothing inside of a run takes longer than the run may."""
+    whole = view.data.get("deadline", "1h")
+    verify = view.data.get("verify")
+    parts: list[tuple[Loc, Any]] = [(("verify", "within"), verify.get("within"))] if isinstance(verify, dict) else []
+    parts += [((*step.loc, "timeout"), step.body.get("timeout")) for step in view.steps()]
+    for loc, text in parts:
+        try:
+            longer = parse_duration(text) > parse_duration(whole) > timedelta(0)
+        except (TypeError, ValueError):  # not a duration: schema.py says so
+            continue
+        if longer:
+            yield view.problem(loc, f"is longer than the deadline of the whole run, {whole}")
+
+
+def _resolves(view: _View) -> Iterator[Problem]:
+    if "when" not in view.data and "on_resolved" in view.data:
+        yield view.problem(("on_resolved",), "only an alert can resolve; this playbook has no when")

@@ -1,0 +1,127 @@
+"""All playbooks in force: read from files and folders, checked one by one and against one another, swapped as a whole.
+
+A Library never changes. To reload, load another one; if that raises, the old one is still there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from remediator.document import Document, load_text, read_documents, suggest
+from remediator.errors import DocumentError, Problem, UsageError
+from remediator.playbook.load import kind_of, playbook_of
+from remediator.settings import settings_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from remediator.playbook.check import ActionInfo, GateInfo
+    from remediator.playbook.model import Playbook
+
+__all__ = ["Library", "check_paths", "files_of", "load_library"]
+
+
+@dataclass(frozen=True)
+class Library:
+    """Playbooks in the order in which an alert is offered to them: paths as given, files of a folder by name."""
+
+    playbooks: tuple[Playbook, ...] = ()
+
+    @classmethod
+    def load(cls, paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> Library:
+        """Read and check everything. Raises DocumentError with every problem of every file."""
+        found, problems = _read(paths, actions, gates)
+        if problems:
+            raise DocumentError(problems)
+        return cls(tuple(playbook for playbook, _ in found))
+
+    @property
+    def revision(self) -> str:
+        """Changes when any playbook does, or their order."""
+        return hashlib.sha256("\n".join(f"{p.name} {p.revision}" for p in self.playbooks).encode()).hexdigest()[:12]
+
+    def get(self, name: str) -> Playbook | None:
+        """The playbook of that name, or None."""
+        return next((playbook for playbook in self.playbooks if playbook.name == name), None)
+
+    def by_name(self, name: str) -> Playbook:
+        """The playbook of that name. Raises UsageError with a suggestion."""
+        playbook = self.get(name)
+        if playbook is None:
+            raise UsageError(f'no playbook is named "{name}"{suggest(name, [p.name for p in self.playbooks])}')
+        return playbook
+
+
+def load_library(paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> Library:
+    """See ``Library.load``."""
+    return Library.load(paths, actions=actions, gates=gates)
+
+
+def check_paths(paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> list[Problem]:
+    """Every problem of every playbook and settings document in ``paths``; for ``remediator check``."""
+    return _read(paths, actions, gates)[1]
+
+
+def files_of(path: Path) -> list[Path]:
+    """``path`` itself, or all ``*.yaml`` and ``*.yml`` files under a folder. Raises DocumentError if there is nothing there.
+
+    Hidden entries are left out: a mounted ConfigMap shows its files once by name and once more in ``..data``.
+    """
+    if not path.is_dir():
+        if not path.exists():
+            raise DocumentError([Problem(str(path), 1, 1, "no such file or folder")])
+        return [path]
+    entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
+    inner = [file for entry in entries if entry.is_dir() for file in files_of(entry)]
+    return [entry for entry in entries if entry.suffix in (".yaml", ".yml") and not entry.is_dir()] + inner
+
+
+Found = list[tuple["Playbook", Document]]
+
+
+def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> tuple[Found, list[Problem]]:
+    found: Found = []
+    problems: list[Problem] = []
+    for path in paths:
+        try:
+            documents = [(file, document) for file in files_of(path) for document in _documents(file, problems)]
+        except DocumentError as error:
+            problems += error.problems
+            continue
+        for file, document in documents:
+            try:
+                kind = kind_of(document)
+                if kind == "Playbook":
+                    found.append((playbook_of(document, actions=actions, gates=gates), document))
+                elif kind == "Settings":
+                    settings_of(document, base=file.parent)
+            except DocumentError as error:
+                problems += error.problems
+    return found, problems + list(_together(found))
+
+
+def _documents(file: Path, problems: list[Problem]) -> list[Document]:
+    try:
+        documents = read_documents(str(file), load_text(file))
+    except DocumentError as error:
+        problems += error.problems
+        return []
+    if not documents:
+        problems.append(Problem(str(file), 1, 1, "holds no document"))
+    return documents
+
+
+def _together(found: Found) -> Iterator[Problem]:
+    """What is wrong between playbooks: one name twice, and one that never gets an alert because an earlier one takes them all."""
+    for index, (playbook, document) in enumerate(found):
+        for earlier, first in found[:index]:
+            where = f"{earlier.source}:{first.position(('metadata', 'name'))[0]}"
+            if earlier.name == playbook.name:
+                yield document.problem(("metadata", "name"), f'a second playbook named "{playbook.name}"; the first is at {where}')
+            elif earlier.when and playbook.when and set(earlier.when.alerts) <= set(playbook.when.alerts):
+                message = f'never gets an alert: "{earlier.name}" ({where}) comes first and takes every alert that fits these matchers'
+                yield document.problem(("when", "alerts"), message)
+                break

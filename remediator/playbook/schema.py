@@ -1,0 +1,311 @@
+"""The shape of a playbook file, as pydantic models. What one value can be wrong in by itself is refused here; check.py looks at the whole.
+
+Expressions and templates are compiled against the Scope that comes as validation context under ``scope``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictStr,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from remediator.document import describe, fault, suggest
+from remediator.errors import ExpressionError
+from remediator.expr import Template
+from remediator.fields import Duration
+from remediator.model import Mode
+from remediator.playbook.matcher import Matcher, parse_matcher
+from remediator.playbook.parameters import Parameter
+from remediator.playbook.scope import Condition, StepTimeout, TargetTemplate, TextTemplate, Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["API_VERSION", "FROZEN", "KINDS", "KubeLook", "Metadata", "PlaybookFile", "RungFile", "StepFile", "TargetSpec", "Verify", "When"]
+
+API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
+
+KINDS: Mapping[str, bool] = {
+    "Node": False,
+    "Namespace": False,
+    "Pod": True,
+    "Service": True,
+    "ConfigMap": True,
+    "PersistentVolume": False,
+    "PersistentVolumeClaim": True,
+    "DaemonSet": True,
+    "Deployment": True,
+    "StatefulSet": True,
+    "ReplicaSet": True,
+    "ControllerRevision": True,
+    "Job": True,
+    "Lease": True,
+    "EndpointSlice": True,
+    "Event": True,
+    "PodDisruptionBudget": True,
+    "VolumeAttachment": False,
+    "CiliumNode": False,
+    "CiliumEndpoint": True,
+    "Gateway": True,
+    "HTTPRoute": True,
+}
+"""Kinds that a playbook may name, and whether they live in namespaces (a test keeps this equal to remediator.kube.kinds)."""
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
+_STEP_NAME = re.compile(r"[a-z][-_a-z0-9]{0,62}", re.ASCII)
+_PARAMETER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
+_CEL_WORDS = frozenset({"as", "break", "const", "continue", "else", "false", "for", "function", "if", "import", "in", "let", "loop"}) | {
+    "package", "namespace", "null", "return", "true", "var", "void", "while",
+}  # fmt: skip
+"""Words that CEL keeps for itself (cel-spec, langdef.md)."""
+_LONGEST_LINE = 200
+
+
+FROZEN = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Strict(BaseModel):
+    """Base of the parts of a playbook: unknown keys are errors, values are frozen."""
+
+    model_config = FROZEN
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _filled(cls, value: Any) -> Any:
+        """A key without a value is half a thought: ``verify:`` with nothing behind it must not mean "no verify"."""
+        if value is None:
+            raise fault("is empty; fill it or leave the key out")
+        return value
+
+
+def _playbook_name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise fault(f'"{value}" cannot be a name; use at most 63 lower-case letters, digits and -')
+    return value
+
+
+def _line(value: str) -> str:
+    if len(value) > _LONGEST_LINE or not value.isprintable():
+        raise fault(f"must be one line of at most {_LONGEST_LINE} characters")
+    return value
+
+
+def _runbook(value: str) -> str:
+    if value and not urlsplit(value).scheme and PurePosixPath(value).is_absolute():
+        raise fault(f'"{value}" is a path on one machine; write a URL or a path within the repository')
+    return _line(value)
+
+
+def _matcher(value: Any) -> Matcher:
+    if isinstance(value, Matcher):
+        return value
+    if not isinstance(value, str):
+        raise fault(f"must be a matcher such as 'severity=\"critical\"', not {describe(value)}")
+    try:
+        return parse_matcher(value)
+    except ExpressionError as error:
+        raise fault(str(error), offset=error.column - 1) from error
+
+
+def _kind(value: Any) -> str:
+    if value not in KINDS:
+        raise fault(f"unknown kind {describe(value)}{suggest(str(value), KINDS)}")
+    return str(value)
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise fault("must be longer than 0s")
+    return value
+
+
+Kind = Annotated[str, BeforeValidator(_kind), WithJsonSchema({"type": "string", "enum": list(KINDS)})]
+Positive = Annotated[Duration, AfterValidator(_positive)]
+Line = Annotated[StrictStr, AfterValidator(_line)]
+MatcherField = Annotated[
+    Matcher,
+    PlainValidator(_matcher),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(
+        {"type": "string", "pattern": "(=|!=|=~|!~)", "examples": ['alertname="CiliumAgentDown"', 'severity=~"warning|critical"']}
+    ),
+]
+
+
+class Metadata(Strict):
+    """What people see of it."""
+
+    name: Annotated[StrictStr, AfterValidator(_playbook_name)] = Field(description="unique among all loaded playbooks")
+    summary: Line = Field(default="", description="one line: what is wrong and what is done about it")
+    runbook: Annotated[StrictStr, AfterValidator(_runbook)] = Field(default="", description="URL, or path within the repository")
+
+
+class TargetSpec(Strict):
+    """The one object that is acted on. Without a name the alert's usual labels decide: for a Node target_node, node, instance."""
+
+    kind: Kind
+    name: TargetTemplate | None = Field(default=None, description="template; may name alert.labels, alert.annotations, alert.name")
+    namespace: TargetTemplate | None = None
+
+    @model_validator(mode="after")
+    def _placed(self) -> TargetSpec:
+        if self.namespace is not None and not KINDS[self.kind]:
+            raise fault(f"a {self.kind} lives in no namespace", key="namespace")
+        if self.name is not None and self.namespace is None and KINDS[self.kind]:
+            raise fault(f"a {self.kind} lives in a namespace; say which", key="name")
+        return self
+
+
+class When(Strict):
+    """Which alerts it takes: those that fit every matcher; and what is acted on then."""
+
+    alerts: tuple[MatcherField, ...] = Field(min_length=1, description="matchers in Alertmanager's syntax; all must fit")
+    target: TargetSpec
+
+    @model_validator(mode="after")
+    def _narrow(self) -> When:
+        if self.alerts and all(matcher.matches({}) for matcher in self.alerts):
+            raise fault(
+                "fits alerts that carry none of these labels; add a matcher that says which alerts are meant, such as alertname",
+                key="alerts",
+            )
+        return self
+
+
+class KubeLook(Strict):
+    """Which objects ``holds`` looks at."""
+
+    kind: Kind
+    namespace: TextTemplate | None = None
+    labels: TextTemplate | None = Field(default=None, description="label selector")
+    fields: TextTemplate | None = Field(default=None, description="field selector")
+
+    def render(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """``kind``, ``namespace``, ``labels``, ``fields`` as text, empty where not set. Raises Unreadable."""
+        parts = {"namespace": self.namespace, "labels": self.labels, "fields": self.fields}
+        return {"kind": self.kind, **{name: template.text(values) if template else "" for name, template in parts.items()}}
+
+    @model_validator(mode="after")
+    def _placed(self) -> KubeLook:
+        if self.namespace is not None and not KINDS[self.kind]:
+            raise fault(f"a {self.kind} lives in no namespace", key="namespace")
+        return self
+
+
+class Verify(Strict):
+    """How it is proved that the symptom is gone: every part of it holds, and keeps holding."""
+
+    query: TextTemplate | None = Field(default=None, description="PromQL condition; it holds if it gives at least one sample")
+    kube: KubeLook | None = None
+    holds: Condition | None = Field(default=None, description="CEL over objects, the list that kube finds; must give true")
+    within: Positive = Field(description="by when it must begin to hold")
+    hold: Duration = Field(default=timedelta(minutes=1), description="for how long it must hold without a break")
+    every: Positive = Field(default=timedelta(seconds=5), description="how often to look")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Verify:
+        if self.query is None and self.kube is None:
+            raise fault("needs a query, or kube with holds; nothing would be looked at")
+        if (self.kube is None) != (self.holds is None):
+            present, absent = ("kube", "holds") if self.holds is None else ("holds", "kube")
+            raise fault(f'needs "{absent}" beside it', key=present)
+        if self.hold > self.within:
+            raise fault("is longer than within", key="hold")
+        if self.every > self.within:
+            raise fault("is longer than within", key="every")
+        return self
+
+    @model_validator(mode="after")
+    def _sound(self) -> Verify:
+        if self.query is not None and (complaint := unbalanced(self.query.source)):
+            raise fault(complaint, key="query")
+        if self.holds is not None and re.search(r"\bobjects\s*\.\s*all\s*\(", self.holds.source) and "size" not in self.holds.source:
+            raise fault("objects.all(...) is true when nothing is found; say size(objects) > 0 too, or what else is meant", key="holds")
+        return self
+
+
+def unbalanced(promql: str) -> str:
+    """What is open at the end of a query, or closes nothing; empty if all is well. Values within ``${...}`` are left out."""
+    text = re.sub(r"\$\{[^}]*\}", "0", promql)
+    text = re.sub(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|`[^`]*`|#.*', "", text)
+    if found := re.search("[\"'`]", text):
+        return f"the query opens {found[0]} and never closes it"
+    open_ones: list[str] = []
+    for char in text:
+        if char in "([{":
+            open_ones.append(char)
+        elif char in ")]}" and (not open_ones or open_ones.pop() + char not in ("()", "[]", "{}")):
+            return f'"{char}" in the query closes nothing'
+    return f'the query opens "{open_ones[-1]}" and never closes it' if open_ones else ""
+
+
+class StepFile(BaseModel):
+    """What a step says: the action, its time-out, and the action's own parameters beside them."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, arbitrary_types_allowed=True)
+
+    action: StrictStr
+    timeout: StepTimeout = Field(
+        default_factory=lambda: Timeout(Template.compile("5m", variables={})), description="after that it has failed; 5m if absent"
+    )
+
+
+def _step(value: Any) -> Any:
+    if not isinstance(value, dict) or len(value) != 1 or "action" in value:
+        raise fault("a step is one name and what it does: - NAME: {action: ...}")
+    name = next(iter(value))
+    if not _STEP_NAME.fullmatch(name):
+        raise fault(f'"{name}" cannot be a step\'s name; use lower-case letters, digits, - and _', key=name)
+    return value
+
+
+class RungFile(Strict):
+    """One attempt: its steps in order. The next rung is tried only if this one is through and did not heal."""
+
+    name: Line = Field(min_length=1)
+    steps: tuple[Annotated[dict[str, StepFile], BeforeValidator(_step)], ...] = Field(min_length=1, max_length=50)
+
+
+def possible_parameter(name: str) -> bool:
+    """Whether expressions can name it."""
+    return _PARAMETER_NAME.fullmatch(name) is not None and name not in _CEL_WORDS
+
+
+def _parameters(value: dict[str, Parameter]) -> dict[str, Parameter]:
+    for name in value:
+        if not possible_parameter(name):
+            raise fault(f'"{name}" cannot be a parameter\'s name; use lower-case letters, digits and _, and no word of CEL', key=name)
+    return value
+
+
+class PlaybookFile(Strict):
+    """A playbook: which alerts, on what, how far by itself, under which gates, what is tried, and how it is proved to have helped."""
+
+    api_version: Literal["remediator.dev/v1"] = Field(alias="apiVersion")
+    kind: Literal["Playbook"]
+    metadata: Metadata
+    parameters: Annotated[dict[str, Parameter], AfterValidator(_parameters)] = Field(default_factory=dict)
+    when: When | None = Field(default=None, description="absent: only people trigger it")
+    mode: Mode = Field(default=Mode.SUGGEST, description="observe records, suggest lets a person decide, auto acts")
+    gates: dict[str, Any] = Field(default_factory=dict, description="settings of gates; gates without settings apply anyway")
+    ladder: tuple[RungFile, ...] = Field(min_length=1, max_length=20)
+    verify: Verify | None = None
+    on_resolved: Literal["undo", "keep"] = Field(default="keep", description="what to do with its changes when the alert resolves")
+    on_failure: Literal["undo", "keep"] = Field(default="keep", description="what to do with its changes when a step fails")
+    deadline: Positive = Field(default=timedelta(hours=1), description="of the whole run")

@@ -1,0 +1,85 @@
+"""Request bodies, bounded while they are read. In: the stream; out: bytes, or a noun.
+
+Refused: too long (413), too slow (503), not what the route takes (400).
+
+A body that says it is too long is refused before a byte of it is read; one that does not say is cut off at the limit. One that does not
+arrive in time gets a 503, since Alertmanager sends again after that and gives up after any 4xx.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from aiohttp import web
+from aiohttp.client_exceptions import ClientError
+
+from remediator.errors import PayloadError, PayloadTooLarge
+from remediator.payload import Limits, convert, strict
+from remediator.server.problems import RETRY_AFTER, HttpProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from aiohttp import StreamReader
+
+__all__ = ["read_body", "read_noun", "suggestion"]
+
+T = TypeVar("T")
+SMALL = 256 * 1024
+"""What a request of the API, other than a delivery, may have at most."""
+
+
+async def read_body(request: web.Request, *, limit: int, seconds: float) -> bytes:
+    """The whole body. Raises PayloadTooLarge above ``limit`` bytes, HttpProblem 503 if it takes longer than ``seconds``."""
+    length = request.content_length or 0
+    if length > limit:
+        raise PayloadTooLarge(f"{length} bytes, at most {limit} are taken")
+    try:
+        if request.content.is_eof():  # nearly always: it came together with the headers, so there is nothing to wait for
+            body = request.content.read_nowait()
+        else:
+            async with asyncio.timeout(seconds):
+                body = await _read(request.content, limit)
+    except TimeoutError:
+        detail = f"The body did not arrive within {seconds:g} s."
+        raise HttpProblem(503, "The request is too slow", detail, headers=RETRY_AFTER) from None
+    except (ClientError, web.RequestPayloadError) as error:
+        raise HttpProblem(400, "The body is broken", f"It could not be read to its end ({type(error).__name__}).") from None
+    if len(body) > limit:
+        raise PayloadTooLarge(f"more than {limit} bytes, which is the most that is taken")
+    return body
+
+
+async def _read(content: StreamReader, limit: int) -> bytes:
+    """Up to the end or just beyond ``limit``."""
+    pieces: list[bytes] = []
+    size = 0
+    while size <= limit and (piece := await content.readany()):
+        pieces.append(piece)
+        size += len(piece)
+    return b"".join(pieces)
+
+
+async def read_noun(request: web.Request, kind: type[T], *, seconds: float) -> T:
+    """The body as a request's noun. An unknown member is an error, since it may be a misspelt ``dry_run``; no body stands for ``{}``."""
+    body = await read_body(request, limit=SMALL, seconds=seconds)
+    data = strict(body, Limits(body=SMALL)) if body else {}
+    if isinstance(data, dict):
+        fields = msgspec.structs.fields(kind)  # type: ignore[arg-type]  # every noun is a struct
+        names = [field.encode_name for field in fields]
+        for name in data:
+            if name not in names:
+                raise PayloadError(f"is not known here{suggestion(name, names)}", path=name[:100])
+    return convert(data, kind)
+
+
+def suggestion(name: str, names: Iterable[str]) -> str:
+    """``; did you mean "limit"?``, or what there is."""
+    names = list(names)
+    near = difflib.get_close_matches(name[:100], names, 1)
+    if near:
+        return f'; did you mean "{near[0]}"?'
+    return f"; known are {', '.join(names)}" if names else ""

@@ -1,0 +1,66 @@
+"""What is loaded: playbooks, actions, gates, and the daemon's status. In: the service; out: lists of descriptions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from remediator.model import Page
+from remediator.server.auth import Scope
+from remediator.server.problems import no_such
+from remediator.server.routing import Route
+from remediator.server.service import Status
+
+if TYPE_CHECKING:
+    from remediator.server.routing import Call
+
+__all__ = ["ROUTES"]
+
+
+async def playbooks(call: Call) -> Page[dict[str, Any]]:
+    """``GET /api/v1/playbooks``"""
+    return Page(items=tuple(playbook.describe() for playbook in call.service.library.playbooks))
+
+
+async def playbook(call: Call) -> dict[str, Any]:
+    """``GET /api/v1/playbooks/{name}``: with its text."""
+    name = call.named("name")
+    for found in call.service.library.playbooks:
+        if found.name == name:
+            return {**found.describe(), "text": found.text}
+    raise no_such("playbook", name)
+
+
+async def actions(call: Call) -> Page[dict[str, Any]]:
+    """``GET /api/v1/actions``"""
+    return Page(items=tuple(action.describe() for action in call.service.actions.values()))
+
+
+async def action(call: Call) -> dict[str, Any]:
+    """``GET /api/v1/actions/{name}``"""
+    name = call.named("name")
+    if name not in call.service.actions:
+        raise no_such("action", name)
+    return call.service.actions[name].describe()
+
+
+async def gates(call: Call) -> Page[dict[str, Any]]:
+    """``GET /api/v1/gates``"""
+    return Page(items=tuple(gate.describe() for gate in call.service.gates.values()))
+
+
+async def status(call: Call) -> Status:
+    """``GET /api/v1/status``"""
+    return call.service.status()
+
+
+ROUTES = tuple(
+    Route(method="GET", path=f"/api/v1/{path}", scope=Scope.READ, handler=handler, summary=summary, answer=answer)
+    for path, handler, summary, answer in (
+        ("playbooks", playbooks, "The playbooks in force", Page[dict[str, Any]]),
+        ("playbooks/{name}", playbook, "One playbook, with its text", dict[str, Any]),
+        ("actions", actions, "What steps can do", Page[dict[str, Any]]),
+        ("actions/{name}", action, "One action, with its parameters' schema", dict[str, Any]),
+        ("gates", gates, "What may forbid a run", Page[dict[str, Any]]),
+        ("status", status, "The daemon at a glance", Status),
+    )
+)

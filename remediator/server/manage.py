@@ -1,0 +1,71 @@
+"""The management routes that the Prometheus family has taught everybody, the OpenAPI document and the first page."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from remediator.server import openapi, page
+from remediator.server.auth import Scope
+from remediator.server.problems import RETRY_AFTER, HttpProblem
+from remediator.server.routing import Route
+from remediator.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from remediator.server.routing import Call
+
+__all__ = ["DOCUMENT", "ROUTES"]
+
+DOCUMENT = web.AppKey("openapi_document", bytes)
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+async def healthy(call: Call) -> web.Response:
+    """``GET /-/healthy``: 200 while the daemon can answer at all."""
+    del call
+    return web.Response(text="healthy\n")
+
+
+async def ready(call: Call) -> web.Response:
+    """``GET /-/ready``: 200 with the role (leader, standby), or 503 with what is missing."""
+    yes, detail = call.service.ready()
+    if not yes:
+        raise HttpProblem(503, "Not ready", detail, headers=RETRY_AFTER)
+    return web.Response(text=f"ready: {detail}\n")
+
+
+async def metrics(call: Call) -> web.Response:
+    """``GET /metrics``, written in a thread since it may take milliseconds."""
+    del call
+    return web.Response(body=await asyncio.to_thread(METRICS.text), headers={"Content-Type": _METRICS_TYPE})
+
+
+async def document(call: Call) -> web.Response:
+    """``GET /openapi.json``"""
+    return web.Response(body=call.request.app[DOCUMENT], content_type="application/json")
+
+
+async def first_page(call: Call) -> web.Response:
+    """``GET /``"""
+    runs = await call.service.journal.runs(limit=page.RUNS)
+    headers = {"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Referrer-Policy": "no-referrer"}
+    text = page.render(call.service.status(), runs.items)
+    return web.Response(text=text, content_type="text/html", headers=headers)
+
+
+ROUTES = (
+    Route(method="GET", path="/-/healthy", scope=Scope.NONE, handler=healthy, summary="Alive", media="text/plain", lenient=True),
+    Route(method="GET", path="/-/ready", scope=Scope.NONE, handler=ready, summary="Takes work", media="text/plain", lenient=True),
+    Route(method="GET", path="/metrics", scope=Scope.READ, handler=metrics, summary="Prometheus metrics", media="text/plain", lenient=True),
+    Route(
+        method="GET",
+        path="/openapi.json",
+        scope=Scope.READ,
+        handler=document,
+        summary="This document",
+        media=openapi.MEDIA_TYPE,
+    ),
+    Route(method="GET", path="/", scope=Scope.READ, handler=first_page, summary="Status as a page", media="text/html"),
+)

@@ -1,0 +1,78 @@
+"""Around every request: an id for the logs, every error as problem+json, headers that no answer goes without, the webhook's counter.
+
+Whatever a handler raises ends here. An error that nobody foresaw becomes a 500 that says no more than the request's id; the log has it all.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiohttp import web
+
+from remediator.errors import JournalUnavailable
+from remediator.server.problems import HttpProblem, problem_of, respond
+from remediator.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+__all__ = ["REQUEST_ID", "WEBHOOK", "around", "dress"]
+
+REQUEST_ID = web.RequestKey("request_id", str)
+WEBHOOK = "/api/v1/alerts"
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+_log = structlog.get_logger()
+
+
+@web.middleware
+async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """See the module's first words."""
+    request_id = request.headers.get("X-Request-ID", "")
+    if not _SANE_ID.fullmatch(request_id):
+        request_id = secrets.token_hex(8)
+    request[REQUEST_ID] = request_id
+    structlog.contextvars.bind_contextvars(request_id=request_id)
+    try:
+        response = await handler(request)
+    except ConnectionError:  # the client has gone; there is nobody to answer
+        raise
+    except Exception as error:  # noqa: BLE001 - the boundary to the client: nothing may leave as a traceback
+        response = _answer(error, request, request_id)
+    if not response.prepared:
+        dress(response, request_id)
+    if request.method == "POST" and request.path == WEBHOOK:
+        _counter(response.status).inc()
+    return response
+
+
+@cache
+def _counter(status: int) -> Any:
+    return METRICS.webhook_requests.labels(str(status))
+
+
+def dress(response: web.StreamResponse, request_id: str) -> None:
+    """Headers that every answer has."""
+    response.headers["Server"] = "remediator"  # not the versions of what it is made of
+    response.headers["X-Request-ID"] = request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Cache-Control"] = "no-store"
+
+
+def _answer(error: Exception, request: web.Request, request_id: str) -> web.StreamResponse:
+    if isinstance(error, web.HTTPException) and error.status < 400:
+        return error
+    problem = problem_of(error)
+    where = {"method": request.method, "path": request.path[:200]}
+    if problem is None:
+        _log.exception("request failed", **where, exc_info=error)
+        problem = HttpProblem(500, "Internal error", f"The log has it under request {request_id}.")
+    elif isinstance(error, JournalUnavailable):
+        _log.error("request not kept", **where, error=str(error))
+    response = respond(problem, request_id)
+    if not request.content.is_eof():
+        response.force_close()  # the rest of the body is not worth waiting for
+    return response

@@ -1,0 +1,133 @@
+"""What a route is: a row of a table that says method, path, scope, handler, and the types of its request and answer.
+
+The table is the only place where routes are declared. From it come the aiohttp routes, the checks of token and query, and the OpenAPI
+document. A handler gets a Call and gives data (a noun, a list, a dict), an Answer, or a response of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from aiohttp import web
+
+from remediator.model import encode
+from remediator.server.body import read_body, read_noun
+from remediator.server.query import Filter, read_query
+
+if TYPE_CHECKING:
+    from remediator.clock import Clock
+    from remediator.server.auth import Doorkeeper, Scope
+    from remediator.server.service import Service
+
+__all__ = ["Answer", "Call", "Hall", "Handler", "Route", "mount"]
+
+T = TypeVar("T")
+_JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hall:
+    """What all handlers share: one application's parts and limits."""
+
+    service: Service
+    doorkeeper: Doorkeeper
+    clock: Clock
+    max_body: int
+    body_seconds: float
+    write_seconds: float
+    beat_seconds: float
+    streams: int
+
+
+class Call:
+    """One request on its way to a handler, admitted and with its query parsed."""
+
+    __slots__ = ("hall", "query", "request")
+
+    def __init__(self, hall: Hall, request: web.Request, query: dict[str, Any]) -> None:
+        self.hall = hall
+        self.request = request
+        self.query = query
+
+    @property
+    def service(self) -> Service:
+        """The daemon."""
+        return self.hall.service
+
+    @property
+    def peer(self) -> str:
+        """The other side's address; it says which Alertmanager it was, and proves nothing."""
+        return self.request.remote or ""
+
+    def named(self, name: str) -> str:
+        """A variable part of the path."""
+        return self.request.match_info[name]
+
+    async def body(self) -> bytes:
+        """The body of a delivery."""
+        return await read_body(self.request, limit=self.hall.max_body, seconds=self.hall.body_seconds)
+
+    async def noun(self, kind: type[T]) -> T:
+        """The body as ``kind``."""
+        return await read_noun(self.request, kind, seconds=self.hall.body_seconds)
+
+    def by(self, claimed: str | None) -> str:
+        """Who asks: what the request claims, or else where it comes from."""
+        return claimed or f"api, {self.peer}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """Data with a status other than 200, or with headers."""
+
+    data: Any
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Call], Awaitable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One row of the table."""
+
+    method: str
+    path: str
+    scope: Scope
+    handler: Handler
+    summary: str
+    answer: Any = None
+    """The type of the answer's data; None for what is no JSON, which ``media`` names."""
+    media: str = "application/json"
+    status: int = 200
+    body: Any = None
+    query: tuple[Filter, ...] = ()
+    lenient: bool = False
+    """Whether unknown query parameters are let pass: a wrong 4xx to Alertmanager loses an alert."""
+    streams: bool = False
+
+
+def mount(app: web.Application, hall: Hall, routes: tuple[Route, ...]) -> None:
+    """Add ``routes`` to ``app``; whoever may GET may HEAD, but for streams."""
+    for route in routes:
+        handler = _bound(hall, route)
+        app.router.add_route(route.method, route.path, handler)
+        if route.method == "GET" and not route.streams:
+            app.router.add_route("HEAD", route.path, handler)
+
+
+def _bound(hall: Hall, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        hall.doorkeeper.admit(request, route.scope)
+        query = {} if route.lenient else read_query(request.query, route.query, hall.clock.now())
+        result = await route.handler(Call(hall, request, query))
+        if isinstance(result, web.StreamResponse):
+            return result
+        if isinstance(result, Answer):
+            return web.Response(status=result.status, body=encode(result.data), headers={**_JSON, **result.headers})
+        return web.Response(body=encode(result), headers=_JSON)
+
+    return handle

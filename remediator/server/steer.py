@@ -1,0 +1,153 @@
+"""What people do to the daemon: manual runs, cancel, undo, pause, match, reload. In: requests' nouns; out: what became of them.
+
+409 where a gate or the state of things says no; 400 where the request makes no sense. ``by`` is what the request claims, since a token
+tells no person apart from another.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from remediator.errors import JournalUnavailable, UsageError
+from remediator.model import DecisionKind, Noun, Page, Pause, Run, evolve
+from remediator.reasons import sentence
+from remediator.server import query
+from remediator.server.auth import Scope
+from remediator.server.problems import HttpProblem
+from remediator.server.records import the_run
+from remediator.server.routing import Answer, Route
+from remediator.server.service import Intervention, ManualRequest, MatchReport, MatchRequest, PauseRequest, ReloadReport
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from remediator.model import Decision
+    from remediator.server.routing import Call
+
+__all__ = ["ROUTES", "Ended"]
+
+
+class Ended(Noun, frozen=True, kw_only=True):
+    """How many pauses were ended."""
+
+    ended: int
+
+
+async def trigger(call: Call) -> Answer:
+    """``POST /api/v1/runs``: 201 with the run, or 409 with the gates' verdicts."""
+    asked = await call.noun(ManualRequest)
+    decision = await call.service.trigger(evolve(asked, by=call.by(asked.by)))
+    if decision.decision is not DecisionKind.RUN or decision.run is None:
+        raise _refused(decision)
+    run = await call.service.journal.run(decision.run)
+    if run is None:
+        raise JournalUnavailable(f"run {decision.run} was started and cannot be read back")
+    return Answer(data=run, status=201, headers={"Location": f"/api/v1/runs/{run.id}"})
+
+
+def _refused(decision: Decision) -> HttpProblem:
+    said = decision.detail or (sentence(decision.reason) if decision.reason else f"The decision is {decision.decision}.")
+    kind, id_ = decision.decision, decision.id
+    return HttpProblem(409, "Refused", said, reason=decision.reason, decision=kind, id=id_, gates=decision.gates)
+
+
+async def cancel(call: Call) -> Run:
+    """``POST /api/v1/runs/{id}/cancel``"""
+    return await _intervene(call, call.service.cancel)
+
+
+async def undo(call: Call) -> Run:
+    """``POST /api/v1/runs/{id}/undo``"""
+    return await _intervene(call, call.service.undo)
+
+
+async def _intervene(call: Call, act: Callable[..., Awaitable[Run]]) -> Run:
+    run = await the_run(call)
+    asked = await call.noun(Intervention)
+    try:
+        return await act(run.id, by=call.by(asked.by), reason=asked.reason)
+    except UsageError as error:
+        raise _conflict(str(error), run) from None
+
+
+def _conflict(detail: str, run: Run) -> HttpProblem:
+    return HttpProblem(409, "Conflict", detail, state=run.state)
+
+
+async def approval(call: Call) -> Run:
+    """``POST /api/v1/runs/{id}/approve`` and ``reject``: no run of this version waits for an approval."""
+    run = await the_run(call)
+    raise _conflict(f"The run is {run.state}; it does not wait for an approval.", run)
+
+
+async def breaker(call: Call) -> None:
+    """``POST /api/v1/breaker/reset``: there is no breaker in this version."""
+    del call
+    raise HttpProblem(409, "Conflict", "No breaker is open.")
+
+
+async def match(call: Call) -> MatchReport:
+    """``POST /api/v1/match``"""
+    return await call.service.match(await call.noun(MatchRequest))
+
+
+async def pauses(call: Call) -> Page[Pause]:
+    """``GET /api/v1/pause``"""
+    return Page(items=tuple(await call.service.journal.pauses(call.hall.clock.now())))
+
+
+async def pause(call: Call) -> Pause:
+    """``PUT /api/v1/pause``"""
+    asked = await call.noun(PauseRequest)
+    return await call.service.pause(evolve(asked, by=call.by(asked.by)))
+
+
+async def resume(call: Call) -> Ended:
+    """``DELETE /api/v1/pause?playbook=&target=``: pauses of exactly this scope; without either, those of everything."""
+    asked = call.query
+    ended = await call.service.resume(playbook=asked.get("playbook"), target=asked.get("target"), by=call.by(asked.get("by")))
+    return Ended(ended=ended)
+
+
+async def reload(call: Call) -> ReloadReport:
+    """``POST /-/reload``: 422 with every problem if the files were not accepted."""
+    report = await call.service.reload()
+    if not report.ok:
+        detail = "The playbooks were not accepted; those from before stay in force.\n" + "\n".join(report.problems)
+        raise HttpProblem(422, "Not loaded", detail, problems=report.problems, playbooks=report.playbooks)
+    return report
+
+
+def _steer(method: str, path: str, handler: Any, summary: str, answer: Any, body: Any = None, status: int = 200) -> Route:
+    return Route(method=method, path=path, scope=Scope.WRITE, handler=handler, summary=summary, answer=answer, body=body, status=status)
+
+
+_WHAT = (
+    query.text("playbook", "Pauses of this playbook."),
+    query.text("target", "Pauses of this target."),
+    query.text("by", "Who resumes."),
+)
+_RUN = "/api/v1/runs/{id}"
+_PAUSE = "/api/v1/pause"
+
+ROUTES = (
+    _steer("POST", "/api/v1/runs", trigger, "Start a run by hand, through all gates", Run, ManualRequest, 201),
+    _steer("POST", f"{_RUN}/cancel", cancel, "Stop a run after its current call", Run, Intervention),
+    _steer("POST", f"{_RUN}/undo", undo, "Put back what a run changed", Run, Intervention),
+    _steer("POST", f"{_RUN}/approve", approval, "Approve a run that waits for it", Run, Intervention),
+    _steer("POST", f"{_RUN}/reject", approval, "Reject a run that waits for approval", Run, Intervention),
+    _steer("POST", "/api/v1/breaker/reset", breaker, "Close the breaker", None),
+    _steer("PUT", _PAUSE, pause, "Stop starting anything", Pause, PauseRequest),
+    _steer("POST", "/-/reload", reload, "Load the playbooks anew", ReloadReport),
+    Route(method="DELETE", path=_PAUSE, scope=Scope.WRITE, handler=resume, summary="End pauses", answer=Ended, query=_WHAT),
+    Route(method="GET", path=_PAUSE, scope=Scope.READ, handler=pauses, summary="Pauses in force", answer=Page[Pause]),
+    Route(
+        method="POST",
+        path="/api/v1/match",
+        scope=Scope.READ,
+        handler=match,
+        summary="What would be decided on an alert",
+        answer=MatchReport,
+        body=MatchRequest,
+    ),
+)

@@ -1,0 +1,271 @@
+"""The shape of the settings file. What is wrong in itself is refused here; positions and other sources are load.py's."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import quote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+    model_validator,
+)
+
+from remediator.document import fault
+from remediator.errors import UsageError
+from remediator.fields import Duration, Size
+from remediator.model import Mode
+
+if TYPE_CHECKING:
+    from pydantic import ValidationInfo
+
+__all__ = ["API_VERSION", "Section", "Settings", "Share"]
+
+API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
+
+
+class Section(BaseModel):
+    """Base of all of them: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Share(Section):
+    """A part of a whole: ``20%`` of it, or a count."""
+
+    percent: float | None = None
+    count: int | None = None
+
+    def of(self, total: int) -> int:
+        """How many of ``total`` that is; a percentage is rounded up, so that it is not nothing in a small cluster."""
+        return self.count if self.count is not None else math.ceil(total * (self.percent or 0) / 100)
+
+    def __str__(self) -> str:
+        return str(self.count) if self.count is not None else f"{self.percent:g}%"
+
+
+def _share(value: Any) -> Share:
+    if isinstance(value, Share):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return Share(count=value)
+    found = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", value, re.ASCII) if isinstance(value, str) else None
+    if found is None or float(found[1]) > 100:
+        raise ValueError("must be a percentage such as 20%, or a count such as 3")
+    return Share(percent=float(found[1]))
+
+
+def _path(value: Any, info: ValidationInfo) -> Any:
+    """Relative to the file's folder, which comes as context."""
+    if value == "":
+        raise ValueError("must not be empty")
+    return Path((info.context or {}).get("base", ""), value) if isinstance(value, str) else value
+
+
+def _url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f'"{value}" is not a URL; write for example http://prometheus:9090')
+    if parts.password:
+        raise ValueError("a password does not belong into a URL here; use token_file")
+    return value
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta(0):
+        raise ValueError("must be longer than 0s")
+    return value
+
+
+FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
+Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "format": "uri"})]
+Positive = Annotated[Duration, AfterValidator(_positive)]
+ShareField = Annotated[
+    Share,
+    BeforeValidator(_share),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": r"^\d{1,3}(\.\d+)?%$"}, {"type": "integer", "minimum": 0}]}),
+]
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535 or ("[" in listen) != (":" in host):
+        raise ValueError(f'"{listen}" is not host:port; write for example 0.0.0.0:8080 or [::]:8080')
+    return host, int(port)
+
+
+def _listen(value: str) -> str:
+    _split(value)
+    return value
+
+
+def _store_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("sqlite", "postgresql"):
+        raise ValueError(f'"{parts.scheme or value}" is not a store; write sqlite:////path or postgresql://user@host/database')
+    if parts.scheme == "sqlite" and (parts.netloc or len(parts.path) < len("/x")):
+        raise ValueError("write sqlite:////absolute/path, with four slashes")
+    return value
+
+
+class Server(Section):
+    """Where the daemon listens, and who may ask what."""
+
+    listen: Annotated[str, AfterValidator(_listen)] = Field(default="0.0.0.0:8080", description="host:port; [::]:8080 for IPv6")
+    webhook_token_file: FilePath | None = Field(default=None, description="bearer token for POST /api/v1/alerts")
+    read_token_file: FilePath | None = Field(default=None, description="bearer token for GET of the API and the pages; absent: nobody may")
+    write_token_file: FilePath | None = Field(default=None, description="bearer token for run, cancel, pause, reload; absent: nobody may")
+    insecure: StrictBool = Field(default=False, description="serve without tokens; only on a loopback address")
+    max_body: Size = Field(default=4 * 1024 * 1024, gt=0, le=64 * 1024 * 1024, description="the largest webhook body")
+
+    @property
+    def host(self) -> str:
+        """The address without brackets and port."""
+        return _split(self.listen)[0]
+
+    @property
+    def port(self) -> int:
+        """0 lets the system choose one."""
+        return _split(self.listen)[1]
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @model_validator(mode="after")
+    def _safe(self) -> Server:
+        if self.insecure and not self.loopback:
+            raise fault(f"true is only for a loopback address such as 127.0.0.1:8080, not {self.listen}", key="insecure")
+        if self.webhook_token_file is None and not self.insecure:
+            raise ValueError("webhook_token_file is missing; to serve without tokens, say insecure: true and listen on 127.0.0.1:8080")
+        return self
+
+
+class Store(Section):
+    """Where the journal is kept."""
+
+    url: Annotated[str, AfterValidator(_store_url)] = Field(
+        default="sqlite:////var/lib/remediator/remediator.db",
+        repr=False,  # it may hold a password
+        description="sqlite:////absolute/path, sqlite:///path beside this file, or postgresql://user@host/database",
+    )
+    password_file: FilePath | None = Field(default=None, description="the database's password, instead of writing it into the URL")
+    retention: Positive = Field(default=timedelta(days=90), description="how long records are kept")
+
+    @model_validator(mode="after")
+    def _one_password(self) -> Store:
+        parts = urlsplit(self.url)
+        if self.password_file is not None and (parts.scheme == "sqlite" or parts.password or not parts.username):
+            raise fault("needs a url such as postgresql://user@host/database, without a password in it", key="password_file")
+        return self
+
+    def full_url(self) -> str:
+        """The URL with the password from its file. Raises UsageError if the file cannot be read."""
+        if self.password_file is None:
+            return self.url
+        try:
+            password = self.password_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise UsageError(f"store.password_file {self.password_file} cannot be read: {error.strerror}") from error
+        user, _, rest = urlsplit(self.url).netloc.rpartition("@")
+        return self.url.replace(f"{user}@{rest}", f"{user}:{quote(password, safe='')}@{rest}", 1)
+
+
+class Kubernetes(Section):
+    """How to reach the cluster; empty means in-cluster."""
+
+    kubeconfig: FilePath | None = None
+    context: str | None = None
+    server: Url | None = Field(default=None, description="a plain URL without authentication: the simulated cluster, kubectl proxy")
+    timeout: Positive = Field(default=timedelta(seconds=10), description="of one call")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Kubernetes:
+        if self.server is not None and (self.kubeconfig is not None or self.context is not None):
+            raise fault("stands alone; with kubeconfig or context it would be unclear which cluster is meant", key="server")
+        return self
+
+
+class Cilium(Section):
+    """Where Cilium lives in this cluster."""
+
+    namespace: str = Field(default="kube-system", min_length=1)
+    agent_selector: str = Field(default="k8s-app=cilium", min_length=1, description="label selector of the agents' pods")
+
+
+class Prometheus(Section):
+    """Where metrics come from; without it queries cannot be read, and whoever needs one refuses."""
+
+    url: Url | None = None
+    token_file: FilePath | None = None
+    timeout: Positive = Field(default=timedelta(seconds=10), description="of one query")
+    max_age: Positive = Field(default=timedelta(minutes=2), description="older samples are stale")
+
+
+class Alertmanager(Section):
+    """Whom to ask whether an episode still fires."""
+
+    url: Url | None = None
+    token_file: FilePath | None = None
+    timeout: Positive = Field(default=timedelta(seconds=10), description="of one question")
+
+
+class Limits(Section):
+    """What all playbooks together may do."""
+
+    concurrent_runs: StrictInt = Field(default=4, ge=1, le=1000)
+    concurrent_disruptive: StrictInt = Field(default=1, ge=0, le=1000)
+    disruptive_per_hour: StrictInt = Field(default=6, ge=0, le=10_000)
+    max_disturbed: ShareField = Field(
+        default_factory=lambda: Share(percent=20), description="of all nodes, whoever disturbed them; 20% if absent"
+    )
+    min_speakers: StrictInt = Field(default=2, ge=1, le=1000, description="of every announced address")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Limits:
+        if self.concurrent_disruptive > self.concurrent_runs:
+            raise fault("is more than concurrent_runs", key="concurrent_disruptive")
+        return self
+
+
+def _nobody(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    if value:
+        raise ValueError("this version cannot notify anybody; remove it, lest somebody waits for a message")
+    return value
+
+
+class Settings(Section):
+    """Everything that the settings file says."""
+
+    api_version: Literal["remediator.dev/v1"] = Field(default=API_VERSION, alias="apiVersion")
+    kind: Literal["Settings"] = "Settings"
+    server: Server = Field(default_factory=Server)
+    store: Store = Field(default_factory=Store)
+    playbooks: tuple[FilePath, ...] | None = Field(default=None, min_length=1, description="files and folders; absent: the shipped ones")
+    mode: Mode = Field(default=Mode.AUTO, description="ceiling over all playbooks")
+    modes: dict[str, Mode] = Field(default_factory=dict, description="by playbook name or glob, instead of what the playbook says")
+    dry_run: StrictBool = Field(default=False, description="do everything but change the cluster")
+    kubernetes: Kubernetes = Field(default_factory=Kubernetes)
+    cilium: Cilium = Field(default_factory=Cilium)
+    prometheus: Prometheus = Field(default_factory=Prometheus)
+    alertmanager: Alertmanager = Field(default_factory=Alertmanager)
+    limits: Limits = Field(default_factory=Limits)
+    notify: Annotated[tuple[Any, ...], AfterValidator(_nobody)] = Field(default=(), description="not available yet")

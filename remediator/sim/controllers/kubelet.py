@@ -1,0 +1,186 @@
+"""The kubelets: start the pods of their node, report on them, and remove those that are deleted.
+
+In come bound pods; out come their statuses. A node whose kubelet is dead does nothing: pods stay as they are. How long things take is in
+``Timing``; an annotation on the pod overrides it. Agent pods ask ``Cluster.agents`` whether the agent in them works.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from remediator.sim.objects import condition, dig, key_of, rfc3339, set_condition
+from remediator.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from remediator.sim.cluster import Cluster
+    from remediator.sim.objects import Obj
+    from remediator.sim.store import Change
+
+__all__ = ["START_AFTER", "STOP_AFTER", "Kubelets"]
+
+START_AFTER = "controlplane/start-after"
+STOP_AFTER = "controlplane/stop-after"
+"""The annotation of the real control plane's test bed (kwok) too."""
+_STATES = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+
+
+class Kubelets:
+    """The kubelets of all nodes."""
+
+    tables = (("", "pods"),)
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._busy: set[tuple[str, str]] = set()
+        """(uid, what) of timers under way, so that each is set once."""
+
+    def keys(self, change: Change) -> Iterable[tuple[str, str]]:
+        """Every bound pod that changed."""
+        return (key_of(change.obj),) if change.kind != "DELETED" and dig(change.obj, "spec.nodeName") else ()
+
+    def reconcile(self, key: tuple[str, str]) -> None:
+        """Start or stop one pod, if its kubelet lives."""
+        pod = self._pod(key)
+        if pod is None or not self.cluster.kubelet_alive(pod["spec"].get("nodeName", "")):
+            return
+        if "deletionTimestamp" in pod["metadata"]:
+            if not pod["metadata"].get("finalizers"):
+                self._later(pod, "stop", self._stop_time(pod), self._stop)
+        elif dig(pod, "status.phase") == "Pending":
+            self._later(pod, "start", self._time(pod, START_AFTER, self.cluster.timing.pod_start), self._start)
+
+    def wake(self, node: str) -> None:
+        """Look at every pod of a node again; for a kubelet that came back."""
+        for pod in self.cluster.indexes.pods_on(node):
+            self.reconcile(key_of(pod))
+
+    # --- starting ----------------------------------------------------------------------------------------------------
+
+    def _start(self, pod: Obj) -> None:
+        if dig(pod, "status.phase") != "Pending" or "deletionTimestamp" in pod["metadata"]:
+            return
+        copy = self.cluster.store.edit(self.cluster.kind("Pod"), pod)
+        now = self.cluster.clock.now()
+        agent = self.cluster.is_agent(pod)
+        state = copy["status"]
+        address = self._address(pod)
+        node_address = self.cluster.node_address(pod["spec"]["nodeName"])
+        state.update(phase="Running", startTime=rfc3339(now), podIP=address, podIPs=[{"ip": address}])
+        state.update(hostIP=node_address, hostIPs=[{"ip": node_address}])
+        running = {"running": {"startedAt": rfc3339(now)}}
+        state["containerStatuses"] = [
+            {
+                "name": c["name"],
+                "state": running,
+                "lastState": {},
+                "ready": not agent,
+                "restartCount": 0,
+                "image": c["image"],
+                "imageID": "",
+                "started": not agent,
+            }
+            for c in pod["spec"]["containers"]
+        ]
+        for kind in _STATES:
+            set_condition(copy, kind, str(not agent or kind in ("PodScheduled", "Initialized")), now, lastProbeTime=None)
+        saved = self.cluster.store.replace(self.cluster.kind("Pod"), copy)
+        if agent:
+            self._later(saved, "ready", self.cluster.timing.agent_start, self._probe)
+
+    def _probe(self, pod: Obj) -> None:
+        """The first readiness probe of an agent."""
+        fault = self.cluster.agents.fault_of(pod)
+        if fault == "crash_loop":
+            self.crash(pod)
+        elif fault is None:
+            self.set_ready(pod, ready=True)
+
+    def _address(self, pod: Obj) -> str:
+        if dig(pod, "spec.hostNetwork"):
+            return self.cluster.node_address(pod["spec"]["nodeName"])
+        return self.cluster.next_pod_address(pod["spec"]["nodeName"])
+
+    # --- running -----------------------------------------------------------------------------------------------------
+
+    def set_ready(self, pod: Obj, *, ready: bool) -> None:
+        """Report a pod's containers ready or not."""
+        copy = self.cluster.store.edit(self.cluster.kind("Pod"), pod)
+        for kind in ("ContainersReady", "Ready"):
+            why = {} if ready else {"reason": "ContainersNotReady"}
+            set_condition(copy, kind, str(ready), self.cluster.clock.now(), lastProbeTime=None, **why)
+            if ready:
+                (condition(copy, kind) or {}).pop("reason", None)
+        for container in copy["status"].get("containerStatuses") or ():
+            container["ready"] = ready
+            container["started"] = ready or container.get("started", False)
+        self.cluster.store.replace(self.cluster.kind("Pod"), copy)
+
+    def crash(self, pod: Obj) -> None:
+        """Let the containers exit; the kubelet restarts them after a growing pause, as long as they are made to crash."""
+        current = self._pod(key_of(pod))
+        if current is None or current["metadata"]["uid"] != pod["metadata"]["uid"] or "deletionTimestamp" in current["metadata"]:
+            return
+        if not self.cluster.kubelet_alive(pod["spec"]["nodeName"]):
+            return
+        now = rfc3339(self.cluster.clock.now())
+        copy = self.cluster.store.edit(self.cluster.kind("Pod"), current)
+        restarts = 0
+        for container in copy["status"].get("containerStatuses") or ():
+            restarts = container["restartCount"] = container["restartCount"] + 1
+            container["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off restarting failed container"}}
+            container["lastState"] = {"terminated": {"exitCode": 1, "reason": "Error", "finishedAt": now}}
+        saved = self.cluster.store.replace(self.cluster.kind("Pod"), copy)
+        self.set_ready(saved, ready=False)
+        pause = min(self.cluster.timing.crash_backoff * 2 ** min(restarts, 10), timedelta(minutes=5))
+        self.cluster.loop.after(pause, self._restart, saved)
+
+    def _restart(self, pod: Obj) -> None:
+        current = self._pod(key_of(pod))
+        if current is None or current["metadata"]["uid"] != pod["metadata"]["uid"]:
+            return
+        if self.cluster.agents.fault_of(current) == "crash_loop":
+            self.crash(current)
+            return
+        copy = self.cluster.store.edit(self.cluster.kind("Pod"), current)
+        for container in copy["status"].get("containerStatuses") or ():
+            container["state"] = {"running": {"startedAt": rfc3339(self.cluster.clock.now())}}
+        saved = self.cluster.store.replace(self.cluster.kind("Pod"), copy)
+        self._later(saved, "ready", self.cluster.timing.agent_start, self._probe)
+
+    # --- stopping ----------------------------------------------------------------------------------------------------
+
+    def _stop_time(self, pod: Obj) -> timedelta:
+        grace = timedelta(seconds=pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+        return min(self._time(pod, STOP_AFTER, self.cluster.timing.pod_stop), grace)
+
+    def _stop(self, pod: Obj) -> None:
+        if "deletionTimestamp" in pod["metadata"] and not pod["metadata"].get("finalizers"):
+            self.cluster.store.remove(self.cluster.kind("Pod"), pod)
+
+    # --- helpers -----------------------------------------------------------------------------------------------------
+
+    def _pod(self, key: tuple[str, str]) -> Obj | None:
+        return self.cluster.store.get(("", "pods"), key[1], key[0])
+
+    def _time(self, pod: Obj, annotation: str, default: timedelta) -> timedelta:
+        text = (pod["metadata"].get("annotations") or {}).get(annotation)
+        return parse_duration(text) if text else default
+
+    def _later(self, pod: Obj, what: str, delay: timedelta, action: Any) -> None:
+        token = pod["metadata"]["uid"], what
+        if self.cluster.booting:
+            action(pod)
+        elif token not in self._busy:
+            self._busy.add(token)
+            self.cluster.loop.after(delay, self._due, key_of(pod), token, action)
+
+    def _due(self, key: tuple[str, str], token: tuple[str, str], action: Any) -> None:
+        self._busy.discard(token)
+        pod = self._pod(key)
+        if pod is None or pod["metadata"]["uid"] != token[0]:
+            return
+        if self.cluster.kubelet_alive(pod["spec"]["nodeName"]):
+            action(pod)

@@ -1,0 +1,169 @@
+"""What the API server fills in when an object is created: defaults that clients see, first statuses, labels.
+
+In comes a new object (altered in place), out comes nothing. Only what a client of this program may look at is filled in.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remediator.sim.objects import dig
+
+if TYPE_CHECKING:
+    from remediator.sim.kinds import Resource
+    from remediator.sim.objects import Obj
+    from remediator.sim.store import Store
+
+__all__ = ["complete", "complete_pod_spec"]
+
+_NOT_READY = "node.kubernetes.io/not-ready"
+_UNREACHABLE = "node.kubernetes.io/unreachable"
+_ZONE = "topology.kubernetes.io/zone"
+
+
+def complete(resource: Resource, obj: Obj, store: Store) -> None:
+    """Fill in a new object."""
+    if resource.has_status and resource.kind != "Node":
+        obj.pop("status", None)
+    if resource.custom:
+        return
+    filler = _FILLERS.get(resource.kind)
+    if filler is not None:
+        filler(obj)
+    if resource.kind == "Pod":
+        copy_zone(obj, store)
+
+
+def complete_pod_spec(spec: Obj) -> None:
+    """Defaults of a pod or of a template's pod."""
+    for container in spec.get("containers") or ():
+        container.setdefault("resources", {})
+        container.setdefault("terminationMessagePath", "/dev/termination-log")
+        container.setdefault("terminationMessagePolicy", "File")
+        container.setdefault("imagePullPolicy", "Always" if ":" not in str(container.get("image")) else "IfNotPresent")
+    spec.setdefault("restartPolicy", "Always")
+    spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec.setdefault("securityContext", {})
+    spec.setdefault("schedulerName", "default-scheduler")
+
+
+def copy_zone(pod: Obj, store: Store) -> None:
+    """Give a bound pod the zone label of its node, as newer API servers do."""
+    node = store.get(("", "nodes"), str(dig(pod, "spec.nodeName") or ""))
+    zone = dig(node, "metadata.labels", {}).get(_ZONE)
+    if zone:
+        pod["metadata"]["labels"] = {**(pod["metadata"].get("labels") or {}), _ZONE: zone}
+
+
+def _pod(obj: Obj) -> None:
+    spec = obj["spec"]
+    complete_pod_spec(spec)
+    spec.setdefault("serviceAccountName", "default")
+    spec.setdefault("serviceAccount", spec["serviceAccountName"])
+    spec.setdefault("priority", 0)
+    spec.setdefault("enableServiceLinks", True)
+    spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    tolerations = list(spec.get("tolerations") or ())
+    for key in (_NOT_READY, _UNREACHABLE):
+        tolerated = any(t.get("key") in (None, "", key) and t.get("effect") in (None, "", "NoExecute") for t in tolerations)
+        if not tolerated:
+            tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
+    spec["tolerations"] = tolerations
+    obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+
+
+def _template(obj: Obj) -> Obj:
+    spec: Obj = obj["spec"]
+    spec["template"].setdefault("metadata", {})
+    complete_pod_spec(spec["template"]["spec"])
+    return spec
+
+
+def _daemonset(obj: Obj) -> None:
+    spec = _template(obj)
+    strategy = spec.setdefault("updateStrategy", {"type": "RollingUpdate"})
+    if strategy.get("type", "RollingUpdate") == "RollingUpdate":
+        strategy.setdefault("rollingUpdate", {}).setdefault("maxUnavailable", 1)
+        strategy["rollingUpdate"].setdefault("maxSurge", 0)
+    spec.setdefault("revisionHistoryLimit", 10)
+    annotations = obj["metadata"].get("annotations") or {}
+    obj["metadata"]["annotations"] = {**annotations, "deprecated.daemonset.template.generation": "1"}
+    zeros = ("currentNumberScheduled", "numberMisscheduled", "desiredNumberScheduled", "numberReady")
+    obj["status"] = dict.fromkeys(zeros, 0)
+
+
+def _deployment(obj: Obj) -> None:
+    spec = _template(obj)
+    spec.setdefault("replicas", 1)
+    spec.setdefault("strategy", {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "25%", "maxSurge": "25%"}})
+    spec.setdefault("revisionHistoryLimit", 10)
+    spec.setdefault("progressDeadlineSeconds", 600)
+    obj["status"] = {}
+
+
+def _replicaset(obj: Obj) -> None:
+    _template(obj).setdefault("replicas", 1)
+    obj["status"] = {"replicas": 0}
+
+
+def _statefulset(obj: Obj) -> None:
+    spec = _template(obj)
+    spec.setdefault("replicas", 1)
+    spec.setdefault("podManagementPolicy", "OrderedReady")
+    spec.setdefault("updateStrategy", {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}})
+    spec.setdefault("revisionHistoryLimit", 10)
+    obj["status"] = {"replicas": 0, "availableReplicas": 0}
+
+
+def _namespace(obj: Obj) -> None:
+    labels = obj["metadata"].get("labels") or {}
+    obj["metadata"]["labels"] = {**labels, "kubernetes.io/metadata.name": obj["metadata"]["name"]}
+    obj["spec"] = {"finalizers": ["kubernetes"]}
+    obj["status"] = {"phase": "Active"}
+
+
+def _pdb(obj: Obj) -> None:
+    obj.setdefault("spec", {})
+    obj["status"] = {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}
+
+
+def _event(obj: Obj) -> None:
+    obj.setdefault("source", {})
+    obj.setdefault("firstTimestamp", None)
+    obj.setdefault("lastTimestamp", None)
+    obj.setdefault("eventTime", None)
+    obj.setdefault("reportingComponent", "")
+    obj.setdefault("reportingInstance", "")
+
+
+def _service(obj: Obj) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    spec.setdefault("internalTrafficPolicy", "Cluster")
+    obj["status"] = {"loadBalancer": {}}
+
+
+def _node(obj: Obj) -> None:
+    obj.setdefault("spec", {})
+    obj.setdefault("status", {})
+
+
+def _lease(obj: Obj) -> None:
+    obj.setdefault("spec", {})
+
+
+_FILLERS = {
+    "Pod": _pod,
+    "DaemonSet": _daemonset,
+    "Deployment": _deployment,
+    "ReplicaSet": _replicaset,
+    "StatefulSet": _statefulset,
+    "Namespace": _namespace,
+    "PodDisruptionBudget": _pdb,
+    "Event": _event,
+    "Service": _service,
+    "Node": _node,
+    "Lease": _lease,
+}

@@ -1,0 +1,149 @@
+"""What the targets of the simulated cluster expose at one scrape.
+
+In comes the cluster; out come samples with the labels that the usual service discovery gives them. A target that is not there exposes
+nothing, so its series end; an agent that is there and does not answer has ``up`` 0 and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from remediator.sim.objects import condition, controller_of, dig, is_ready, name_of, namespace_of
+from remediator.sim.prometheus.series import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from remediator.sim.cluster import Cluster
+    from remediator.sim.objects import Obj
+
+__all__ = ["collect"]
+
+_ENDPOINT_STATES = ("waiting-for-identity", "ready", "waiting-to-regenerate", "regenerating", "disconnecting", "restoring", "invalid")
+
+
+def collect(cluster: Cluster, tick: int) -> Iterator[Sample]:
+    """Every sample of one scrape; ``tick`` counts scrapes and varies the noise."""
+    nodes = cluster.node_names()
+    endpoints: dict[str, list[Obj]] = {}
+    for endpoint in cluster.store.list(("cilium.io", "ciliumendpoints")):
+        endpoints.setdefault(str(dig(endpoint, "status.networking.node")), []).append(endpoint)
+    for node in nodes:
+        yield from _agent(cluster, node, nodes, endpoints.get(cluster.node_address(node), []), tick)
+        yield from _prober(cluster, node, nodes, tick)
+    yield from _operator(cluster)
+    yield from _kube_state(cluster)
+
+
+def _agent(cluster: Cluster, node: str, nodes: list[str], endpoints: list[Obj], tick: int) -> Iterator[Sample]:
+    pod = cluster.agent_pod(node)
+    if pod is None:
+        return
+    works = cluster.agent_works(node)
+    target = {"job": "cilium-agent", "node": node, "instance": f"{cluster.node_address(node)}:9962"}
+    yield Sample("up", target, float(works))
+    if not works:
+        return
+    unreachable = cluster.network.unreachable_from(node)
+    yield Sample("cilium_unreachable_nodes", target, unreachable)
+    yield Sample("cilium_unreachable_health_endpoints", target, unreachable)
+    yield Sample("cilium_controllers_failing", target, 0)
+    states = [str(dig(e, "status.state")) for e in endpoints]
+    for state in _ENDPOINT_STATES:
+        yield Sample("cilium_endpoint_state", {**target, "endpoint_state": state}, states.count(state))
+    reachable = len(nodes) - 1 - unreachable
+    for status, count in (("reachable", reachable), ("unreachable", unreachable), ("unknown", 0)):
+        for kind in ("node", "endpoint"):
+            yield Sample("cilium_node_health_connectivity_status", {**target, "type": kind, "status": status}, count)
+    for other in nodes:
+        yield from _pair(cluster, node, other, target, tick)
+
+
+def _pair(cluster: Cluster, node: str, other: str, target: dict[str, str], tick: int) -> Iterator[Sample]:
+    """The gauges per pair that agents up to 1.17 expose."""
+    answered = cluster.network.probe_answered(node, other) or node == other
+    kind = "local_node" if node == other else "remote_intra_cluster"
+    labels = {**target, "source_cluster": "default", "source_node_name": node, "target_cluster": "default", "target_node_name": other}
+    labels |= {"target_node_type": kind, "type": "node"}
+    yield Sample("cilium_node_connectivity_status", labels, float(answered))
+    path = {**labels, "target_node_ip": cluster.node_address(other), "protocol": "icmp", "address_type": "primary"}
+    reached = cluster.network.loss(node, other) < 1
+    yield Sample("cilium_node_connectivity_latency_seconds", path, cluster.network.latency(node, other, tick) if reached else -1)
+
+
+def _prober(cluster: Cluster, node: str, nodes: list[str], tick: int) -> Iterator[Sample]:
+    """A prober on every node that pings every other node."""
+    if not cluster.kubelet_alive(node):
+        return
+    target = {"job": "pair-prober", "instance": f"{cluster.node_address(node)}:9374", "node": node}
+    yield Sample("up", target, 1)
+    for other in nodes:
+        if other == node:
+            continue
+        labels = {**target, "target_node": other}
+        loss = cluster.network.loss(node, other)
+        yield Sample("network_pair_loss_ratio", labels, loss)
+        if loss < 1:
+            yield Sample("network_pair_latency_seconds", labels, cluster.network.latency(node, other, tick))
+
+
+def _operator(cluster: Cluster) -> Iterator[Sample]:
+    for pod in cluster.store.list(("", "pods"), "kube-system"):
+        if cluster.is_operator(pod) and dig(pod, "spec.nodeName"):
+            instance = f"{cluster.node_address(pod['spec']['nodeName'])}:9963"
+            works = is_ready(pod) and cluster.kubelet_alive(pod["spec"]["nodeName"])
+            yield Sample("up", {"job": "cilium-operator", "instance": instance, "node": pod["spec"]["nodeName"]}, float(works))
+
+
+def _kube_state(cluster: Cluster) -> Iterator[Sample]:
+    target = {"job": "kube-state-metrics", "instance": "kube-state-metrics:8080"}
+    yield Sample("up", target, 1)
+    for node in cluster.store.list(("", "nodes")):
+        yield from (Sample(s.name, {**target, **s.labels}, s.value) for s in _node_state(node))
+    for pod in cluster.store.list(("", "pods")):
+        yield from (Sample(s.name, {**target, **s.labels}, s.value) for s in _pod_state(pod))
+    for owner in cluster.store.list(("apps", "daemonsets")):
+        labels = {**target, "namespace": namespace_of(owner), "daemonset": name_of(owner)}
+        for field, metric in _SET_FIELDS.items():
+            yield Sample(f"kube_daemonset_status_{metric}", labels, dig(owner, f"status.{field}", 0))
+    for owner in cluster.store.list(("apps", "deployments")):
+        labels = {**target, "namespace": namespace_of(owner), "deployment": name_of(owner)}
+        yield Sample("kube_deployment_spec_replicas", labels, dig(owner, "spec.replicas", 0))
+        yield Sample("kube_deployment_status_replicas_available", labels, dig(owner, "status.availableReplicas", 0))
+
+
+_SET_FIELDS = {
+    "desiredNumberScheduled": "desired_number_scheduled",
+    "numberReady": "number_ready",
+    "numberUnavailable": "number_unavailable",
+    "updatedNumberScheduled": "updated_number_scheduled",
+}
+
+
+def _node_state(node: Obj) -> Iterator[Sample]:
+    name = name_of(node)
+    address = next((a["address"] for a in dig(node, "status.addresses") or () if a.get("type") == "InternalIP"), "")
+    yield Sample("kube_node_info", {"node": name, "internal_ip": address}, 1)
+    yield Sample("kube_node_spec_unschedulable", {"node": name}, float(bool(dig(node, "spec.unschedulable"))))
+    for taint in dig(node, "spec.taints") or ():
+        yield Sample(
+            "kube_node_spec_taint", {"node": name, "key": taint["key"], "effect": taint["effect"], "value": taint.get("value", "")}, 1
+        )
+    for found in dig(node, "status.conditions") or ():
+        for status in ("true", "false", "unknown"):
+            labels = {"node": name, "condition": found["type"], "status": status}
+            yield Sample("kube_node_status_condition", labels, float(str(found.get("status")).lower() == status))
+
+
+def _pod_state(pod: Obj) -> Iterator[Sample]:
+    labels = {"namespace": namespace_of(pod), "pod": name_of(pod), "uid": pod["metadata"]["uid"]}
+    owner = controller_of(pod) or {}
+    node = str(dig(pod, "spec.nodeName") or "")
+    created = {"created_by_kind": owner.get("kind", ""), "created_by_name": owner.get("name", "")}
+    yield Sample("kube_pod_info", {**labels, "node": node, **created, "host_ip": str(dig(pod, "status.hostIP") or "")}, 1)
+    ready = str((condition(pod, "Ready") or {}).get("status", "")).lower()
+    for status in ("true", "false", "unknown"):
+        yield Sample("kube_pod_status_ready", {**labels, "condition": status}, float(ready == status))
+    for container in dig(pod, "status.containerStatuses") or ():
+        restarts = {**labels, "container": container["name"]}
+        yield Sample("kube_pod_container_status_restarts_total", restarts, container.get("restartCount", 0))

@@ -1,0 +1,146 @@
+"""Lists: selectors, pages that show one version, and the versions that can no longer be shown.
+
+In come a resource and the query's options; out comes a ``Page`` of stored objects. Bad options are refused with 400 or 422, a version or
+continue token that the log no longer covers with 410, a version from the future with 504.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from remediator.sim import status
+from remediator.sim.objects import dig
+from remediator.sim.selectors import selector_test
+from remediator.sim.status import ApiError, Cause
+from remediator.sim.store import TooOld
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from remediator.sim.kinds import Resource
+    from remediator.sim.objects import Obj
+    from remediator.sim.store import Store, Table
+
+__all__ = ["ListOptions", "Page", "list_page", "parse_version"]
+
+_TOO_OLD_PAGE = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
+    "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token "
+    "results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and "
+    "now may show up in the list."
+)
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """The query of a list or watch."""
+
+    labels: str = ""
+    fields: str = ""
+    limit: int = 0
+    token: str = ""
+    version: str = ""
+    match: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> ListOptions:
+        """Read a query string. Raises ApiError."""
+        limit = query.get("limit", "") or "0"
+        if not limit.removeprefix("-").isdigit():
+            raise status.bad_request(f'strconv.ParseInt: parsing "{limit}": invalid syntax')
+        options = cls(
+            query.get("labelSelector", ""),
+            query.get("fieldSelector", ""),
+            max(0, int(limit)),
+            query.get("continue", ""),
+            query.get("resourceVersion", ""),
+            query.get("resourceVersionMatch", ""),
+        )
+        if options.token and options.version not in ("", "0"):
+            raise status.bad_request("specifying resource version is not allowed when using continue")
+        if options.match and not options.version and query.get("sendInitialEvents") is None:
+            why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            raise status.invalid_options("ListOptions", Cause.forbidden("resourceVersionMatch", why))
+        return options
+
+
+@dataclass(frozen=True)
+class Page:
+    """One answer to a list."""
+
+    items: list[Obj]
+    version: str
+    token: str = ""
+    remaining: int | None = None
+
+
+def parse_version(text: str) -> int | None:
+    """A resourceVersion of a query; None for an empty one. Raises ApiError 500 as the real server does for nonsense."""
+    if not text:
+        return None
+    if not text.isdigit():
+        message = f'resourceVersion: Invalid value: "{text}": strconv.ParseUint: parsing "{text}": invalid syntax'
+        raise ApiError(500, "", message)
+    return int(text)
+
+
+def list_page(store: Store, resource: Resource, namespace: str, options: ListOptions) -> Page:
+    """The page that ``options`` ask for."""
+    test = selector_test(options.labels, options.fields, resource, namespace)
+    table = store.table(resource)
+    version, start = _position(store, options)
+    exact = bool(options.token) or options.match == "Exact"
+    objects = _snapshot(table, version, start) if exact and version != store.version else table.objects
+    keys = table.ordered() if objects is table.objects else sorted(objects)
+    items = [objects[key] for key in keys if (start is None or key > start) and (test is None or test(objects[key]))]
+    shown = str(version if exact else store.version)
+    if not options.limit or len(items) <= options.limit:
+        return Page(items, shown)
+    last = items[options.limit - 1]["metadata"]
+    selected = bool(options.labels or options.fields)
+    remaining = None if selected else len(items) - options.limit
+    return Page(items[: options.limit], shown, _token(int(shown), last), remaining)
+
+
+def _position(store: Store, options: ListOptions) -> tuple[int, tuple[str, str] | None]:
+    if options.token:
+        return _read_token(options.token)
+    version = parse_version(options.version)
+    if version is not None and version > store.version:
+        message = f"Timeout: Too large resource version: {version}, current: {store.version}"
+        cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+        raise ApiError(504, "Timeout", message, {"causes": [cause], "retryAfterSeconds": 1}, retry_after=1)
+    if options.match == "Exact" and version:
+        return version, None
+    return store.version, None
+
+
+def _snapshot(table: Table, version: int, start: tuple[str, str] | None) -> dict[tuple[str, str], Obj]:
+    try:
+        return table.at(version)
+    except TooOld as error:
+        if start is None:
+            raise status.expired(str(error)) from None
+        raise status.expired(_TOO_OLD_PAGE) from None
+
+
+def _token(version: int, last: Obj) -> str:
+    key = "/".join(part for part in (last.get("namespace", ""), last["name"]) if part)
+    data = {"v": "meta.k8s.io/v1", "rv": version, "start": f"{key}\0", "ns": bool(last.get("namespace"))}
+    return base64.urlsafe_b64encode(json.dumps(data, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def _read_token(token: str) -> tuple[int, tuple[str, str]]:
+    try:
+        data: Any = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except (binascii.Error, ValueError) as error:
+        raise status.bad_request(f"invalid continue token: continue key is not valid: {error}") from None
+    if not isinstance(data, dict) or data.get("v") != "meta.k8s.io/v1" or not isinstance(dig(data, "rv"), int):
+        raise status.bad_request("invalid continue token: continue key is not valid: server does not recognize this encoded version")
+    key = str(data.get("start", "")).rstrip("\0")
+    namespace, _, name = key.rpartition("/")
+    return data["rv"], (namespace, name)
