@@ -37,8 +37,7 @@ apiVersion: remediator.dev/v1
 kind: Settings
 server: {{listen: '127.0.0.1:{port}', webhook_token_file: token}}
 store: {{url: 'sqlite:///{database}'}}
-playbooks: [playbooks]
-mode: observe
+kubernetes: {{server: 'http://127.0.0.1:1'}}
 """
 
 
@@ -224,7 +223,6 @@ def ours(args: argparse.Namespace, folder: Path, port: int) -> list[str] | None:
     program = str(beside) if beside.exists() else shutil.which(command[0])
     if program is None:
         return None
-    (folder / "playbooks").mkdir(exist_ok=True)
     (folder / "token").write_text(TOKEN)
     (folder / "settings.yaml").write_text(SETTINGS.format(port=port, database=folder / "ours.db"))
     return [program, *command[1:]]

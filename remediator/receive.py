@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "fingerprint", "parse_delivery"]
 
-Moment = Annotated[datetime, msgspec.Meta(tz=True)]
-
 
 class _Alert(msgspec.Struct, rename="camel", gc=False):
     """One alert on the wire (``template/template.go`` of Alertmanager)."""
@@ -41,8 +40,8 @@ class _Alert(msgspec.Struct, rename="camel", gc=False):
     status: AlertStatus
     labels: dict[str, str]
     annotations: dict[str, str]
-    starts_at: Moment
-    ends_at: Moment
+    starts_at: str
+    ends_at: str
     generator_url: str = msgspec.field(name="generatorURL")
     fingerprint: str
 
@@ -81,6 +80,7 @@ _STRINGS = 10 + 5
 """Keys that every payload has, and those of their values that are strings."""
 _STRINGS_OF_ALERT = 7 + 5
 _DECODER = msgspec.json.Decoder(_Payload)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9A-Za-z._:-]{1,64}", re.ASCII)
 _DEFAULT = Limits()
 
@@ -157,7 +157,7 @@ def _short(payload: _Payload, limit: int) -> bool:
     texts = [payload.receiver, payload.status, payload.group_key, payload.external_url, payload.notification_reason or ""]
     maps = [payload.group_labels, payload.common_labels, payload.common_annotations]
     for alert in payload.alerts:
-        texts += (alert.generator_url, alert.fingerprint)
+        texts += (alert.generator_url, alert.fingerprint, alert.starts_at, alert.ends_at)
         maps += (alert.labels, alert.annotations)
     for pairs in maps:
         texts += pairs.keys()
@@ -199,16 +199,17 @@ def _alert(wire: _Alert, index: int, limits: Limits) -> Alert:
         which = "labels" if len(wire.labels) > limits.labels else "annotations"
         count = len(getattr(wire, which))
         raise PayloadTooLarge(f"{count} {which}, at most {limits.labels} are taken", path=spell(["alerts", index, which]))
-    if wire.starts_at.year == 1:
-        raise PayloadError("the zero time; an episode needs its beginning", path=spell(["alerts", index, "startsAt"]))
     key = wire.fingerprint or fingerprint(wire.labels)
     if not _FINGERPRINT.fullmatch(key):
         raise PayloadError("expected hexadecimal digits, at most 64", path=spell(["alerts", index, "fingerprint"]))
+    starts_at = _time(wire.starts_at, index, "startsAt")
+    if starts_at is None:
+        raise PayloadError("the zero time; an episode needs its beginning", path=spell(["alerts", index, "startsAt"]))
     return Alert(
         name=wire.labels.get("alertname", ""),
         fingerprint=key,
-        starts_at=_utc(wire.starts_at, index, "startsAt"),
-        ends_at=None if wire.ends_at.year == 1 else _utc(wire.ends_at, index, "endsAt"),
+        starts_at=starts_at,
+        ends_at=_time(wire.ends_at, index, "endsAt"),
         status=wire.status,
         labels=wire.labels,
         annotations=wire.annotations,
@@ -216,13 +217,23 @@ def _alert(wire: _Alert, index: int, limits: Limits) -> Alert:
     )
 
 
-def _utc(moment: datetime, index: int, field: str) -> datetime:
-    if moment.tzinfo is UTC:
-        return moment
+def _time(text: str, index: int, field: str) -> datetime | None:
     try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise PayloadError("the time is out of range", path=spell(["alerts", index, field])) from None
+        return _moment(text)
+    except (ValueError, OverflowError) as error:
+        raise PayloadError(f"not a time: {error}", path=spell(["alerts", index, field])) from None
+
+
+@lru_cache(maxsize=1024)
+def _moment(text: str) -> datetime | None:
+    """An RFC 3339 time in UTC, cut to microseconds, or None for Go's zero time. Alerts of a group often share theirs, hence the cache.
+
+    It is cut and not rounded, as Alertmanager's API cuts its times: rounding up would make the two disagree on the millisecond.
+    """
+    if not _RFC3339.fullmatch(text):
+        raise ValueError('write it as "2026-01-05T10:00:00Z", with its time zone')
+    moment = datetime.fromisoformat(text)
+    return None if moment.year == 1 else moment.astimezone(UTC)
 
 
 def _refuse_clash(alerts: Sequence[Alert]) -> None:

@@ -127,9 +127,10 @@ async def _by_target(journal: Source, key: str) -> _Found | None:
 
 
 async def _naming(journal: Source, name: str) -> tuple[Decision, ...]:
-    """Recent decisions on alerts that carry ``name`` in a label, where no object of that name became a target."""
+    """Recent decisions without a target whose alert carries ``name`` in a label, or which say that there is no such object."""
     recent = (await journal.decisions(limit=_LOOK_BACK)).items
-    return tuple(d for d in recent if d.alert and d.target is None and name in d.alert.labels.values())
+    word = re.compile(rf"(?<![\w.-]){re.escape(name)}(?![\w-])")
+    return tuple(d for d in recent if d.target is None and (name in d.alert.labels.values() if d.alert else word.search(d.detail)))
 
 
 async def _of_delivery(journal: Source, delivery: Delivery) -> _Found:

@@ -112,6 +112,7 @@ def because(reason: Reason | None, detail: str) -> str:
     told = folded(detail)
     if reason is None:
         return told
+    told = told.removeprefix(f"{reason}: ")
     return f"{reason}: {sentence(reason)}" + (f" ({told})" if told else "")
 
 
@@ -181,11 +182,17 @@ def change_fate(change: Change) -> str:
 
 
 def differences(change: Change) -> list[str]:
-    """What a call altered: ``spec.unschedulable: false → true``, a line a field, bounded."""
+    """What a call altered: ``spec.unschedulable: false → true``, a line a field, bounded.
+
+    Where only one side is known, as of an object that was deleted or made, its values alone.
+    """
     before, after = _flat(change.before), _flat(change.after)
-    keys = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
-    lines = [f"{folded(key, _LONGEST_VALUE)}: {_value(before.get(key))} → {_value(after.get(key))}" for key in keys[:_MOST_DIFFERENCES]]
-    return lines + ([f"and {len(keys) - _MOST_DIFFERENCES} more"] if len(keys) > _MOST_DIFFERENCES else [])
+    if change.before is None or change.after is None:
+        lines = [f"{folded(key, _LONGEST_VALUE)}: {_value(value)}" for key, value in (before or after).items()]
+    else:
+        keys = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+        lines = [f"{folded(key, _LONGEST_VALUE)}: {_value(before.get(key))} → {_value(after.get(key))}" for key in keys]
+    return lines[:_MOST_DIFFERENCES] + ([f"and {len(lines) - _MOST_DIFFERENCES} more"] if len(lines) > _MOST_DIFFERENCES else [])
 
 
 def _flat(data: Mapping[str, Any] | None, prefix: str = "") -> dict[str, Any]:

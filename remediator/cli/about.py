@@ -41,7 +41,7 @@ def version(form: Form) -> None:
 )
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
-    """Print the completion script of SHELL."""
+    """Print the completion script of a shell."""
     from click.shell_completion import ShellComplete, get_completion_class
 
     from remediator.cli import cli

@@ -31,10 +31,10 @@ __all__ = ["check"]
 @configured
 @formatted
 def check(form: Form, paths: tuple[Path, ...]) -> int:
-    """Check the playbooks and settings in files and folders, and print every problem as path:line:col: message.
+    """Check playbooks and settings; print every problem.
 
-    Without PATH: the settings file of --config or REMEDIATOR_CONFIG with its playbooks, or else the folder playbooks. Exits with 1 if there
-    is a problem.
+    Each on a line of its own, as path:line:col: message. PATH is a file or a folder. Without PATH: the settings file of --config or
+    REMEDIATOR_CONFIG with its playbooks, or else the folder playbooks. Exits with 1 if there is a problem.
     """
     problems = _problems(paths or _usual())
     data = {"ok": not problems, "problems": [_plain(problem) for problem in problems]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,13 +24,19 @@ def _text(key: str) -> Any:
     return lambda item: " ".join(str(item.get(key) or "").split())
 
 
+def _when(item: Item, key: str) -> Any:
+    """A part of ``when``; empty for a playbook that runs by hand only."""
+    return (item.get("when") or {}).get(key) or {}
+
+
 _PLAYBOOKS: tuple[Column[Item], ...] = (
     Column("NAME", _text("name")),
     Column("MODE", _text("mode")),
-    Column("TARGET", _text("target")),
+    Column("TARGET", lambda item: str(_when(item, "target").get("kind") or "")),
     Column("RUNGS", lambda item: str(len(item.get("ladder") or ()))),
     Column("SUMMARY", _text("summary")),
-    Column("ALERTS", lambda item: ", ".join(item.get("alerts") or ()) or "by hand only", wide=True),
+    Column("ALERTS", lambda item: ", ".join(_when(item, "alerts")) or "by hand only", wide=True),
+    Column("VERIFIES", lambda item: "yes" if item.get("verify") else "no", wide=True),
     Column("REVISION", _text("revision"), wide=True),
     Column("SOURCE", _text("source"), wide=True),
 )
@@ -76,7 +81,6 @@ def show_playbook(form: Form, name: str) -> None:
 def _playbook(found: Item) -> str:
     from remediator.cli.text import safe, table
     from remediator.cli.views import block
-    from remediator.words import took
 
     facts = block(
         [
@@ -85,10 +89,12 @@ def _playbook(found: Item) -> str:
             ("Runbook", _text("runbook")(found)),
             ("Mode", f"{found.get('mode')} (its own; the settings may say otherwise)"),
             ("Source", f"{found.get('source')}, revision {found.get('revision')}"),
-            *(("Alerts", matcher) for matcher in found.get("alerts") or ["none: it runs by hand only"]),
-            ("Target", _text("target")(found)),
-            ("Gates", "; ".join(f"{key}: {json.dumps(value)}" for key, value in (found.get("gates") or {}).items())),
-            ("Deadline", took(timedelta(seconds=float(found.get("deadline_seconds") or 0)))),
+            *(("Alerts", matcher) for matcher in _when(found, "alerts") or ["none: it runs by hand only"]),
+            ("Target", " ".join(str(part) for part in _when(found, "target").values() if part) if found.get("when") else ""),
+            ("Gates", "; ".join(f"{key}: {_plain(value)}" for key, value in (found.get("gates") or {}).items())),
+            ("Deadline", _text("deadline")(found)),
+            ("On resolved", _text("on_resolved")(found)),
+            ("On failure", _text("on_failure")(found)),
         ]
     )
     parts = [facts]
@@ -99,9 +105,13 @@ def _playbook(found: Item) -> str:
     return "\n".join(parts)
 
 
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def _parameter(value: Item) -> tuple[str, str, str]:
     default = value.get("default")
-    return str(value.get("type") or ""), "" if default is None else str(default), " ".join(str(value.get("help") or "").split())
+    return str(value.get("type") or ""), "" if default is None else _plain(default), " ".join(str(value.get("help") or "").split())
 
 
 @group(name="actions", examples=["remediator actions list", "remediator actions show cilium.restart_agent"])

@@ -38,9 +38,10 @@ __all__ = ["match"]
 @connects
 @formatted
 def match(form: Form, labels: tuple[str, ...], alert_file: str | None, at: datetime | None, verify: str | None) -> int:
-    """Ask which playbook takes an alert, on which target, and what its gates say now. Changes nothing.
+    """Ask which playbook takes an alert, and what its gates say now.
 
-    The answer is no error whatever it says; use --verify in scripts.
+    Nothing is recorded and nothing changes. Where no playbook takes it, the nearest misses are explained. The answer is no error whatever
+    it says; use --verify in scripts.
     """
     if bool(labels) == bool(alert_file):
         raise UsageError("give the alert either with --label or with --alert")

@@ -40,7 +40,10 @@ def _scope(playbook: str | None, target: str | None) -> str:
 @connects
 @formatted
 def pause(form: Form, reason: str, duration: timedelta | None, playbook: str | None, target: str | None) -> None:
-    """Stop starting anything: everything, one playbook or one target. Runs that go on refuse their next disruptive step."""
+    """Stop starting anything: everything, one playbook or one target.
+
+    Runs that are open go on until their next disruptive step, which is refused.
+    """
     from remediator.cli.text import safe
     from remediator.cli.views import stamp
 
@@ -55,9 +58,10 @@ def pause(form: Form, reason: str, duration: timedelta | None, playbook: str | N
 @connects
 @formatted
 def resume(form: Form, playbook: str | None, target: str | None) -> int:
-    """End the pause that was made with the same --playbook and --target; without them, the pause of everything.
+    """End a pause.
 
-    Exits with 1 if there was no such pause, and says on stderr which others are in force.
+    The one that was made with the same --playbook and --target; without them, the pause of everything. Exits with 1 if there was no such
+    pause, and says on stderr which others are in force.
     """
     ended = ask(lambda c: c.resume(playbook=playbook, target=target, by=me()))
     count = "1 pause" if ended == 1 else f"{ended} pauses"

@@ -55,7 +55,7 @@ def run(
     wait: bool,
     reason: str,
 ) -> int:
-    """Start PLAYBOOK by hand, through the same gates as an alert.
+    """Start a playbook by hand, through the same gates as an alert.
 
     A refusal prints every gate that refused, and exits with 4. With --wait the exit code is 0 if the run healed its target, was done, or
     predicted what it would do, and 1 otherwise.

@@ -19,9 +19,10 @@ __all__ = ["schema"]
 @click.argument("what", type=click.Choice(("playbook", "settings")))
 @click.option("-o", "--output", "form", type=click.Choice(("json", "yaml")), default="json", show_default=True, help="Form of the output.")
 def schema(what: str, form: Literal["json", "yaml"]) -> None:
-    """Print the JSON Schema (draft 7) of a playbook or of the settings file.
+    """Print the JSON Schema of playbooks or settings.
 
-    An editor with yaml-language-server takes it from the first line of a file: "# yaml-language-server: $schema=playbook.schema.json".
+    It is draft 7. An editor with yaml-language-server takes it from the first line of a file: "# yaml-language-server:
+    $schema=playbook.schema.json".
     """
     if what == "playbook":
         from remediator.actions import actions

@@ -23,7 +23,10 @@ __all__ = ["serve"]
 @click.option("--listen", metavar="ADDR", help="Listen here (host:port) instead of where the settings say.")
 @configured
 def serve(dry_run: bool, listen: str | None) -> int:
-    """Run the daemon until SIGTERM; SIGHUP reads the playbooks again."""
+    """Run the daemon.
+
+    SIGTERM lets the current call end and exits with 0; open runs go on at the next start. SIGHUP reads the playbooks again.
+    """
     from remediator.cli.session import settings_of
 
     given = flags()

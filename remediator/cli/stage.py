@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -43,7 +44,7 @@ T = TypeVar("T")
 _NODES = 5
 _RATE = 20
 """How much faster than real time the demo goes; an incident of three minutes takes nine seconds."""
-_HEAD_START = timedelta(minutes=4)
+_HEAD_START = timedelta(minutes=3)
 """The demo's time begins so long ago that it has about caught up when the incident is over."""
 _PATIENCE = 30.0
 """Real seconds for each thing that has to happen by itself."""
@@ -120,11 +121,10 @@ class _Demo:
 
     async def _daemon(self, simulation: Simulation, stack: AsyncExitStack) -> Daemon:
         log = stack.enter_context((self._folder / "daemon.log").open("w", encoding="utf-8"))
-        stack.callback(configure_logging)
+        stack.callback(configure_logging, stream=sys.stderr)
         configure_logging(json=False, stream=log)
         daemon = await Daemon.build(load_settings(self._files(simulation), env={}), clock=self._clock)
         stack.push_async_callback(daemon.stop)
-        configure_logging(json=False, stream=log)  # the daemon takes stderr for its own
         await daemon.start()
         return daemon
 

@@ -30,7 +30,9 @@ __all__ = ["why"]
 @connects
 @formatted
 def why(form: Form, ref: str) -> int:
-    """Tell what came in, what was decided and why, gate by gate, and what was done.
+    """Tell in words what happened to an alert, a run or a target, and why.
+
+    What came in, what was decided and the reason, gate by gate, what was done, how it was proved, and what is left behind.
 
     REF is the name or fingerprint of an alert, the id of a delivery, a decision or a run, a target (Kind/[namespace/]name), or the name of
     a node. Of several happenings the most recent is told in full. Exits with 1 if nothing is known of REF.

@@ -11,7 +11,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from remediator.document.dump import dump_yaml
-from remediator.document.explain import Loc, describe, fault, located_problems, problems_of, suggest, where
+from remediator.document.explain import Loc, describe, fault, located_problems, problems_of, suggest, told
 from remediator.document.reader import Node, Reader
 from remediator.document.schema import draft7
 from remediator.errors import DocumentError, Problem
@@ -31,7 +31,6 @@ __all__ = [
     "problems_of",
     "read_documents",
     "suggest",
-    "where",
 ]
 
 MAX_SIZE = 1024 * 1024
@@ -70,9 +69,10 @@ class Document:
         node, depth = self._walk(loc)
         return self.position(loc) if depth < len(loc) else _inside(node, self._file, offset)
 
-    def problem(self, loc: Loc, message: str) -> Problem:
-        """A Problem at ``position(loc)``, which its message names too."""
-        return Problem(self.path, *self.position(loc), f"{where(loc)}: {message}" if loc else message)
+    def problem(self, loc: Loc, message: str, *, offset: int | None = None) -> Problem:
+        """A Problem at ``position(loc)``, or at a character of the string there; its message names ``loc`` too."""
+        place = self.position(loc) if offset is None else self.value_position(loc, offset)
+        return Problem(self.path, *place, told(loc, message))
 
     def _walk(self, loc: Loc) -> tuple[Node, int]:
         node = self._root
@@ -86,7 +86,7 @@ class Document:
 def _inside(node: Node, file: str, offset: int) -> tuple[int, int]:
     """Follow the folding of a scalar: each line break of the source counts as the one character that it becomes."""
     row, column, rest = node.line, node.column, offset
-    for row, column, line in _rows(node, file[node.start : node.end].split("\n")):
+    for row, column, line in _rows(node, [line.rstrip("\r") for line in file[node.start : node.end].split("\n")]):
         if rest <= len(line):
             return row, column + rest
         rest -= len(line) + 1

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from remediator.document import Document
 
-__all__ = ["Loc", "describe", "fault", "located_problems", "problems_of", "suggest", "where"]
+__all__ = ["Loc", "describe", "fault", "located_problems", "problems_of", "suggest", "told"]
 
 Loc = tuple[str | int, ...]
 """A way into a document: keys and list indexes."""
@@ -96,7 +96,7 @@ def fault(message: str, *, key: str | None = None, offset: int | None = None) ->
 
 
 def _problem(document: Document, detail: ErrorDetails, model: Any, at: Loc, also: Iterable[str]) -> Problem:
-    loc = at + _in_document(document, at, detail)
+    loc = at + _in_document(document, at, detail, model)
     kind = detail["type"]
     context = detail.get("ctx") or {}
     if context.get("key") is not None:
@@ -105,23 +105,22 @@ def _problem(document: Document, detail: ErrorDetails, model: Any, at: Loc, also
         parent, name = loc[:-1], str(loc[-1])
         known = _known(model, detail["loc"][:-1]) | (set() if detail["loc"][:-1] else set(also))
         text = f'"{name}" is missing' if kind == "missing" else f'unknown key "{name}"{suggest(name, known)}'
-        line, column = document.position(loc)
-        return Problem(document.path, line, column, _prefixed(parent, text))
-    line, column = document.value_position(loc, context["offset"]) if context.get("offset") is not None else document.position(loc)
-    return Problem(document.path, line, column, _prefixed(loc, _message(detail, context)))
+        return Problem(document.path, *document.position(loc), told(parent, text))
+    return document.problem(loc, _message(detail, context), offset=context.get("offset"))
 
 
-def _prefixed(loc: Loc, message: str) -> str:
-    return f"{where(loc)}: {message}" if loc else message
+def told(loc: Loc, message: str) -> str:
+    """The message with the place before it, on one line whatever the document holds."""
+    text = f"{where(loc)}: {message}" if loc else message
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _in_document(document: Document, at: Loc, detail: ErrorDetails) -> Loc:
-    """``loc`` without the parts that are no keys of the document (union tags, ``[key]``)."""
+def _in_document(document: Document, at: Loc, detail: ErrorDetails, model: Any) -> Loc:
+    """``loc`` without the parts that are neither in the document nor a field of the model (union tags, ``[key]``)."""
     kept: Loc = ()
     parts = detail["loc"]
     for index, part in enumerate(parts):
-        last = index == len(parts) - 1
-        if document.has((*at, *kept, part)) or (last and detail["type"] == "missing"):
+        if document.has((*at, *kept, part)) or part in _known(model, parts[:index]) or (detail["type"] == "missing" and part == parts[-1]):
             kept = (*kept, part)
     return kept
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import yaml
 
+from remediator.document.explain import told
 from remediator.errors import Problem
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ class Reader:
             self._report(event, f"tag {_short(event.tag)} is not known or does not fit the value")
 
     def _report(self, event: Event, message: str) -> None:
-        self.problems.append(Problem(self.path, event.start_mark.line + 1, event.start_mark.column + 1, message))
+        self.problems.append(Problem(self.path, event.start_mark.line + 1, event.start_mark.column + 1, told((), message)))
 
     def _stop(self, event: Event, message: str) -> NoReturn:
         self._report(event, message)
@@ -215,7 +216,7 @@ def _syntax(path: str, text: str, error: yaml.YAMLError) -> Problem:
     if rest.startswith("{") and before.endswith("$"):
         message = 'write "${...}" in quotes here: inside of {...} and [...] YAML takes the brace for its own'
         return Problem(path, mark.line + 1, mark.column, message)
-    return Problem(path, mark.line + 1, mark.column + 1, _advice(rest, getattr(error, "problem", "")) + _began(error, mark))
+    return Problem(path, mark.line + 1, mark.column + 1, told((), _advice(rest, getattr(error, "problem", "")) + _began(error, mark)))
 
 
 def _advice(rest: str, message: str) -> str:

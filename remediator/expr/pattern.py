@@ -29,10 +29,10 @@ class Pattern:
         return cls(source, _matching(f"^(?:{source})$"), literals)
 
     def fits(self, text: str) -> bool:
-        """Whether the pattern fits the whole of ``text``. Raises Unreadable for text that no label may hold (NUL, lone surrogates)."""
+        """Whether the pattern fits the whole of ``text``. It always answers: a NUL or a lone surrogate counts as some other character."""
         if self._literals is not None:
             return text in self._literals
-        return bool(self._program.evaluate({"text": text}))
+        return bool(self._program.evaluate({"text": text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")}))
 
 
 def _matching(pattern: str) -> Expression:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Template"]
 
+_LONGEST = 16 * 1024
+
 
 class Template:
     """Text with ``${expression}`` in it; ``$${`` stands for a plain ``${``."""
@@ -26,6 +28,8 @@ class Template:
     @classmethod
     def compile(cls, text: str, *, variables: Variables) -> Template:
         """Check every expression in ``text``. Raises ExpressionError with the column within ``text``."""
+        if len(text) > _LONGEST:
+            raise ExpressionError(f"a text with expressions has at most {_LONGEST} characters")
         parts: list[str | Expression] = []
         for start, piece, is_expression in _pieces(text):
             if not is_expression:
@@ -109,18 +113,16 @@ def _as_text(source: str, value: Any) -> str:
 def _pieces(text: str) -> Iterator[tuple[int, str, bool]]:
     """Offset, text and whether it is an expression, of each piece. Raises ExpressionError for a ``${`` that nothing closes."""
     plain, begin, index = "", 0, 0
-    while index < len(text):
-        if text.startswith("$${", index):
-            plain, index = plain + "${", index + 3
-        elif text.startswith("${", index):
-            if plain:
-                yield begin, plain, False
-            end = _closing(text, index + 2)
-            yield index + 2, text[index + 2 : end], True
-            plain, begin, index = "", end + 1, end + 1
-        else:
-            plain, index = plain + text[index], index + 1
-    if plain or not text:
+    while (at := text.find("${", index)) >= 0:
+        if at > index and text[at - 1] == "$":
+            plain, index = plain + text[index : at - 1] + "${", at + 2
+            continue
+        if plain := plain + text[index:at]:
+            yield begin, plain, False
+        end = _closing(text, at + 2)
+        yield at + 2, text[at + 2 : end], True
+        plain, begin, index = "", end + 1, end + 1
+    if (plain := plain + text[index:]) or not text:
         yield begin, plain, False
 
 

@@ -40,6 +40,7 @@ __all__ = [
 
 LONGEST = 256
 """Characters of a message or a body that are kept."""
+_TAIL = 100
 _MOST_CAUSES = 16
 _SEVERAL_BUDGETS = "more than one PodDisruptionBudget"
 
@@ -203,9 +204,9 @@ _SERVER_ERROR = 500
 
 
 def cut(text: str) -> str:
-    """``text`` on one line, at most 256 characters."""
+    """``text`` on one line, at most 256 characters: beginning and end, since the API quotes whole objects before it says what is wrong."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= LONGEST else flat[: LONGEST - 3] + "..."
+    return flat if len(flat) <= LONGEST else f"{flat[: LONGEST - _TAIL - 5]} ... {flat[-_TAIL:]}"
 
 
 def from_answer(

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.document import Document, Loc, describe, located_problems, problems_of, suggest, where
+from remediator.document import Document, Loc, describe, located_problems, problems_of, suggest
 from remediator.errors import ExpressionError, Problem, Unreadable
 from remediator.expr import Template
 from remediator.playbook.model import render
-from remediator.playbook.scope import Scope, explain
+from remediator.playbook.scope import Scope, Timeout, explain
 from remediator.units import parse_duration
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ class _View:
     def problem(self, loc: Loc, message: str) -> Problem:
         return self.document.problem(loc, message)
 
+    def defaults(self) -> dict[str, Any]:
+        """The values of parameters that are known before a run."""
+        return {name: parameter.default for name, parameter in self.scope.parameters.items() if parameter.default is not None}
+
     def rungs(self) -> Iterator[tuple[Loc, dict[str, Any]]]:
         """The rungs that are mappings."""
         ladder = self.data.get("ladder")
@@ -111,7 +115,7 @@ def check(document: Document, actions: Mapping[str, ActionInfo], gates: Mapping[
     view = _View(document, document.data, actions, gates, scope)
     parsed: dict[str, BaseModel] = {}
     wrong_gates = list(_gates(view, parsed))
-    problems = [*_actions(view), *wrong_gates, *_names(view), *_parameters(view), *_times(view), *_resolves(view)]
+    problems = [*_actions(view), *wrong_gates, *_names(view), *_parameters(view), *_times(view), *_rendered_times(view), *_resolves(view)]
     return Checked([*problems, *_careful(view, bounded=bool(wrong_gates) or not parsed.keys().isdisjoint(_BOUNDS))], parsed)
 
 
@@ -130,11 +134,10 @@ def _step_parameters(view: _View, step: _Step, action: ActionInfo | None) -> Ite
     compiler = TemplateCompiler(view.scope.steps)
     compiled = compiler.compile(raw, ())
     for loc, offset, message in compiler.faults:
-        line, column = view.document.value_position(step.loc + loc, offset)
-        yield Problem(view.document.path, line, column, f"{where(step.loc + loc)}: {message}")
+        yield view.document.problem(step.loc + loc, message, offset=offset)
     if action is None:
         return
-    defaults = {name: parameter.default for name, parameter in view.scope.parameters.items() if parameter.default is not None}
+    defaults = view.defaults()
     unknown = {loc for loc, template in compiler.templates.items() if not template.names <= {f"parameters.{name}" for name in defaults}}
     unknown |= {loc for loc, _, _ in compiler.faults}
     try:
@@ -268,6 +271,23 @@ def _times(view: _View) -> Iterator[Problem]:
             continue
         if longer:
             yield view.problem(loc, f"is longer than the deadline of the whole run, {whole}")
+
+
+def _rendered_times(view: _View) -> Iterator[Problem]:
+    """A time-out that only depends on parameters with defaults must work with these defaults."""
+    defaults = view.defaults()
+    for step in view.steps():
+        text = step.body.get("timeout")
+        if not isinstance(text, str) or "${" not in text:
+            continue
+        try:
+            timeout = Timeout(Template.compile(text, variables=view.scope.steps))
+            if timeout.template.names <= {f"parameters.{name}" for name in defaults}:
+                timeout.of({"parameters": defaults})
+        except ExpressionError:  # schema.py says so
+            continue
+        except Unreadable as error:
+            yield view.problem((*step.loc, "timeout"), f"{error.detail} (by the parameters' defaults)")
 
 
 def _resolves(view: _View) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from remediator.document import Document, describe, problems_of, read_documents, suggest
-from remediator.errors import DocumentError, Problem
+from remediator.errors import DocumentError, Problem, Unreadable
 from remediator.playbook.check import ActionInfo, Checked, GateInfo, TemplateCompiler, check
 from remediator.playbook.model import Playbook, Rung, StepSpec
 from remediator.playbook.parameters import Parameter
@@ -88,7 +88,9 @@ def _built(document: Document, file: PlaybookFile, checked: Checked, actions: Ma
     ladder = tuple(
         Rung(
             name=rung.name,
-            steps=tuple(_step(name, step, scope.steps, defaults, actions) for each in rung.steps for name, step in each.items()),
+            steps=tuple(
+                _step(name, step, scope.steps, defaults, file.deadline, actions) for each in rung.steps for name, step in each.items()
+            ),
         )
         for rung in file.ladder
     )
@@ -111,9 +113,14 @@ def _built(document: Document, file: PlaybookFile, checked: Checked, actions: Ma
     )
 
 
-def _step(name: str, step: StepFile, variables: Variables, defaults: dict[str, Any], actions: Mapping[str, ActionInfo]) -> StepSpec:
+def _step(
+    name: str, step: StepFile, variables: Variables, defaults: dict[str, Any], longest: timedelta, actions: Mapping[str, ActionInfo]
+) -> StepSpec:
     raw = dict(step.model_extra or {})
-    timeout: timedelta = step.timeout.of(defaults)
+    try:
+        timeout = step.timeout.of(defaults)
+    except Unreadable:  # it depends on something that only a run knows; check.py refused what could never work
+        timeout = longest
     return StepSpec(
         name=name,
         action=step.action,

@@ -43,7 +43,7 @@ class StepSpec(BaseModel):
         return rendered
 
     def timeout_for(self, values: Mapping[str, Any]) -> timedelta:
-        """The time-out with ``values`` in it. Raises Unreadable, ValueError."""
+        """The time-out with ``values`` in it. Raises Unreadable."""
         return self.timeout_source.of(values)
 
 

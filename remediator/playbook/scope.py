@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import PlainSerializer, PlainValidator, ValidationInfo, WithJsonSchema
 
 from remediator.document import describe, fault, suggest
-from remediator.errors import ExpressionError
+from remediator.errors import ExpressionError, Unreadable
 from remediator.expr import Expression, Template, Undeclared, Variables
 from remediator.units import format_duration, parse_duration
 
@@ -117,8 +117,15 @@ class Timeout:
     template: Template
 
     def of(self, values: Mapping[str, Any]) -> timedelta:
-        """The duration, rendered with ``values``. Raises Unreadable, ValueError."""
-        return parse_duration(self.template.text(values))
+        """The duration, rendered with ``values``. Raises Unreadable if that gives none that is longer than 0s."""
+        text = self.template.text(values)
+        try:
+            duration = parse_duration(text)
+        except ValueError as error:
+            raise Unreadable("timeout", str(error)) from error
+        if duration <= timedelta(0):
+            raise Unreadable("timeout", f"{self.template.source} gives {text}, which is no time at all")
+        return duration
 
 
 def _timeout(value: Any, info: ValidationInfo) -> Timeout:

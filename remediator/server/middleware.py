@@ -38,15 +38,20 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     structlog.contextvars.bind_contextvars(request_id=request_id)
     try:
         response = await handler(request)
-    except ConnectionError:  # the client has gone; there is nobody to answer
-        raise
-    except Exception as error:  # noqa: BLE001 - the boundary to the client: nothing may leave as a traceback
-        response = _answer(error, request, request_id)
+    except Exception as error:
+        if isinstance(error, ConnectionError) and _gone(request):
+            raise
+        response = _answer(error, request, request_id)  # the boundary to the client: nothing may leave as a traceback
     if not response.prepared:
         dress(response, request_id)
     if request.method == "POST" and request.path == WEBHOOK:
         _counter(response.status).inc()
     return response
+
+
+def _gone(request: web.Request) -> bool:
+    """Whether there is nobody left to answer."""
+    return request.transport is None or request.transport.is_closing()
 
 
 @cache

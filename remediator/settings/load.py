@@ -91,9 +91,13 @@ def _typed(kind: Any, text: str) -> Any:
     """Text from outside as YAML would have it: numbers, booleans, and paths relative to the current folder."""
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
-    if Path in get_args(kind):
+    if _holds(kind, Path):
         return str(Path(text).absolute())
     return int(text) if kind in (int, Share) and re.fullmatch(r"[0-9]{1,9}", text) else text
+
+
+def _holds(kind: Any, wanted: type) -> bool:
+    return kind is wanted or any(_holds(part, wanted) for part in get_args(kind))
 
 
 def _resolved(settings: Settings, base: Path) -> Settings:

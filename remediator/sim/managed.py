@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["Manager", "apply", "own_changes"]
 
 Path: TypeAlias = tuple[str, ...]
+_SELF = "."
+"""Stands for the list item or map itself."""
+_MAPS = ("labels", "annotations", "data", "matchLabels", "nodeSelector")
+"""Maps, as opposed to structs: an update owns the map too, an apply only what is in it."""
 _SERVER = frozenset(
     {
         "name",
@@ -46,12 +50,14 @@ class Manager(NamedTuple):
 
 def _leaves(value: Any, path: Path, field: str) -> Iterator[tuple[Path, Any]]:
     if isinstance(value, dict) and value:
+        if field in _MAPS:
+            yield (*path, _SELF), None
         for key, item in value.items():
             yield from _leaves(item, (*path, f"f:{key}"), key)
     elif isinstance(value, list) and value and (by := _keyed(field, value)):
         for item in value:
             here = (*path, f"k:{json.dumps({by: item[by]}, separators=(',', ':'))}")
-            yield (*here, "."), None
+            yield (*here, _SELF), None
             yield from _leaves(item, here, "")
     elif isinstance(value, list) and field == "finalizers":
         for item in value:
@@ -140,7 +146,7 @@ def own_changes(before: Obj | None, after: Obj, manager: Manager, now: str) -> N
 def apply(current: Obj | None, config: Obj, manager: Manager, now: str, *, force: bool) -> Obj:
     """The object after a server-side apply of ``config``. Raises ApiError 409 FieldManagerConflict."""
     status = manager.subresource == "status" or current is None
-    wanted = _fields(config, status=status)
+    wanted = {path: value for path, value in _fields(config, status=status).items() if not _is_map(path)}
     result: Obj = clone(current) if current else {"metadata": {}}
     owners = _Owners(result)
     present = _fields(result, status=True)
@@ -161,6 +167,11 @@ def apply(current: Obj | None, config: Obj, manager: Manager, now: str, *, force
     owners.sets[manager] = set(wanted)
     owners.write(result)
     return result
+
+
+def _is_map(path: Path) -> bool:
+    """The membership of a map, not that of a list item."""
+    return path[-1] == _SELF and path[-2].startswith("f:")
 
 
 def _clashes(owners: _Owners, manager: Manager, wanted: dict[Path, Any], present: dict[Path, Any]) -> dict[Manager, set[Path]]:
@@ -208,7 +219,7 @@ def _drop_below(obj: Obj, key: str, rest: Path) -> None:
     value = json.loads(rest[0][2:])
     if rest[0].startswith("v:"):
         obj[key] = [item for item in items if item != value]
-    elif rest[1:] == (".",):
+    elif rest[1:] == (_SELF,):
         obj[key] = [item for item in items if not value.items() <= item.items()]
     else:
         for item in items:

@@ -153,7 +153,8 @@ def _expression_holds(expression: Obj, labels: dict[str, str]) -> bool:
         return labels.get(key) in values
     if operator == "NotIn":
         return key not in labels or labels[key] not in values
-    return (key in labels) == (operator == "Exists")
+    present = key in labels
+    return present if operator == "Exists" else not present
 
 
 def tolerates(pod: Obj, taint: Obj) -> bool:

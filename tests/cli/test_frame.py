@@ -46,7 +46,7 @@ def test_every_command_of_this_issue_is_there():
         "alert": "send",
         "scenarios": "list",
     }
-    single = "serve demo run check match why pause resume status schema version completion".split()
+    single = ["serve", "demo", "run", "check", "match", "why", "pause", "resume", "status", "schema", "version", "completion"]
     wanted = {(name,) for name in single} | {(group, name) for group, names in groups.items() for name in names.split()}
     assert wanted == {path for path, command in ALL.items() if not isinstance(command, click.Group)}
 
@@ -86,7 +86,7 @@ def test_commands_that_print_data_take_o(path):
 def test_summaries_of_the_first_page_are_those_of_the_commands():
     for name, entry in cli.entries.items():
         assert ALL[name,].name == name
-        assert ALL[name,].get_short_help_str(200).split(":")[0].split(".")[0].strip() == entry.summary.split(":")[0].split(".")[0].strip()
+        assert ALL[name,].get_short_help_str(200) == entry.summary
 
 
 def test_help_golden(call, golden):
@@ -130,7 +130,7 @@ def test_unknown_command(call, word, suggestion):
 
 def test_unknown_subcommand_and_option(call):
     assert "Did you mean 'list'?" in call("runs", "lsit").stderr
-    assert "Did you mean --state?" in call("runs", "list", "--stat", "x").stderr.replace("'", "")
+    assert "--state" in call("runs", "list", "--stat", "x").stderr
 
 
 def test_nothing_at_all_shows_the_help(call):
@@ -208,15 +208,10 @@ def test_completion_of_an_unknown_shell(call):
     ],
 )
 def test_completion_in_bash(process, line, wanted):
-    words = line.split(" ")
-    env = {"_REMEDIATOR_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1)}
-    code = "from remediator.cli import main; main()"
-    import os
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False, env={**os.environ, **env})
-    assert sorted(done.stdout.split()) == sorted(wanted)
+    env = {"_REMEDIATOR_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split(" ")) - 1)}
+    assert sorted(process(env=env).stdout.decode().split()) == sorted(wanted)
 
 
 def test_states_are_those_of_the_model():
-    assert RUN_STATES == tuple(RunState)
-    assert OPEN_STATES == tuple(state for state in RunState if state.open)
+    assert tuple(RunState) == RUN_STATES
+    assert tuple(state for state in RunState if state.open) == OPEN_STATES

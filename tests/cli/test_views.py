@@ -7,6 +7,10 @@ import json
 import pytest
 import yaml
 
+from remediator.actions import actions
+from remediator.gates import gates
+from remediator.playbook import load_playbook
+
 EVIL = "node\x1b[2J\u202e-3\n"
 
 
@@ -319,40 +323,43 @@ def test_match_usage(ask, api, wrong):
     assert not api.asked
 
 
-PLAYBOOK = {
-    "name": "cilium-agent-down",
-    "summary": "The agent is gone",
-    "runbook": "docs/playbooks/cilium-agent-down.md",
-    "mode": "suggest",
-    "revision": "0123456789ab",
-    "source": "/etc/remediator/playbooks/a.yaml",
-    "alerts": ['alertname="CiliumAgentDown"'],
-    "target": "Node",
-    "parameters": {"ready_for": {"type": "duration", "default": "30s", "help": "How long it must\nstay ready"}},
-    "gates": {"cooldown": "PT30M"},
-    "ladder": [{"name": "restart", "steps": []}],
-    "verifies": True,
-    "on_resolved": "keep",
-    "on_failure": "undo",
-    "deadline_seconds": 1800.0,
-    "text": "",
-}
+TAKES = """
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: cilium-agent-down, summary: "The agent is gone", runbook: docs/x.md}
+parameters:
+  ready_for: {type: duration, default: 30s, help: "How long it must\n  stay ready"}
+when:
+  alerts: ['alertname="CiliumAgentDown"']
+  target: {kind: Node, name: "${alert.labels.node}"}
+mode: suggest
+gates: {cooldown: 30m, attempts: {max: 2, per: target, within: 1d}}
+ladder:
+- {name: restart, steps: [{restart: {action: cilium.restart_agent, ready_for: "${parameters.ready_for}", timeout: 5m}}]}
+verify: {query: 'up{node="${target.name}"} == 1', within: 10m, hold: 1m}
+"""
+BY_HAND = """
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: look, summary: Look}
+ladder:
+- {name: look, steps: [{look: {action: kube.get, kind: Node, name: "${target.name}", timeout: 1m}}]}
+"""
 
 
 def test_playbooks(ask, api, golden):
-    manual = {**PLAYBOOK, "name": "drain-node", "alerts": [], "target": "", "parameters": {}}
-    api.page("/api/v1/playbooks", PLAYBOOK, manual)
-    api.answer("GET", "/api/v1/playbooks/cilium-agent-down", {**PLAYBOOK, "text": "kind: Playbook\nx: \x1b[1m\n"})
-    shown = ask("playbooks", "show", "cilium-agent-down").stdout
+    takes, by_hand = (load_playbook(text, actions=actions(), gates=gates(), source="a.yaml") for text in (TAKES, BY_HAND))
+    api.page("/api/v1/playbooks", takes.describe(), by_hand.describe())
+    api.answer("GET", "/api/v1/playbooks/cilium-agent-down", {**takes.describe(), "text": TAKES})
+    api.answer("GET", "/api/v1/playbooks/look", {**by_hand.describe(), "text": "x: \x1b[1m\n"})
+    shown = ask("playbooks", "show", "cilium-agent-down").stdout + ask("playbooks", "show", "look").stdout
+    assert "\x1b" not in shown
     golden(ask("playbooks", "list").stdout + ask("playbooks", "list", "-o", "wide").stdout + shown)
-    assert json.loads(ask("playbooks", "list", "-o", "json").stdout) == {"items": [PLAYBOOK, manual], "next": None}
-    assert ask("playbooks", "list", "-o", "name").stdout == "cilium-agent-down\ndrain-node\n"
+    assert json.loads(ask("playbooks", "list", "-o", "json").stdout) == {"items": [takes.describe(), by_hand.describe()], "next": None}
+    assert ask("playbooks", "list", "-o", "name").stdout == "cilium-agent-down\nlook\n"
 
 
 def test_actions_and_gates_are_shown_as_they_describe_themselves(ask, api):
-    from remediator.actions import actions
-    from remediator.gates import gates
-
     restart = actions()["cilium.restart_agent"].describe()
     cordon = actions()["node.cordon"].describe()
     api.page("/api/v1/actions", restart, cordon)

@@ -32,14 +32,20 @@ class RunningAlertmanager:
     """``host:port`` for its peers, empty if it stands alone."""
     config: Path
     program: Any
+    began: datetime | None = None
+    """The start of what was posted last; the same episode is resolved by it."""
 
     def post(self, *labels: dict[str, str], annotations: dict[str, str] | None = None, starts_at: datetime | None = None) -> None:
-        """As Prometheus does for firing alerts; they fire for an hour unless told otherwise."""
-        self._alerts(labels, annotations, starts_at, datetime.now(UTC) + timedelta(hours=1))
+        """As Prometheus does for firing alerts; they fire for an hour unless told otherwise.
+
+        The start is always named: Alertmanager takes endsAt for a start that is missing.
+        """
+        self.began = starts_at or datetime.now(UTC)
+        self._alerts(labels, annotations, self.began, datetime.now(UTC) + timedelta(hours=1))
 
     def resolve(self, *labels: dict[str, str], starts_at: datetime | None = None) -> None:
         """As Prometheus does when alerts stop to fire."""
-        self._alerts(labels, None, starts_at, datetime.now(UTC))
+        self._alerts(labels, None, starts_at or self.began, datetime.now(UTC))
 
     def silence(self, **matchers: str) -> str:
         """Mute what has these labels; returns the id of the silence."""

@@ -15,5 +15,7 @@ def pytest_runtest_makereport(item, call):
     marks = {mark.name for mark in item.iter_markers()} & EXPECTED
     if report.skipped and marks and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid}: {', '.join(sorted(marks))} was expected here, but the test skipped: {call.excinfo and call.excinfo.value}"
+        report.longrepr = (
+            f"{item.nodeid}: {', '.join(sorted(marks))} was expected here, but the test skipped: {call.excinfo and call.excinfo.value}"
+        )
     return report

@@ -64,7 +64,7 @@ class GarbageCollector:
 
 
 class NamespaceController:
-    """Empties and removes terminating namespaces."""
+    """Gives every namespace what belongs into it; empties and removes terminating ones."""
 
     tables: tuple[tuple[str, str], ...] = (("", "namespaces"),)
 
@@ -78,15 +78,17 @@ class NamespaceController:
             self.cluster.loop.enqueue(self, namespace_of(change.obj))
 
     def keys(self, change: Change) -> Iterable[str]:
-        """Terminating ones."""
-        terminating = dig(change.obj, "status.phase") == "Terminating" and change.kind != "DELETED"
-        return (name_of(change.obj),) if terminating else ()
+        """New and terminating ones."""
+        return () if change.kind == "DELETED" else (name_of(change.obj),)
 
     def reconcile(self, name: str) -> None:
         """Delete everything within; remove the namespace when nothing is left."""
         namespace = self.cluster.store.get(("", "namespaces"), name)
         if namespace is None:
             self._ending.discard(name)
+            return
+        if dig(namespace, "status.phase") != "Terminating":
+            self._furnish(name)
             return
         self._ending.add(name)
         left = [(t.name, obj) for t in self.cluster.store.tables() for key, obj in list(t.objects.items()) if key[0] == name]
@@ -98,6 +100,13 @@ class NamespaceController:
             "finalizers"
         ):
             self.cluster.store.remove(self.cluster.kind("Namespace"), namespace)
+
+
+    def _furnish(self, name: str) -> None:
+        furniture = (("ServiceAccount", "default", {}), ("ConfigMap", "kube-root-ca.crt", {"data": {"ca.crt": "simulated\n"}}))
+        for kind, thing, content in furniture:
+            if self.cluster.store.get(self.cluster.kind(kind), thing, name) is None:
+                self.cluster.store.add(self.cluster.kind(kind), {"metadata": {"name": thing, "namespace": name}, **content})
 
 
 class BudgetController:

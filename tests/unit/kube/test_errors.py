@@ -82,3 +82,10 @@ def test_json_that_is_no_status_is_quoted_too():
 
 def test_expired_is_gone_whatever_the_code():
     assert isinstance(from_answer(b'{"kind": "Status", "reason": "Expired"}', status=500), Gone)
+
+
+def test_a_long_message_keeps_its_beginning_and_its_end():
+    short = cut('patch: Invalid value: "' + "x" * 1000 + '": strict decoding error: unknown field "spec.nonsense"')
+    assert len(short) == 256
+    assert short.startswith("patch: Invalid value")
+    assert short.endswith('unknown field "spec.nonsense"')

@@ -86,6 +86,13 @@ def test_the_committed_schema_is_current():
     assert json.loads(COMMITTED.read_text()) == schema, f"run: python -m remediator schema playbook > {COMMITTED.relative_to(ROOT)}"
 
 
+def test_no_action_has_a_parameter_that_a_step_could_not_say():
+    actions = pytest.importorskip("remediator.actions", exc_type=ImportError).actions()
+    for name, action in actions.items():
+        said = {field.alias or key for key, field in action.Parameters.model_fields.items()}
+        assert not said & {"action", "timeout"}, f"{name}: these keys belong to the step"
+
+
 def test_shipped_playbooks_fit_the_committed_schema():
     validator = jsonschema.Draft7Validator(json.loads(COMMITTED.read_text()))
     files = files_of(shipped())

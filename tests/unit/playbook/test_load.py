@@ -108,6 +108,18 @@ def test_a_missing_value_never_renders_as_something(load):
         restart.timeout_for({})
 
 
+def test_a_timeout_that_only_a_person_gives_is_bounded_by_the_deadline(load, valid):
+    head, tail = valid[: valid.index("when:")], valid[valid.index("ladder:") :]
+    manual = head + "parameters: {patience: {type: duration}}\ndeadline: 2h\n" + tail
+    playbook = load(manual.replace("restart_agent}", 'restart_agent, timeout: "${parameters.patience}"}'))
+    step = playbook.ladder[0].steps[0]
+    assert step.timeout == timedelta(hours=2)
+    assert step.timeout_for({"parameters": {"patience": "3m"}}) == timedelta(minutes=3)
+    for nothing in ("0s", "soon", None):
+        with pytest.raises(Unreadable):
+            step.timeout_for({"parameters": {"patience": nothing}})
+
+
 def test_a_value_cannot_change_the_query_around_it(load, values):
     ask = load(FULL).ladder[0].steps[0]
     values["target"]["name"] = 'x"} or vector(1) #'

@@ -108,7 +108,7 @@ def damaged(draw):
 
 
 @given(damaged() | st.binary(max_size=200) | st.text(string.printable).map(str.encode))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_every_body_is_read_whole_or_refused_with_a_payload_error(body):
     try:
         delivery = read(body)
@@ -122,7 +122,7 @@ def test_every_body_is_read_whole_or_refused_with_a_payload_error(body):
 
 
 @given(damaged())
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 def test_what_the_fast_way_takes_the_strict_way_takes_alike(body):
     fast = receive._fast(body, LIMITS)
     if fast is not None:

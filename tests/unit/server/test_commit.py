@@ -10,7 +10,8 @@ import pytest
 
 from remediator.clock import ManualClock
 from remediator.journal import Journal
-from remediator.model import new_id
+from remediator.model import Decision, DecisionKind, from_json, new_id
+from remediator.reasons import Reason
 from remediator.receive import parse_delivery
 
 
@@ -86,6 +87,14 @@ async def test_a_body_that_is_refused_leaves_no_trace(api, store, payload):
     payload["alerts"][1]["startsAt"] = "soon"
     await api.problem_in(await api.post_alerts(payload), 400)
     assert kept(store) == 0
+
+
+async def test_a_decision_is_found_by_its_id(api, journal):
+    now = ManualClock().now()
+    decision = Decision(id=new_id(now), at=now, decision=DecisionKind.REFUSED, reason=Reason.PAUSED, detail="by ada")
+    await journal.decide(None, [decision])
+    assert from_json(await api.get(f"/api/v1/decisions/{decision.id}"), Decision) == decision
+    await api.problem("GET", "/api/v1/decisions/nope", 404)
 
 
 async def test_what_is_kept_can_be_listed_page_by_page(api, payload):

@@ -193,6 +193,11 @@ async def test_an_error_that_nobody_foresaw_is_a_500_without_its_words(api, serv
     assert "abc-1" in logged
 
 
+async def test_a_connection_that_failed_elsewhere_is_not_taken_for_the_clients(api, service, payload):
+    service.fails = ConnectionRefusedError("the database")
+    await api.problem_in(await api.post_alerts(payload), 500)
+
+
 async def test_an_odd_query_does_not_cost_an_alert(api, payload):
     response = await api("POST", "/api/v1/alerts?source=am-0", token="hook", data=json.dumps(payload).encode())
     assert response.status == 200

@@ -254,3 +254,13 @@ async def test_text_of_strangers_stays_on_its_line(journal, incident):
     story = await tell(journal, delivery.id)
     assert not [line for line in story.lines if "\n" in line]
     assert 'node="node-3\\nRun x healed"' in "\n".join(story.lines)
+
+
+async def test_manual_start_on_a_target_that_does_not_exist(journal, incident):
+    await incident.decide(
+        0, "refused", playbook="restart-agent", reason=Reason.TARGET_MISSING, detail="Node/node-99 does not exist", alert=None
+    )
+    story = await tell(journal, "Node/node-99")
+    assert story.kind == "target"
+    assert story.lines[0].startswith("The manual start of restart-agent was refused")
+    assert (await tell(journal, "Node/node-9")).kind == "nothing"

@@ -1,0 +1,145 @@
+"""``check`` and ``schema``: what is printed where, and the exit code. What is a problem is tested with the playbooks."""
+
+from __future__ import annotations
+
+import json
+
+import jsonschema
+import pytest
+import yaml
+
+GOOD = """\
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: look, summary: Look}
+ladder:
+- {name: look, steps: [{look: {action: kube.get, kind: Node, name: "${target.name}", timeout: 1m}}]}
+"""
+SETTINGS = """\
+apiVersion: remediator.dev/v1
+kind: Settings
+server: {listen: '127.0.0.1:8080', insecure: true}
+playbooks: [mine]
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "playbooks" / "good.yaml").write_text(GOOD)
+    (tmp_path / "mine" / "good.yaml").write_text(GOOD)
+    (tmp_path / "settings.yaml").write_text(SETTINGS)
+    return tmp_path
+
+
+@pytest.fixture
+def bad(folder):
+    path = folder / "playbooks" / "bad.yaml"
+    path.write_text(GOOD.replace("kube.get", "kube.gett").replace("look,", "look2,").replace("1m", "5"))
+    return path
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize(
+    "paths", [(), ("playbooks",), ("playbooks/good.yaml",), ("settings.yaml", "playbooks"), ("--config", "settings.yaml")]
+)
+def test_nothing_is_wrong(call, paths):
+    result = call("check", *paths)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No problems found.\n")
+
+
+@pytest.mark.usefixtures("folder")
+def test_nothing_is_wrong_as_data(call):
+    assert json.loads(call("check", "-o", "json").stdout) == {"ok": True, "problems": []}
+    assert call("check", "-o", "name").stdout == ""
+
+
+@pytest.mark.usefixtures("bad")
+def test_every_problem_on_a_line_of_its_own(call):
+    result = call("check")
+    lines = result.stdout.splitlines()
+    assert result.exit_code == 1
+    assert len(lines) == 2
+    assert all(line.startswith("playbooks/bad.yaml:5:") for line in lines)
+    assert 'did you mean "kube.get"' in result.stdout
+    assert "write 5s" in result.stdout
+    assert result.stderr == "2 problems found.\n"
+
+
+@pytest.mark.usefixtures("bad")
+def test_problems_as_data(call):
+    found = json.loads(call("check", "-o", "json").stdout)
+    assert found["ok"] is False
+    assert [(p["path"], p["line"]) for p in found["problems"]] == [("playbooks/bad.yaml", 5), ("playbooks/bad.yaml", 5)]
+    assert call("check", "-o", "name").stdout == "playbooks/bad.yaml\n"
+    assert yaml.safe_load(call("check", "-o", "yaml").stdout) == found
+
+
+def test_settings_and_the_playbooks_that_they_name(call, folder):
+    (folder / "mine" / "good.yaml").write_text(GOOD.replace("kind: Playbook", "kind: Playbok"))
+    (folder / "settings.yaml").write_text(SETTINGS.replace("listen", "lisen"))
+    assert call("check", "--config", "settings.yaml").stdout.startswith("settings.yaml:3:")
+    (folder / "settings.yaml").write_text(SETTINGS)
+    for where in (("--config", "settings.yaml"), ()):
+        result = call("check", *where, env={"REMEDIATOR_CONFIG": "settings.yaml"})
+        assert result.exit_code == 1
+        assert "mine/good.yaml:2:1" in result.stdout
+
+
+@pytest.mark.parametrize("path", ["nowhere", "empty"])
+def test_nothing_to_check_is_a_problem(call, folder, path):
+    (folder / "empty").mkdir()
+    result = call("check", path)
+    assert result.exit_code == 1
+    assert result.stdout.startswith(f"{path}:1:1: ")
+
+
+def test_problems_are_harmless_on_a_terminal(call, folder):
+    (folder / "playbooks" / "evil.yaml").write_text(GOOD.replace("kube.get", '"\\e[2Jkube"'))
+    assert "\x1b" not in call("check").stdout
+
+
+@pytest.mark.parametrize("what", ["playbook", "settings"])
+def test_schema(call, what):
+    schema = json.loads(call("schema", what).stdout)
+    jsonschema.Draft7Validator.check_schema(schema)
+    jsonschema.validate(yaml.safe_load(GOOD if what == "playbook" else SETTINGS), schema)
+    assert yaml.safe_load(call("schema", what, "-o", "yaml").stdout) == schema
+
+
+def test_schema_of_something_else(call):
+    assert call("schema", "weather").exit_code == 2
+
+
+@pytest.mark.usefixtures("folder")
+def test_serve_says_what_is_wrong_before_it_starts(call, folder):
+    assert call("serve").exit_code == 2
+    assert "nowhere.yaml:1:1: cannot be read" in call("serve", "--config", "nowhere.yaml").stderr
+    (folder / "settings.yaml").write_text(SETTINGS.replace("listen", "lisen"))
+    result = call("serve", "--config", "settings.yaml")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("settings.yaml:3:")
+
+
+@pytest.mark.usefixtures("folder")
+def test_serve_listens_only_where_that_is_safe(call):
+    result = call("serve", "--config", "settings.yaml", "--listen", "0.0.0.0:1")
+    assert result.exit_code == 1
+    assert "loopback" in result.stderr
+
+
+@pytest.mark.usefixtures("folder")
+def test_serve_hands_settings_and_flags_to_the_daemon(call, monkeypatch):
+    asked = []
+
+    async def serve(settings, *, dry_run, listen):
+        asked.append((settings.playbooks[0].name, dry_run, listen))
+        return 7
+
+    monkeypatch.setattr("remediator.daemon.serve", serve)
+    monkeypatch.setattr("remediator.telemetry.configure_logging", lambda **given: asked.append(given))
+    assert call("serve", "--config", "settings.yaml").exit_code == 7
+    assert call("-v", "serve", "--config", "settings.yaml", "--dry-run", "--listen", "127.0.0.1:0").exit_code == 7
+    assert asked == [{"level": "info"}, ("mine", False, "127.0.0.1:8080"), {"level": "debug"}, ("mine", True, "127.0.0.1:0")]

@@ -1,0 +1,114 @@
+"""A real Kubernetes control plane for tests: etcd, API server, controllers, scheduler; kwok plays the kubelets. One for the whole session.
+
+``control_plane`` has the kubeconfig of an admin, one of the user ``remediator``, and the audit log of every write that no controller made.
+Tests that use it carry the marker ``controlplane``; they are skipped unless KUBEBUILDER_ASSETS names a folder with the programs
+(controller-runtime's convention) and ``up`` is found (REMEDIATOR_CONTROLPLANE, or ../shared/controlplane beside the clone).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@dataclass
+class ControlPlane:
+    """One running control plane."""
+
+    server: str
+    kubeconfig: Path
+    """Of an admin: the tests' own hands."""
+    remediator: Path
+    """Of the user remediator, so that the audit log tells its writes from the tests'."""
+    audit: Path
+    assets: Path
+
+    def kubectl(self, *args: str, stdin: str | None = None) -> str:
+        """What kubectl says; it fails the test if kubectl fails."""
+        command = [str(self.assets / "kubectl"), f"--kubeconfig={self.kubeconfig}", *args]
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"kubectl {' '.join(args)}: {done.stderr}"
+        return done.stdout
+
+    def get(self, *args: str) -> dict[str, Any]:
+        """``kubectl get ... -o json``"""
+        return json.loads(self.kubectl("get", *args, "-o", "json"))
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        for thing in objects:
+            self.kubectl("apply", "-f", "-", stdin=json.dumps(thing))
+
+    def writes(self, user: str = "remediator") -> list[dict[str, Any]]:
+        """Every write of ``user`` in the audit log, in order."""
+        lines = self.audit.read_text().splitlines() if self.audit.exists() else []
+        return [event for event in map(json.loads, lines) if event["user"]["username"] == user]
+
+    def resource_versions(self) -> dict[str, str]:
+        """kind/namespace/name -> resourceVersion of everything that a run could touch.
+
+        Leases and the status of nodes are kept fresh by others: leases are left out, and of a node counts what people write.
+        """
+        found = self.get("nodes,pods,daemonsets,deployments,configmaps,services,events,controllerrevisions", "--all-namespaces")
+        return {f"{o['kind']}/{o['metadata'].get('namespace', '')}/{o['metadata']['name']}": _version(o) for o in found["items"]}
+
+    def wait_for(self, what: str, look: Any, *, seconds: float = 60) -> Any:
+        """The first truthy result of ``look``."""
+        deadline = time.monotonic() + seconds
+        while not (found := look()):
+            assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
+            time.sleep(0.1)
+        return found
+
+
+def _version(thing: dict[str, Any]) -> str:
+    metadata = thing["metadata"]
+    if thing["kind"] != "Node":
+        return str(metadata["resourceVersion"])
+    return json.dumps([metadata.get("labels"), metadata.get("annotations"), thing.get("spec")], sort_keys=True)
+
+
+def _crds(folder: Path) -> Path:
+    """Where the CRDs are as their projects released them; laid out when first asked for."""
+    if named := os.environ.get("REMEDIATOR_CRDS"):
+        return Path(named)
+    done = subprocess.run([folder / "crds"], capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, f"{folder / 'crds'}: {done.stderr}"
+    return Path(done.stdout.strip())
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    assets = os.environ.get("KUBEBUILDER_ASSETS", "")
+    if not assets or not (Path(assets) / "kube-apiserver").exists():
+        pytest.skip("no real control plane: KUBEBUILDER_ASSETS names no folder with kube-apiserver")
+    folder = Path(os.environ.get("REMEDIATOR_CONTROLPLANE") or ROOT.parent / "shared" / "controlplane")
+    if not (folder / "up").exists():
+        pytest.skip(f"no real control plane: {folder / 'up'} does not exist (REMEDIATOR_CONTROLPLANE names its folder)")
+    home = tmp_path_factory.mktemp("controlplane")
+    kubeconfig, audit = home / "kubeconfig", home / "audit.log"
+    command = [str(folder / "up"), "--nodes", "5", "--kubeconfig", str(kubeconfig), "--user", "remediator", "--audit", str(audit)]
+    command += ["--crds", str(_crds(folder) / "cilium-1.20.2")]
+    with (home / "up.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=home)
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        process.wait(10)
+        pytest.fail(f"the control plane did not come up:\n{(home / 'up.log').read_text()[-3000:]}")
+    yield ControlPlane(json.loads(line)["server"], kubeconfig, home / "kubeconfig.remediator", audit, Path(assets))
+    process.send_signal(signal.SIGTERM)
+    process.wait(30)
+    process.stdout.close()

@@ -1,0 +1,177 @@
+"""A PostgreSQL server for the tests, as a pytest plugin.
+
+``postgres_server``   the server (session): the one that REMEDIATOR_TEST_POSTGRES names, or a private one from Debian's binaries
+``postgres_url``      its maintenance database's URL (session)
+``postgres_database`` the URL of a database of its own for one test, dropped afterwards
+
+Where neither is there, tests that ask for them are skipped and say so. The private server runs without fsync, listens on the loopback
+interface only and lives in a temporary folder; PostgreSQL refuses to run as root, so root starts it as the user ``postgres``.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+ENVIRONMENT = "REMEDIATOR_TEST_POSTGRES"
+BINARIES = "/usr/lib/postgresql/*/bin/initdb"
+START_SECONDS = 30
+
+
+class Server:
+    """A server with the URL of its maintenance database. Only a private one (``stoppable``) can be stopped and frozen."""
+
+    stoppable = False
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def create(self) -> str:
+        """A new, empty database; its URL."""
+        name = f"test_{secrets.token_hex(8)}"
+        self.sql(f'CREATE DATABASE "{name}"')
+        head, _, query = self.url.partition("?")
+        return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
+
+    def drop(self, url: str) -> None:
+        """Remove a database that ``create`` made, and whoever is connected to it."""
+        name = url.partition("?")[0].rsplit("/", 1)[1]
+        self.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+    def sql(self, statement: str) -> None:
+        import psycopg  # noqa: PLC0415 - an extra; only tests with PostgreSQL need it
+
+        with psycopg.connect(self.url, autocommit=True, connect_timeout=10) as connection:
+            connection.execute(statement)
+
+    def close(self) -> None:
+        """Nothing: it is somebody else's."""
+
+
+class PrivateServer(Server):
+    """A server that lives as long as the test session."""
+
+    stoppable = True
+
+    def __init__(self, binaries: Path) -> None:
+        self._binaries = binaries
+        self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
+        self._folder = Path(tempfile.mkdtemp(prefix="remediator-postgres-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._user:
+            os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
+        self._port = _free_port()
+        super().__init__(f"postgresql://postgres@127.0.0.1:{self._port}/postgres")
+        try:
+            self._run("initdb", "-D", "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self._port,
+            "unix_socket_directories": "",
+            "fsync": "off",
+            "full_page_writes": "off",
+            "max_connections": 60,
+            "shared_buffers": "32MB",
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command("postgres", "-D", "data", *options), cwd=self._folder, stdout=log, stderr=log, user=self._uid()
+            )
+        until = time.monotonic() + START_SECONDS
+        while subprocess.run(
+            [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self._port)], check=False, timeout=10
+        ).returncode:
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-1000:]}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Stop it at once, as a crash would; what was committed is there after ``start``."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(timeout=START_SECONDS)
+            self._process = None
+
+    def freeze(self) -> None:
+        """It and all its processes stand still: connections stay open, nothing is answered."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Go on after ``freeze``."""
+        self._signal(signal.SIGCONT)
+
+    def close(self) -> None:
+        """Stop it and remove its folder."""
+        self.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for pid in (self._process.pid, *map(int, children)):
+            os.kill(pid, number)
+
+    def _run(self, *command: str) -> None:
+        done = subprocess.run(self._command(*command), cwd=self._folder, capture_output=True, check=False, timeout=120, user=self._uid())
+        if done.returncode:
+            raise RuntimeError(f"{command[0]} failed: {done.stderr.decode(errors='replace')[-1000:]}")
+
+    def _command(self, program: str, *arguments: str) -> list[str]:
+        return [str(self._binaries / program), *arguments]
+
+    def _uid(self) -> int | None:
+        return self._user.pw_uid if self._user else None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _private() -> PrivateServer:
+    found = sorted(Path("/").glob(BINARIES.lstrip("/")), key=lambda path: float(path.parts[-3]))
+    if not found:
+        pytest.skip(f"no PostgreSQL: {ENVIRONMENT} is not set and {BINARIES} is not there (Debian: apt install postgresql)")
+    if os.geteuid() == 0 and not any(user.pw_name == "postgres" for user in pwd.getpwall()):
+        pytest.skip("no PostgreSQL: it refuses to run as root and there is no user postgres")
+    return PrivateServer(found[-1].parent)
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    pytest.importorskip("psycopg", reason="no PostgreSQL: psycopg is not installed (the extra `postgres`)")
+    url = os.environ.get(ENVIRONMENT)
+    server = Server(url) if url else _private()
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_server):
+    return postgres_server.url
+
+
+@pytest.fixture
+def postgres_database(postgres_server):
+    url = postgres_server.create()
+    yield url
+    postgres_server.drop(url)

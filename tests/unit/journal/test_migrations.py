@@ -1,0 +1,139 @@
+"""Opening: the schema, whoever comes first, and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import stat
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+
+from remediator.errors import JournalUnavailable
+from remediator.journal.migrations import HEAD, VERSION_TABLE
+from remediator.journal.schema import METADATA
+
+
+def engine_of(url):
+    return create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+
+
+def described(url):
+    """What the database itself says of its schema."""
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        if engine.dialect.name == "sqlite":
+            statement = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE tbl_name NOT LIKE :version"
+            rows = connection.execute(text(statement), {"version": f"{VERSION_TABLE}%"})
+            found = {(row.type, row.name): re.sub(r"\s+", " ", row.sql or "") for row in rows}
+        else:
+            columns = connection.execute(
+                text(
+                    "SELECT table_name, column_name, ordinal_position, data_type, is_nullable, column_default, collation_name"
+                    " FROM information_schema.columns WHERE table_schema = 'public' AND table_name <> :version"
+                ),
+                {"version": VERSION_TABLE},
+            )
+            indexes = connection.execute(
+                text("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> :version"),
+                {"version": VERSION_TABLE},
+            )
+            found = {tuple(row[:2]): tuple(row[2:]) for row in columns} | {row.indexname: row.indexdef for row in indexes}
+    engine.dispose()
+    return found
+
+
+@pytest.fixture
+def other_url(request, store_url, tmp_path):
+    """A second empty store of the same kind."""
+    if store_url.startswith("sqlite"):
+        yield f"sqlite:///{tmp_path}/other.db"
+        return
+    server = request.getfixturevalue("postgres_server")
+    url = server.create()
+    yield url
+    server.drop(url)
+
+
+async def test_migrations_build_what_the_schema_declares(journal, store_url, other_url):
+    engine = engine_of(other_url)
+    METADATA.create_all(engine)
+    engine.dispose()
+    assert described(store_url) == described(other_url)
+
+
+def test_the_last_version_is_the_head():
+    config = Config()
+    config.set_main_option("script_location", str(files("remediator.journal") / "migrations"))
+    config.set_main_option("path_separator", "os")
+    scripts = ScriptDirectory.from_config(config)
+    assert scripts.get_heads() == [HEAD]
+
+
+async def test_many_may_open_at_once(store_url, open_journal, make):
+    journals = await asyncio.gather(*[open_journal(store_url) for _ in range(4)])
+    await asyncio.gather(*[journal.add_delivery(make.delivery()) for journal in journals for _ in range(10)])
+    assert len((await journals[0].deliveries()).items) == 40
+    assert (await journals[0].verify()).problems == []
+
+
+async def test_a_journal_that_is_up_to_date_is_opened_as_it_is(store_url, open_journal, make):
+    first = await open_journal(store_url)
+    delivery = make.delivery()
+    await first.add_delivery(delivery)
+    await first.close()
+    second = await open_journal(store_url)
+    assert await second.delivery(delivery.id) == delivery
+
+
+async def test_a_newer_journal_is_refused(journal, store_url, open_journal):
+    engine = engine_of(store_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(JournalUnavailable, match="newer version"):
+        await open_journal(store_url)
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://root@127.0.0.1/x", "sqlite://", "sqlite:///:memory:", "not a url", "", "sqlite:////no/such/folder/journal.db"]
+)
+async def test_what_is_no_store_is_refused(open_journal, url):
+    with pytest.raises(JournalUnavailable):
+        await open_journal(url)
+
+
+async def test_a_server_that_is_not_there_is_named_without_its_password(open_journal):
+    with pytest.raises(JournalUnavailable) as problem:
+        await open_journal("postgresql://anna:hunter2@127.0.0.1:9/journal")
+    assert "127.0.0.1" in str(problem.value)
+    assert "hunter2" not in str(problem.value)
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(open_journal, tmp_path):
+    path = tmp_path / "journal.db"
+    path.write_text("dear diary, " * 500)
+    with pytest.raises(JournalUnavailable, match="not a database"):
+        await open_journal(f"sqlite:///{path}")
+    assert path.read_text().startswith("dear diary")
+
+
+async def test_the_file_is_for_its_owner_alone(open_journal, tmp_path, make):
+    journal = await open_journal(f"sqlite:///{tmp_path}/journal.db")
+    await journal.add_delivery(make.delivery())
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in Path(tmp_path).glob("journal.db*")}
+    assert found == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-shm": 0o600}
+
+
+async def test_sqlite_is_as_safe_as_it_can_be(open_journal, tmp_path):
+    journal = await open_journal(f"sqlite:///{tmp_path}/journal.db")
+
+    def settings(transaction):
+        names = ("journal_mode", "synchronous", "busy_timeout")
+        return [transaction._connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names]
+
+    assert await journal._writer.write(settings) == ["wal", 2, 10_000]

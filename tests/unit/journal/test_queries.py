@@ -1,0 +1,168 @@
+"""Lists: filters, order, pages, and that each of them has an index."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import Engine, event
+
+from remediator.model import DecisionKind, RunState, Target
+
+
+async def pages(ask):
+    """Every page of a list, following its cursors."""
+    cursor, found = None, []
+    while True:
+        page = await ask(cursor)
+        found.append(page.items)
+        cursor = page.next
+        if cursor is None:
+            return found
+
+
+async def test_pages_are_newest_first_and_complete(journal, make):
+    # Several at the same moment: the id decides then.
+    deliveries = [make.delivery(at=number // 3) for number in range(10)]
+    for delivery in deliveries:
+        await journal.add_delivery(delivery)
+    newest = sorted(deliveries, key=lambda delivery: (delivery.received_at, delivery.id), reverse=True)
+    found = await pages(lambda cursor: journal.deliveries(limit=4, cursor=cursor))
+    assert [len(page) for page in found] == [4, 4, 2]
+    assert [delivery for page in found for delivery in page] == newest
+    exactly = await pages(lambda cursor: journal.deliveries(limit=5, cursor=cursor))
+    assert [len(page) for page in exactly] == [5, 5]
+    assert [len(page) for page in await pages(lambda cursor: journal.deliveries(limit=0, cursor=cursor))] == [1] * 10
+
+
+async def test_a_page_neither_repeats_nor_hides_what_comes_in_meanwhile(journal, make):
+    for number in range(4):
+        await journal.add_delivery(make.delivery(at=number))
+    first = await journal.deliveries(limit=2)
+    await journal.add_delivery(make.delivery(at=10))
+    second = await journal.deliveries(limit=10, cursor=first.next)
+    assert [delivery.received_at for delivery in (*first.items, *second.items)] == [make.time(at) for at in (3, 2, 1, 0)]
+
+
+async def test_undecided_goes_on_after_an_id(journal, make):
+    deliveries = [make.delivery(at=number) for number in range(5)]
+    for delivery in reversed(deliveries):
+        await journal.add_delivery(delivery)
+    await journal.decide(deliveries[1].id, [])
+    assert await journal.undecided(limit=2) == [deliveries[0], deliveries[2]]
+    assert await journal.undecided(limit=2, after=deliveries[2].id) == deliveries[3:]
+
+
+async def test_decisions_by_each_filter(journal, make):
+    node = Target(kind="Node", name="node-3", uid="u")
+    wanted = make.decision(
+        at=5,
+        delivery="d1",
+        alert=make.alert(name="A", fingerprint="f1"),
+        playbook="p1",
+        target=node,
+        decision=DecisionKind.RUN,
+        run="r1",
+    )
+    other = make.decision(
+        at=1,
+        delivery="d2",
+        alert=make.alert(name="B", fingerprint="f2"),
+        playbook="p2",
+        target=Target(kind="Pod", namespace="kube-system", name="node-3"),
+        run="r2",
+    )
+    manual = make.decision(at=2, alert=None)
+    await journal.decide(None, [wanted, other, manual])
+    filters = {
+        "delivery": "d1",
+        "fingerprint": "f1",
+        "playbook": "p1",
+        "target": "Node/node-3",
+        "run": "r1",
+        "decision": DecisionKind.RUN,
+        "name": "A",
+        "since": make.time(3),
+    }
+    for name, value in filters.items():
+        assert (await journal.decisions(**{name: value})).items == (wanted,), name
+    assert (await journal.decisions(**filters)).items == (wanted,)
+    assert (await journal.decisions()).items == (wanted, manual, other)
+    assert (await journal.decisions(target="Pod/kube-system/node-3")).items == (other,)
+    assert (await journal.decisions(since=make.time(5))).items == (wanted,)
+
+
+async def test_runs_by_each_filter(journal, make):
+    wanted = make.run(at=5, playbook="p1", state=RunState.HEALED, dry_run=True)
+    other = make.run(at=1, playbook="p2", target=Target(kind="Node", name="node-4"))
+    for run in (wanted, other):
+        await journal.save_run(run)
+    filters = {
+        "playbook": "p1",
+        "target": "Node/node-3",
+        "state": [RunState.HEALED, RunState.DONE],
+        "since": make.time(3),
+        "dry_run": True,
+    }
+    for name, value in filters.items():
+        assert (await journal.runs(**{name: value})).items == (wanted,), name
+    assert (await journal.runs(**filters)).items == (wanted,)
+    assert (await journal.runs(dry_run=False)).items == (other,)
+    assert (await journal.runs(state=[])).items == ()
+    assert (await journal.runs()).items == (wanted, other)
+    assert await journal.open_runs() == [other]
+
+
+@pytest.fixture
+def asked():
+    """The statements that reach the database meanwhile."""
+    seen = []
+
+    def remember(_connection, _cursor, statement, parameters, _context, _many):
+        seen.append((statement, parameters))
+
+    event.listen(Engine, "before_cursor_execute", remember)
+    yield seen
+    event.remove(Engine, "before_cursor_execute", remember)
+
+
+async def test_every_list_has_an_index(open_journal, tmp_path, make, asked):
+    journal = await open_journal(f"sqlite:///{tmp_path}/journal.db")
+    run = make.run()
+    await journal.save_run(run)
+    cursor = (await journal.runs(limit=1)).next
+    assert cursor is None
+    await journal.save_run(make.run(at=1))
+    cursor = (await journal.runs(limit=1)).next
+    asked.clear()
+    await journal.undecided(after="x")
+    await journal.deliveries(cursor=cursor)
+    for name in ("delivery", "fingerprint", "playbook", "target", "run", "decision", "name"):
+        await journal.decisions(**{name: "x"})
+        await journal.decisions(**{name: "x"}, cursor=cursor)
+    await journal.decisions(since=make.time(0))
+    for filters in ({}, {"fingerprint": "x"}, {"name": "x"}):
+        await journal.episodes(**filters)
+        await journal.episodes(**filters, open_only=False, cursor=cursor)
+    for filters in ({}, {"playbook": "x"}, {"target": "x"}, {"since": make.time(0)}, {"dry_run": False}):
+        await journal.runs(**filters, cursor=cursor)
+    await journal.run(run.id)
+    await journal.history("Node/node-3", since=make.time(0))
+    for filters in ({}, {"run": "x"}, {"left_behind": True}):
+        await journal.changes(**filters)
+    await journal.pauses(make.time(0))
+    for filters in ({}, {"ref": "x"}, {"kind": "x"}):
+        await journal.entries(**filters, after=5)
+    plans = await plan(journal, [one for one in asked if one[0].startswith("SELECT")])
+    assert len(plans) > 40
+    for statement, detail in plans:
+        assert "USING" in detail, (statement, detail)
+        assert "TEMP B-TREE" not in detail, (statement, detail)
+
+
+async def plan(journal, statements):
+    def explain(connection):
+        return [
+            (statement, " | ".join(row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)))
+            for statement, parameters in statements
+        ]
+
+    return await journal._read(explain)

@@ -1,0 +1,159 @@
+"""Group commit: one commit for all that wait, faults kept apart, bounds, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from sqlalchemy import Engine, event
+
+from remediator.errors import JournalError, JournalUnavailable
+from remediator.model import evolve
+
+
+@pytest.fixture
+def commits():
+    seen = []
+    listen = lambda connection: seen.append(connection)  # noqa: E731 - removed by identity
+    event.listen(Engine, "commit", listen)
+    yield seen
+    event.remove(Engine, "commit", listen)
+
+
+@pytest.fixture
+async def held(journal):
+    """Holds the writer's thread within a transaction until ``release`` is set."""
+
+    class Held:
+        release = threading.Event()
+        task: asyncio.Task[None]
+
+    begun = threading.Event()
+
+    def wait(_transaction):
+        begun.set()
+        assert Held.release.wait(20)
+
+    Held.task = asyncio.create_task(journal._writer.write(wait))
+    await asyncio.to_thread(begun.wait, 20)
+    yield Held
+    Held.release.set()
+
+
+async def test_all_that_wait_share_one_commit(journal, make, held, commits):
+    tasks = [asyncio.create_task(journal.add_delivery(make.delivery(at=number))) for number in range(100)]
+    await asyncio.sleep(0)
+    assert journal.queue_depth == 101
+    held.release.set()
+    await asyncio.gather(held.task, *tasks)
+    assert len(commits) == 2
+    assert journal.queue_depth == 0
+    assert len((await journal.deliveries(limit=200)).items) == 100
+    assert (await journal.verify()).ok
+
+
+async def test_one_bad_record_does_not_fail_the_others(journal, make, held):
+    taken = make.delivery()
+    writes = [journal.add_delivery(taken), journal.add_delivery(taken), journal.decide("nothing", [])]
+    writes += [journal.add_delivery(make.delivery()), journal.save_run(make.run())]
+    tasks = [asyncio.create_task(write) for write in writes]
+    await asyncio.sleep(0)
+    held.release.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None), JournalError, JournalError, type(None), type(None)]
+    assert not isinstance(results[1], JournalUnavailable)
+    assert journal.healthy
+    assert len((await journal.deliveries()).items) == 2
+    report = await journal.verify()
+    assert report.problems == []
+    assert report.entries == 3
+
+
+async def test_a_bad_record_is_undone_whole(journal, make, held):
+    run = make.run()
+    bad = journal.decide(None, [make.decision(), make.decision(id="same"), make.decision(id="same")], runs=[run])
+    tasks = [asyncio.create_task(write) for write in (bad, journal.note("start", "daemon", {}))]
+    await asyncio.sleep(0)
+    held.release.set()
+    with pytest.raises(JournalError):
+        await tasks[0]
+    await tasks[1]
+    assert (await journal.decisions()).items == ()
+    assert await journal.run(run.id) is None
+    assert [entry.kind for entry in await journal.entries()] == ["start"]
+
+
+async def test_a_fault_in_our_own_code_reaches_who_asked_and_nobody_else(journal, make):
+    def fault(_transaction):
+        raise ZeroDivisionError("a defect")
+
+    with pytest.raises(JournalError, match="a defect"):
+        await journal._writer.write(fault)
+    await journal.add_delivery(make.delivery())
+    assert journal.healthy
+
+
+async def test_order_is_kept_within_a_batch(journal, make, held):
+    delivery, run = make.delivery(), make.run()
+    writes = [
+        journal.add_delivery(delivery),
+        journal.decide(delivery.id, [], runs=[run]),
+        journal.save_run(evolve(run, detail="first")),
+        journal.save_step(run.id, make.step(0, detail="stepped")),
+        journal.save_run(evolve(run, detail="second")),
+        journal.save_run(evolve(run, detail="third", steps=run.steps[:1])),
+    ]
+    tasks = [asyncio.create_task(write) for write in writes]
+    await asyncio.sleep(0)
+    held.release.set()
+    await asyncio.gather(*tasks)
+    assert await journal.run(run.id) == evolve(run, detail="third", steps=run.steps[:1])
+    assert (await journal.verify()).problems == []
+
+
+async def test_the_queue_is_bounded(store_url, open_journal, make):
+    journal = await open_journal(store_url, queue_limit=3)
+    tasks = [asyncio.create_task(journal.add_delivery(make.delivery())) for _ in range(5)]
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [type(None)] * 3 + [JournalUnavailable] * 2
+    await journal.add_delivery(make.delivery())
+    assert len((await journal.deliveries()).items) == 4
+
+
+async def test_the_queue_is_bounded_in_bytes(journal, make, held):
+    large = make.delivery(alerts=(make.alert(annotations={"d": "x" * (3 << 20)}),))
+    tasks = [asyncio.create_task(journal.add_delivery(evolve(large, id=f"d{number}"))) for number in range(25)]
+    await asyncio.sleep(0)
+    held.release.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    kept = results.count(None)
+    assert 20 <= kept < 25
+    assert len((await journal.deliveries()).items) == kept
+    await journal.add_delivery(large)
+
+
+async def test_a_caller_that_goes_away_takes_nothing_with_it(journal, make, held):
+    first, second = make.delivery(), make.delivery()
+    tasks = [asyncio.create_task(journal.add_delivery(delivery)) for delivery in (first, second)]
+    await asyncio.sleep(0)
+    tasks[0].cancel()
+    held.release.set()
+    await tasks[1]
+    assert len((await journal.deliveries()).items) == 2
+    assert journal.queue_depth == 0
+
+
+async def test_close_commits_what_waits(store_url, open_journal, make):
+    journal = await open_journal(store_url)
+    tasks = [asyncio.create_task(journal.add_delivery(make.delivery())) for _ in range(50)]
+    await asyncio.sleep(0)
+    await asyncio.gather(journal.close(), journal.close())
+    await asyncio.gather(*tasks)
+    with pytest.raises(JournalUnavailable, match="closed"):
+        await journal.add_delivery(make.delivery())
+    with pytest.raises(JournalUnavailable, match="closed"):
+        await journal.deliveries()
+    again = await open_journal(store_url)
+    assert len((await again.deliveries()).items) == 50
+    assert (await again.verify()).ok
