@@ -1,7 +1,8 @@
 """Listing 5,000 pods: how long the event loop stands still, how long it takes, and what memory it needs.
 
 Beside each other in one run, each in a process of its own against the same paged server: our door (partial records; dicts) and
-kubernetes-asyncio's models. Aim: a longest stall of 50 ms for our door. Exit status 1 if the records miss it.
+kubernetes-asyncio's models. Aim: a longest stall of 50 ms for our door. What is judged is the CPU time that the loop's own thread used in
+it ("busy"): on a machine with nothing else to do the stall is about that, otherwise it says how busy the machine is. Exit status 1: missed.
 """
 
 from __future__ import annotations
@@ -226,9 +227,9 @@ def compare(repeat: int) -> int:
     for way, row in rows.items():
         times = f"{row['stall'] * 1000:>11.0f} ms{row['busy'] * 1000:>11.0f} ms{row['wall']:>8.2f} s{row['cpu']:>8.2f} s"
         print(f"{WAYS[way]:44}{times}{row['rss']:>8.0f} MiB{row['peak']:>8.0f} MiB")
-    ratio = rows["models"]["stall"] / rows["records"]["stall"]
-    met = rows["records"]["stall"] * 1000 <= AIM_MS
-    print(f"\nmodels stall {ratio:.0f} times as long as records; aim of {AIM_MS} ms for our door: {'met' if met else 'MISSED'}")
+    ratio = rows["models"]["busy"] / rows["records"]["busy"]
+    met = rows["records"]["busy"] * 1000 <= AIM_MS
+    print(f"\nbusy: models {ratio:.0f} times as long as records; aim of {AIM_MS} ms for our door: {'met' if met else 'MISSED'}")
     return 0 if met else 1
 
 

@@ -22,6 +22,8 @@ from remediator.reasons import Reason
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from remediator.actions import Action
     from remediator.model import Run, Verdict
     from remediator.playbook import Playbook, StepSpec
@@ -82,9 +84,7 @@ async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec:
     now = world.clock.now()
     step = evolve(step, state=StepState.RUNNING, started_at=step.started_at or now, attempts=step.attempts + 1)
     await _save(world, run, step)
-    timeout = spec.timeout_for(template_values(run, world))
-    deadline = min((step.started_at or now) + timeout, run.deadline)
-    ctx = StepContext(world, run, step, action, deadline=deadline)
+    ctx = StepContext(world, run, step, action, deadline=min((step.started_at or now) + _time_for(spec, run, world), run.deadline))
     log.info("step begins", step=step.name, action=step.action, attempt=step.attempts)
     ending = await _guarded(ctx, world, playbook, step, spec, action)
     await _save(world, run, _ended(step, ctx, ending))
@@ -92,6 +92,15 @@ async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec:
     METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds())
     log.info("step ended", step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
     return ending
+
+
+def _time_for(spec: StepSpec, run: Run, world: World) -> timedelta:
+    """The step's time-out with the run's own parameters; where they do not fit after all, the one that the file was checked with."""
+    try:
+        return spec.timeout_for(template_values(run, world))
+    except (Unreadable, ValueError) as error:
+        log.warning("the step's time-out cannot be read; the default is taken", step=spec.name, error=str(error))
+        return spec.timeout
 
 
 async def _guarded(ctx: StepContext, world: World, playbook: Playbook, step: Step, spec: StepSpec, action: Action[Any]) -> StepEnding:

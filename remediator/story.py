@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Protocol
 
 from remediator import words
-from remediator.model import DecisionKind, Noun
+from remediator.model import Decision, DecisionKind, Noun, from_json
 from remediator.narrative import Happening, brief, full, sender
 from remediator.reasons import Reason, sentence
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from remediator.model import Decision, Delivery, Page, Run
+    from remediator.model import Delivery, Entry, Page, Run
 
 __all__ = ["Source", "Story", "tell"]
 
@@ -63,7 +63,6 @@ class Source(Protocol):
         fingerprint: str | None = None,
         target: str | None = None,
         run: str | None = None,
-        decision: str | None = None,
         name: str | None = None,
         limit: int = 50,
     ) -> Page[Decision]:
@@ -72,6 +71,10 @@ class Source(Protocol):
 
     async def runs(self, *, target: str | None = None, limit: int = 50) -> Page[Run]:
         """Runs, newest first."""
+        ...
+
+    async def entries(self, *, ref: str | None = None, kind: str | None = None, limit: int = 1000) -> list[Entry]:
+        """Entries of the log, oldest first."""
         ...
 
 
@@ -103,9 +106,9 @@ async def _by_id(journal: Source, ref: str) -> _Found | None:
         return "run", list(full(happening)), [ref]
     if delivery := await journal.delivery(ref):
         return await _of_delivery(journal, delivery)
-    page = await journal.decisions(decision=ref)
-    if page.items:
-        happening = await _single(journal, page.items[0])
+    entries = await journal.entries(ref=ref, kind="decision", limit=1)
+    if entries:
+        happening = await _single(journal, from_json(entries[0].data, Decision))
         return "decision", list(full(happening)), _run_ids([happening])
     return None
 

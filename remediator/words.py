@@ -188,9 +188,9 @@ def differences(change: Change) -> list[str]:
     """
     before, after = _flat(change.before), _flat(change.after)
     if change.before is None or change.after is None:
-        lines = [f"{folded(key, _LONGEST_VALUE)}: {_value(value)}" for key, value in (before or after).items()]
+        lines = [f"{folded(key, _LONGEST_VALUE)}: {_value(value)}" for key, value in sorted((before or after).items())]
     else:
-        keys = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+        keys = [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
         lines = [f"{folded(key, _LONGEST_VALUE)}: {_value(before.get(key))} → {_value(after.get(key))}" for key in keys]
     return lines[:_MOST_DIFFERENCES] + ([f"and {len(lines) - _MOST_DIFFERENCES} more"] if len(lines) > _MOST_DIFFERENCES else [])
 

@@ -45,6 +45,9 @@ class RestartParameters(Parameters):
         le=timedelta(minutes=10),
         description="how long the new agent must stay ready without a restart before the step succeeds",
     )
+    scrape_alerts: tuple[str, ...] = Field(
+        default=(), description="alerts that only say that a scrape failed; while the pod is Ready they are no reason to restart it"
+    )
 
 
 class RestartAgent(Action[RestartParameters]):
@@ -70,7 +73,6 @@ class RestartAgent(Action[RestartParameters]):
 
     async def check(self, ctx: Context, parameters: RestartParameters) -> None:
         """See Action; each refusal is one of the points of the module's first lines."""
-        del parameters
         if ctx.run.target.kind != "Node":
             raise Refused(Reason.TARGET_MISSING, f"an agent runs on a Node; {ctx.run.target.key} is none")
         if ctx.changes:
@@ -78,6 +80,7 @@ class RestartAgent(Action[RestartParameters]):
         _refuse_unready_node(await ctx.kube.get(kinds.NODE, ctx.run.target.name))
         agents = await _agents(ctx)
         pod = _agent_on(ctx, agents)
+        _refuse_stale_metric(ctx, parameters, pod)
         _refuse_crash_loop(pod, ctx.clock.now())
         _refuse_if_others_are_down(ctx, agents)
         await _refuse_rollout(ctx, pod)
@@ -136,6 +139,13 @@ def _agent_on(ctx: Context, agents: Iterable[Object]) -> Object:
 def _refuse_unready_node(node: Object) -> None:
     if not _condition(node, "Ready"):
         raise Refused(Reason.AGENT_NOT_READY, f"node {_name(node)} is not Ready: its kubelet could not stop or start the pod")
+
+
+def _refuse_stale_metric(ctx: Context, parameters: RestartParameters, pod: Object) -> None:
+    """A scrape that fails while the kubelet finds the agent Ready says something about the scrape, not about the agent."""
+    alert = ctx.run.alert
+    if alert is not None and alert.name in parameters.scrape_alerts and _ready(pod):
+        raise Refused(Reason.STALE_METRIC, f"{alert.name} only says that a scrape failed, and {_name(pod)} is Ready")
 
 
 def _refuse_crash_loop(pod: Object, now: datetime) -> None:

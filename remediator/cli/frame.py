@@ -7,7 +7,6 @@ the end of the line wins. The environment is asked only where no flag was given.
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -23,14 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["Command", "Entry", "Flags", "Group", "Root", "command", "configured", "connects", "flags", "group"]
 
 
-@dataclass
 class Flags:
     """What was said about the daemon on the command line or in the environment."""
 
-    server: str | None = None
-    token_file: str | None = None
-    config: str | None = None
-    verbose: bool = False
+    def __init__(self) -> None:
+        self.server: str | None = None
+        self.token_file: str | None = None
+        self.config: str | None = None
+        self.verbose = False
 
 
 def flags() -> Flags:

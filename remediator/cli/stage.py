@@ -42,8 +42,8 @@ __all__ = ["perform"]
 
 T = TypeVar("T")
 _NODES = 5
-_RATE = 20
-"""How much faster than real time the demo goes; an incident of three minutes takes nine seconds."""
+_RATE = 15
+"""How much faster than real time the demo goes; an incident of three minutes takes twelve seconds."""
 _HEAD_START = timedelta(minutes=3)
 """The demo's time begins so long ago that it has about caught up when the incident is over."""
 _PATIENCE = 30.0

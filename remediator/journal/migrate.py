@@ -55,4 +55,6 @@ def _upgrade(connection: Connection) -> None:
     try:
         command.upgrade(config, "head")
     except CommandError as problem:
-        raise JournalUnavailable(f"the journal's schema is not one of this version: {problem}") from problem
+        raise JournalUnavailable(
+            f"a newer version of remediator wrote this journal (its schema is {_version(connection)}, this one knows {HEAD}); update"
+        ) from problem

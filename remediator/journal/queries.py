@@ -191,6 +191,8 @@ def _entry(row: Any) -> Entry:
 def _assemble(connection: Connection, rows: Iterable[Any]) -> list[Run]:
     """Runs with their steps, and each change in the step that made it."""
     bare = [from_json(row.data, Run) for row in rows]
+    if not bare:
+        return []
     ids = [one.id for one in bare]
     steps = defaultdict(list)
     for row in connection.execute(select(STEP.c.run, STEP.c.data).where(STEP.c.run.in_(ids)).order_by(STEP.c.run, STEP.c.position)):

@@ -167,7 +167,7 @@ ENTRY = Table(
     _key("previous"),
     _key("hash"),
 )
-Index("entry_ref", ENTRY.c.ref, ENTRY.c.kind, ENTRY.c.seq)
+Index("entry_ref", ENTRY.c.ref, ENTRY.c.seq)
 Index("entry_kind", ENTRY.c.kind, ENTRY.c.seq)
 
 HEAD = Table(

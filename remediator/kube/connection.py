@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -262,11 +262,12 @@ class _our_errors:  # noqa: N801 - a context manager, used as a function
 
 async def _refusal(answer: aiohttp.ClientResponse, request: Request) -> CallFailed:
     body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > _LONGEST_ERROR_BODY:
-            answer.close()
-            break
+    with suppress(aiohttp.ClientError, TimeoutError):  # the status says enough, should the body break off
+        async for chunk in answer.content.iter_any():
+            body += chunk
+            if len(body) > _LONGEST_ERROR_BODY:
+                answer.close()
+                break
     return from_answer(
         bytes(body),
         status=answer.status,

@@ -1,8 +1,8 @@
 """The kinds of Kubernetes objects that this program touches, and where the API keeps them.
 
 In: a kind's name as people write it, or a kind with a name and a namespace. Out: a ``Kind``, or the path of a request.
-Refused: names that no object can have (empty, ``..``, with ``/`` or ``%``), since a path made of them would address something else:
-``DELETE /api/v1/nodes/`` is the whole collection.
+Refused: names that no object can have (empty, ``..``, ``a/b``, ``a?b``), since a path made of them would address something else:
+``DELETE /api/v1/nodes/`` is the whole collection, ``DELETE /api/v1/nodes/a#b`` is node ``a``.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httpro
 
 _KNOWN: Final = tuple(thing for thing in list(globals().values()) if isinstance(thing, Kind))
 _BY_WORD: Final = {word.lower(): kind for kind in _KNOWN for word in (kind.kind, kind.plural)}
-# Printable ASCII without "/" and "%": what the API accepts as a path segment (apimachinery, IsValidPathSegmentName), and no more.
-_NAME = re.compile(r"(?!\.{1,2}\Z)[!-$&-.0-~]{1,253}")
+# The characters of DNS names, and of RBAC's "system:node": none that means anything in a URL ("/", "%", "?", "#", ...).
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,252}")
 
 
 def known() -> tuple[Kind, ...]:

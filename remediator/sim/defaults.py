@@ -5,7 +5,7 @@ In comes a new object (altered in place), out comes nothing. Only what a client 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remediator.sim.objects import dig
 
@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from remediator.sim.objects import Obj
     from remediator.sim.store import Store
 
-__all__ = ["complete", "complete_pod_spec"]
+__all__ = ["complete", "complete_pod_spec", "copy_zone", "refill", "tidy"]
 
+_MAY_BE_NULL = ("eventTime", "firstTimestamp", "lastTimestamp", "lastProbeTime")
 _NOT_READY = "node.kubernetes.io/not-ready"
 _UNREACHABLE = "node.kubernetes.io/unreachable"
 _ZONE = "topology.kubernetes.io/zone"
@@ -32,6 +33,41 @@ def complete(resource: Resource, obj: Obj, store: Store) -> None:
         filler(obj)
     if resource.kind == "Pod":
         copy_zone(obj, store)
+
+
+def refill(resource: Resource, obj: Obj) -> None:
+    """Fill in what an update may have left out."""
+    if resource.kind in ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet") and dig(obj, "spec.template.spec.containers"):
+        complete_pod_spec(obj["spec"]["template"]["spec"])
+
+
+def tidy(resource: Resource, obj: Obj) -> None:
+    """Leave out what the server would not keep: nulls, empty maps and lists, a false ``unschedulable``."""
+    _drop_nulls(obj)
+    meta = obj.get("metadata")
+    if isinstance(meta, dict):
+        _drop_empty(meta, "labels", "annotations", "finalizers", "ownerReferences", "managedFields")
+    if not resource.custom:
+        _drop_empty(obj, "data", "binaryData")
+    if resource.kind == "Node":
+        _drop_empty(obj.get("spec") or {}, "taints", "unschedulable")
+
+
+def _drop_empty(obj: Obj, *fields: str) -> None:
+    for field in fields:
+        if field in obj and (obj[field] is False or obj[field] == {} or obj[field] == []):
+            del obj[field]
+
+
+def _drop_nulls(value: Any) -> None:
+    if isinstance(value, dict):
+        for key in [key for key, item in value.items() if item is None and key not in _MAY_BE_NULL]:
+            del value[key]
+        for item in value.values():
+            _drop_nulls(item)
+    elif isinstance(value, list):
+        for item in value:
+            _drop_nulls(item)
 
 
 def complete_pod_spec(spec: Obj) -> None:

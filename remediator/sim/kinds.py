@@ -133,9 +133,7 @@ BUILTIN: tuple[Resource, ...] = (
         **_PLAIN,
     ),
     _core("Event", "events", "ev", create_on_update=True, fields=_EVENT_FIELDS, **_PLAIN),
-    _core(
-        "Service", "services", "svc", subresources=("status",), categories=("all",), returns_deleted=True, name_rule="label1035", **_PLAIN
-    ),
+    _core("Service", "services", "svc", subresources=("status",), categories=("all",), returns_deleted=True, name_rule="label", **_PLAIN),
     _core("ConfigMap", "configmaps", "cm", **_PLAIN),
     _core("Secret", "secrets", fields={"type": ""}, **_PLAIN),
     _core("ServiceAccount", "serviceaccounts", "sa", returns_deleted=True, **_PLAIN),

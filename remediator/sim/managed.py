@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Manager", "apply", "own_changes"]
 
 Path: TypeAlias = tuple[str, ...]
-_SELF = "."
-"""Stands for the list item or map itself."""
 _MAPS = ("labels", "annotations", "data", "matchLabels", "nodeSelector")
 """Maps, as opposed to structs: an update owns the map too, an apply only what is in it."""
 _SERVER = frozenset(
@@ -49,15 +47,16 @@ class Manager(NamedTuple):
 
 
 def _leaves(value: Any, path: Path, field: str) -> Iterator[tuple[Path, Any]]:
+    """Every leaf below a value; a map and a list item are leaves too, beside what is in them."""
     if isinstance(value, dict) and value:
         if field in _MAPS:
-            yield (*path, _SELF), None
+            yield path, None
         for key, item in value.items():
             yield from _leaves(item, (*path, f"f:{key}"), key)
     elif isinstance(value, list) and value and (by := _keyed(field, value)):
         for item in value:
             here = (*path, f"k:{json.dumps({by: item[by]}, separators=(',', ':'))}")
-            yield (*here, _SELF), None
+            yield here, None
             yield from _leaves(item, here, "")
     elif isinstance(value, list) and field == "finalizers":
         for item in value:
@@ -83,17 +82,22 @@ def _fields(obj: Obj, *, status: bool) -> dict[Path, Any]:
 
 
 def _tree(paths: set[Path]) -> Obj:
+    """FieldsV1: a member that has members below it says so with a dot."""
     tree: Obj = {}
     for path in sorted(paths):
         node = tree
-        for part in path:
+        for depth, part in enumerate(path):
+            if part not in node and path[:depth] in paths:
+                node.setdefault(".", {})
             node = node.setdefault(part, {})
     return tree
 
 
 def _paths(tree: Obj, path: Path = ()) -> Iterator[Path]:
     for part, below in tree.items():
-        if below:
+        if part == ".":
+            yield path
+        elif below:
             yield from _paths(below, (*path, part))
         else:
             yield (*path, part)
@@ -146,7 +150,7 @@ def own_changes(before: Obj | None, after: Obj, manager: Manager, now: str) -> N
 def apply(current: Obj | None, config: Obj, manager: Manager, now: str, *, force: bool) -> Obj:
     """The object after a server-side apply of ``config``. Raises ApiError 409 FieldManagerConflict."""
     status = manager.subresource == "status" or current is None
-    wanted = {path: value for path, value in _fields(config, status=status).items() if not _is_map(path)}
+    wanted = {path: value for path, value in _fields(config, status=status).items() if not _is_filled_map(config, path)}
     result: Obj = clone(current) if current else {"metadata": {}}
     owners = _Owners(result)
     present = _fields(result, status=True)
@@ -160,8 +164,9 @@ def apply(current: Obj | None, config: Obj, manager: Manager, now: str, *, force
     content = {key: value for key, value in config.items() if key != "metadata" and (status or key != "status")}
     meta = {key: value for key, value in config.get("metadata", {}).items() if key not in _SERVER}
     result = _merge(result, {**content, **({"metadata": meta} if meta else {})}, "")
-    for path in sorted(given_up - kept, key=len, reverse=True):
-        _drop(result, path)
+    for path in sorted(given_up - kept, key=len):
+        if not any(other[: len(path)] == path for other in kept | wanted.keys()):
+            _drop(result, path)
     if owners.sets.get(manager) != wanted.keys():
         owners.times[manager] = now
     owners.sets[manager] = set(wanted)
@@ -169,9 +174,19 @@ def apply(current: Obj | None, config: Obj, manager: Manager, now: str, *, force
     return result
 
 
-def _is_map(path: Path) -> bool:
-    """The membership of a map, not that of a list item."""
-    return path[-1] == _SELF and path[-2].startswith("f:")
+def _is_filled_map(config: Obj, path: Path) -> bool:
+    """An apply owns what is in a map, not the map."""
+    return path[-1].startswith("f:") and path[-1][2:] in _MAPS and bool(_at(config, path))
+
+
+def _at(value: Any, path: Path) -> Any:
+    for part in path:
+        if part.startswith("f:"):
+            value = value.get(part[2:]) if isinstance(value, dict) else None
+        else:
+            wanted = json.loads(part[2:])
+            value = next((item for item in value or () if isinstance(item, dict) and wanted.items() <= item.items()), None)
+    return value
 
 
 def _clashes(owners: _Owners, manager: Manager, wanted: dict[Path, Any], present: dict[Path, Any]) -> dict[Manager, set[Path]]:
@@ -187,7 +202,7 @@ def _merge(target: Any, config: Any, field: str) -> Any:
     if isinstance(config, list) and isinstance(target, list):
         if field == "finalizers":
             return [*target, *(item for item in config if item not in target)]
-        if config and (by := _keyed(field, [*target, *config])):
+        if [*target, *config] and (by := _keyed(field, [*target, *config])):
             return _merge_lists(target, config, by)
     return clone(config)
 
@@ -219,7 +234,7 @@ def _drop_below(obj: Obj, key: str, rest: Path) -> None:
     value = json.loads(rest[0][2:])
     if rest[0].startswith("v:"):
         obj[key] = [item for item in items if item != value]
-    elif rest[1:] == (_SELF,):
+    elif not rest[1:]:
         obj[key] = [item for item in items if not value.items() <= item.items()]
     else:
         for item in items:

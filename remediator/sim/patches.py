@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from remediator.sim.objects import Obj, clone
-from remediator.sim.status import bad_request, patch_rejected
+from remediator.sim.status import ApiError, bad_request, patch_rejected
 
 __all__ = ["MERGE_KEYS", "json_patch", "merge_key", "merge_patch", "strategic_patch"]
 
@@ -71,6 +71,9 @@ def strategic_patch(target: Any, patch: Any) -> Any:
         if key.startswith(_DELETE):
             name = key.removeprefix(_DELETE)
             result[name] = [item for item in result.get(name) or [] if item not in value]
+        elif key.startswith(_ORDER) and key.removeprefix(_ORDER) not in patch:
+            name = key.removeprefix(_ORDER)
+            result[name] = _ordered(list(result.get(name) or ()), value, merge_key(name, value))
         elif not key.startswith("$"):
             _strategic_key(result, key, value, patch.get(_ORDER + key))
     if _RETAIN in patch:
@@ -83,7 +86,7 @@ def _strategic_key(result: Obj, key: str, value: Any, order: list[Any] | None) -
         result.pop(key, None)
     elif isinstance(value, list) and key in _SETS:
         present = result.get(key) or []
-        result[key] = _ordered([*present, *(item for item in value if item not in present)], order, None)
+        result[key] = _ordered([*(item for item in value if item not in present), *present], order, None)
     elif isinstance(value, list) and (by := merge_key(key, [*(result.get(key) or []), *value])):
         result[key] = _ordered(_merge_items(result.get(key) or [], value, by), order, by)
     else:
@@ -97,7 +100,7 @@ def _merge_items(target: list[Any], patch: list[Any], by: str) -> list[Any]:
     added: list[Any] = []
     for item in patch:
         if not isinstance(item, dict) or by not in item:
-            raise bad_request(f"map: {item} does not contain declared merge key: {by}")
+            raise ApiError(500, "", f"map: {_go(item)} does not contain declared merge key: {by}")
         position = next((i for i, old in enumerate(merged) if isinstance(old, dict) and old.get(by) == item[by]), None)
         if item.get("$patch") == "delete":
             merged = [old for old in merged if old.get(by) != item[by]]
@@ -106,6 +109,13 @@ def _merge_items(target: list[Any], patch: list[Any], by: str) -> list[Any]:
         else:
             merged[position] = strategic_patch(merged[position], item)
     return [*added, *merged]
+
+
+def _go(value: Any) -> str:
+    """As Go prints it."""
+    if isinstance(value, dict):
+        return f"map[{' '.join(f'{key}:{_go(item)}' for key, item in sorted(value.items()))}]"
+    return str(value)
 
 
 def _ordered(items: list[Any], order: list[Any] | None, by: str | None) -> list[Any]:

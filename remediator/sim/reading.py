@@ -62,6 +62,9 @@ class ListOptions:
         )
         if options.token and options.version not in ("", "0"):
             raise status.bad_request("specifying resource version is not allowed when using continue")
+        if options.match not in ("", "Exact", "NotOlderThan"):
+            message = f'Unsupported value: "{options.match}": supported values: "Exact", "NotOlderThan", ""'
+            raise status.invalid_options("ListOptions", Cause("resourceVersionMatch", message, "FieldValueNotSupported"))
         if options.match and not options.version and query.get("sendInitialEvents") is None:
             why = "resourceVersionMatch is forbidden unless resourceVersion is provided"
             raise status.invalid_options("ListOptions", Cause.forbidden("resourceVersionMatch", why))
@@ -109,6 +112,8 @@ def list_page(store: Store, resource: Resource, namespace: str, options: ListOpt
 def _position(store: Store, options: ListOptions) -> tuple[int, tuple[str, str] | None]:
     if options.token:
         return _read_token(options.token)
+    if options.version and not options.version.isdigit():
+        raise status.bad_request(f'resourceVersion: Invalid value: "{options.version}": invalid syntax')
     version = parse_version(options.version)
     if version is not None and version > store.version:
         message = f"Timeout: Too large resource version: {version}, current: {store.version}"

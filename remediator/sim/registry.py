@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.sim import managed, status
 from remediator.sim.convert import inward, outward
-from remediator.sim.defaults import complete
+from remediator.sim.defaults import complete, refill, tidy
 from remediator.sim.deletion import Deletion, finish_deletion, start_deletion
 from remediator.sim.kinds import Kinds, Resource, resource_of_crd
 from remediator.sim.managed import Manager
@@ -86,7 +86,8 @@ class Registry:
 
     def _insert(self, resource: Resource, obj: Obj, options: Options, operation: str) -> Obj:
         if obj["metadata"].get("resourceVersion"):
-            raise status.bad_request("resourceVersion should not be set on objects to be created")
+            raise status.ApiError(500, "", "resourceVersion should not be set on objects to be created")
+        tidy(resource, obj)
         for field in ("uid", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"):
             obj["metadata"].pop(field, None)
         check_meta(resource, obj)
@@ -187,8 +188,10 @@ class Registry:
         meta["resourceVersion"] = old["resourceVersion"]
         if resource.namespaced:
             meta["namespace"] = old["namespace"]
+        tidy(resource, new)
         check_meta(resource, new)
         check_object(resource, new)
+        refill(resource, new)
         if resource.kind == "Pod" and not subresource:
             _check_pod_update(resource, current, new)
         if operation == "Update":

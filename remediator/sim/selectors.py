@@ -92,6 +92,8 @@ class _Labels:
             values.add(self.value())
             if self.peek() == ",":
                 self.take()
+            elif self.peek() not in (")", ""):
+                raise _unparsable(self.peek(), "',' or ')'")
         if self.take() != ")":
             raise _unparsable("", "',' or ')'")
         if operator == "in":

@@ -80,7 +80,7 @@ class Cause:
     @classmethod
     def bad_value(cls, field: str, value: Any, why: str) -> Cause:
         """``Invalid value: "x": why``."""
-        return cls(field, f"Invalid value: {json.dumps(value)}: {why}")
+        return cls(field, f"Invalid value: {json.dumps(value, separators=(',', ':'))}: {why}")
 
     @classmethod
     def required(cls, field: str, why: str = "") -> Cause:

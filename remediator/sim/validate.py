@@ -22,7 +22,6 @@ __all__ = ["check_meta", "check_object", "check_types", "type_fault"]
 
 _LABEL1123 = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL1123}(\.{_LABEL1123})*"
-_LABEL1035 = r"[a-z]([-a-z0-9]*[a-z0-9])?"
 _KEY_NAME = r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _VALUE = rf"({_KEY_NAME})?"
 _NAME_RULES = {
@@ -40,14 +39,6 @@ _NAME_RULES = {
         (
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an "
             f"alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '{_LABEL1123}')"
-        ),
-    ),
-    "label1035": (
-        _LABEL1035,
-        63,
-        (
-            "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with "
-            f"an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '{_LABEL1035}')"
         ),
     ),
 }
@@ -112,8 +103,17 @@ def _time_fault(resource: Resource, obj: Obj) -> str | None:
     for path in fields:
         value = dig(obj, path)
         if value is not None and not (isinstance(value, str) and re.fullmatch(_MICRO_TIME, value)):
-            return f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse'
+            return f'parsing time "{value}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse {_unparsed(str(value))}'
     return None
+
+
+def _unparsed(value: str) -> str:
+    """What Go could not read any more, and what it expected there."""
+    if seconds := re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", value):
+        return f'"{value[seconds.end() :]}" as ".000000"'
+    if day := re.match(r"\d{4}-\d\d-\d\d", value):
+        return f'"{value[day.end() :]}" as "T"'
+    return f'"{value}" as "2006"'
 
 
 def check_types(resource: Resource, obj: Obj) -> None:
@@ -156,7 +156,9 @@ def _label_causes(meta: Obj) -> Iterator[Cause]:
 
 def _key_causes(field: str, key: str) -> Iterator[Cause]:
     prefix, _, name = key.rpartition("/")
-    if "/" in key and not re.fullmatch(_SUBDOMAIN, prefix):
+    if "/" in key and not prefix:
+        yield Cause.bad_value(field, key, "prefix part must be non-empty")
+    elif "/" in key and not re.fullmatch(_SUBDOMAIN, prefix):
         yield Cause.bad_value(field, key, f"prefix part {_NAME_RULES['subdomain'][2]}")
     if not re.fullmatch(_KEY_NAME, name):
         yield Cause.bad_value(field, key, _KEY_TEXT)
@@ -184,8 +186,8 @@ def _kind_causes(resource: Resource, obj: Obj) -> Iterator[Cause]:
         duration = dig(obj, "spec.leaseDurationSeconds")
         if duration is not None and duration <= 0:
             yield Cause.bad_value("spec.leaseDurationSeconds", duration, "must be greater than 0")
-    elif resource.kind == "Event" and resource.group:
-        yield from _event_causes(obj)
+    elif resource.kind == "Event":
+        yield from _event_causes(obj, new=bool(resource.group))
     elif resource.kind == "Node":
         yield from _taint_causes(obj)
 
@@ -211,30 +213,35 @@ def _container_causes(spec: Obj, path: str) -> Iterator[Cause]:
 def _workload_causes(obj: Obj) -> Iterator[Cause]:
     spec = obj.get("spec") or {}
     wanted = dig(spec, "selector.matchLabels") or {}
-    if not wanted and not dig(spec, "selector.matchExpressions"):
+    missing = not wanted and not dig(spec, "selector.matchExpressions")
+    if missing:
         yield Cause.required("spec.selector")
-    labels = dig(spec, "template.metadata.labels") or {}
-    if any(labels.get(key) != value for key, value in wanted.items()):
+    labels = dig(spec, "template.metadata.labels")
+    if missing or any((labels or {}).get(key) != value for key, value in wanted.items()):
         yield Cause.bad_value("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
     yield from _container_causes(dig(spec, "template.spec") or {}, "spec.template.spec")
 
 
-def _event_causes(obj: Obj) -> Iterator[Cause]:
-    if not obj.get("eventTime"):
+def _event_causes(obj: Obj, *, new: bool) -> Iterator[Cause]:
+    about = (obj.get("regarding") if new else obj.get("involvedObject")) or {}
+    namespace = obj["metadata"].get("namespace", "")
+    if about.get("namespace", "") != namespace and (about.get("namespace") or namespace != "default"):
+        yield Cause.bad_value("involvedObject.namespace", about.get("namespace", ""), "does not match event.namespace")
+    if new and not obj.get("eventTime"):
         yield Cause.required("eventTime")
     for field in ("reportingController", "reportingInstance", "action", "reason"):
-        if obj.get("eventTime") and not obj.get(field):
+        if new and obj.get("eventTime") and not obj.get(field):
             yield Cause.required(field)
-    if obj.get("type") not in ("Normal", "Warning"):
+    if new and obj.get("type") not in ("Normal", "Warning"):
         yield Cause.bad_value("type", obj.get("type") or "", f"has invalid value: {obj.get('type') or ''}")
 
 
 def _taint_causes(obj: Obj) -> Iterator[Cause]:
     seen = set()
     for number, taint in enumerate(dig(obj, "spec.taints") or ()):
-        at = f"spec.taints[{number}]"
+        at = f"metadata.taints[{number}]"
         if taint.get("effect") not in ("NoSchedule", "PreferNoSchedule", "NoExecute"):
-            supported = '"NoExecute", "NoSchedule", "PreferNoSchedule"'
+            supported = '"NoSchedule", "PreferNoSchedule", "NoExecute"'
             message = f'Unsupported value: "{taint.get("effect", "")}": supported values: {supported}'
             yield Cause(f"{at}.effect", message, "FieldValueNotSupported")
         identity = (taint.get("key"), taint.get("effect"))

@@ -7,6 +7,7 @@ import itertools
 import json
 import ssl
 import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -103,6 +104,19 @@ class Api:
             assert time.monotonic() < deadline, f"{what or 'it'} did not happen within {_PATIENCE:g} s"
             await asyncio.sleep(0.05)
 
+    async def furnish(self, namespace: str) -> str:
+        """Create a namespace and wait until it has what every namespace has. Answers its path."""
+        made = await self.post("/api/v1/namespaces", {"metadata": {"name": namespace}})
+        assert made.status == 201, made.body
+        path = f"/api/v1/namespaces/{namespace}"
+
+        async def furnished() -> bool:
+            found = [await self.get(f"{path}/{thing}") for thing in ("serviceaccounts/default", "configmaps/kube-root-ca.crt")]
+            return all(answer.status == 200 for answer in found)
+
+        await self.until(furnished, "the default service account")
+        return path
+
     async def gone(self, path: str) -> None:
         """Wait until there is nothing at ``path``."""
 
@@ -142,36 +156,45 @@ class Server:
     ca: str = ""
 
 
-@pytest.fixture(params=["sim", pytest.param("real", marks=pytest.mark.controlplane)])
-def server(request: pytest.FixtureRequest) -> Server:
-    if request.param == "sim":
-        return Server(request.getfixturevalue("simulation").url)
-    plane = request.getfixturevalue("control_plane")
+def _real(plane: Any) -> Server:
     config = json.loads(plane.kubeconfig.read_text())
     return Server(plane.server, config["users"][0]["user"]["token"], config["clusters"][0]["cluster"]["certificate-authority"])
 
 
 @pytest.fixture
-async def api(server: Server) -> AsyncIterator[Api]:
-    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=server.ca) if server.ca else False)
-    headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
-    async with aiohttp.ClientSession(connector=connector, headers=headers) as session:
-        yield Api(session, server.url, simulated=not server.ca)
+async def connect() -> AsyncIterator[Callable[[Any], Awaitable[Api]]]:
+    """Speaks to a URL, or to a control plane."""
+    async with AsyncExitStack() as stack:
+
+        async def connect(to: Any) -> Api:
+            server = Server(to) if isinstance(to, str) else _real(to)
+            connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=server.ca) if server.ca else False)
+            headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
+            session = await stack.enter_async_context(aiohttp.ClientSession(connector=connector, headers=headers))
+            return Api(session, server.url, simulated=not server.ca)
+
+        yield connect
+
+
+@pytest.fixture(params=["sim", pytest.param("real", marks=pytest.mark.controlplane)])
+def server(request: pytest.FixtureRequest) -> Any:
+    return request.getfixturevalue("simulation").url if request.param == "sim" else request.getfixturevalue("control_plane")
 
 
 @pytest.fixture
-async def space(api: Api) -> AsyncIterator[str]:
+async def api(server: Any, connect: Callable[[Any], Awaitable[Api]]) -> Api:
+    return await connect(server)
+
+
+@pytest.fixture
+def namespace_name() -> str:
+    return f"contract-{_run}-{next(_numbers)}"
+
+
+@pytest.fixture
+async def space(api: Api, namespace_name: str) -> AsyncIterator[str]:
     """The path of a namespace of the test's own, furnished and empty but for its furniture."""
-    name = f"contract-{_run}-{next(_numbers)}"
-    made = await api.post("/api/v1/namespaces", {"metadata": {"name": name}})
-    assert made.status == 201, made.body
-    path = f"/api/v1/namespaces/{name}"
-
-    async def furnished() -> bool:
-        found = [await api.get(f"{path}/{thing}") for thing in ("serviceaccounts/default", "configmaps/kube-root-ca.crt")]
-        return all(answer.status == 200 for answer in found)
-
-    await api.until(furnished, "the default service account")
+    path = await api.furnish(namespace_name)
     yield path
     await api.delete(path)
 

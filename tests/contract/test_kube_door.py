@@ -346,6 +346,22 @@ def _credentials(control_plane):
 
 
 @pytest.mark.controlplane
+async def test_the_audit_log_names_our_request_ids(control_plane):
+    wanted = {verb: str(uuid.uuid4()) for verb in ("create", "patch", "delete")}
+    name = f"door-{uuid.uuid4().hex[:8]}"
+    async with await Kube.connect(kubeconfig=Path(control_plane.remediator)) as kube:
+        await kube.create(kinds.LEASE, {"metadata": {"name": name}}, NAMESPACE, request_id=wanted["create"])
+        await kube.patch(kinds.LEASE, name, {"spec": {"holderIdentity": "a"}}, NAMESPACE, type="merge", request_id=wanted["patch"])
+        await kube.delete(kinds.LEASE, name, NAMESPACE, request_id=wanted["delete"])
+
+    def logged():
+        return {event["verb"]: event["auditID"] for event in control_plane.writes() if event["objectRef"].get("name") == name}
+
+    await asyncio.to_thread(control_plane.wait_for, "three entries in the audit log", lambda: len(logged()) == 3, seconds=10)
+    assert logged() == wanted
+
+
+@pytest.mark.controlplane
 async def test_a_pods_account_reaches_the_server_and_its_rotation_is_noticed(control_plane, tmp_path):
     from remediator.kube import access, connection  # noqa: PLC0415 - imports kubernetes-asyncio, so only where it is needed
 

@@ -235,6 +235,27 @@ class TestEvents:
 
     async def test_new_events_need_a_time_and_a_type(self, api, space):
         namespace = space.rpartition("/")[2]
-        body = {"metadata": {"name": "e"}, "regarding": {"kind": "Node", "name": "node-2"}, "reason": "A"}
+        body = {"metadata": {"name": "e"}, "regarding": {"kind": "Node", "name": "node-2", "namespace": namespace}, "reason": "A"}
         answer = await api.post(f"/apis/events.k8s.io/v1/namespaces/{namespace}/events", body)
         assert (answer.status, [c["field"] for c in answer.body["details"]["causes"]]) == (422, ["eventTime", "type"])
+
+    @pytest.mark.parametrize("named", [{}, {"namespace": "kube-system"}], ids=["none", "another"])
+    async def test_an_event_is_in_the_namespace_of_what_it_is_about(self, api, space, named):
+        about = {"kind": "Node", "name": "node-2", **named}
+        answer = await api.post(f"{space}/events", {"metadata": {"name": "e"}, "involvedObject": about, "reason": "A", "type": "Normal"})
+        (cause,) = answer.body["details"]["causes"]
+        value = named.get("namespace", "")
+        assert cause == {
+            "reason": "FieldValueInvalid",
+            "message": f'Invalid value: "{value}": does not match event.namespace',
+            "field": "involvedObject.namespace",
+        }
+
+    async def test_an_event_about_a_node_is_in_default(self, api):
+        about = {"kind": "Node", "name": "node-2"}
+        made = await api.post(
+            "/api/v1/namespaces/default/events",
+            {"metadata": {"generateName": "contract-"}, "involvedObject": about, "reason": "A", "type": "Normal"},
+        )
+        assert made.status == 201
+        await api.delete(f"/api/v1/namespaces/default/events/{made.body['metadata']['name']}")

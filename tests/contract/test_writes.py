@@ -369,7 +369,7 @@ class TestApply:
         forced = await api.patch(config, wanted, api.apply, fieldManager="m1", force="true")
         assert (forced.status, forced.body["data"]) == (200, {"a": "2"})
         owned = {e["manager"]: e["fieldsV1"] for e in forced.body["metadata"]["managedFields"]}
-        assert owned == {"m1": {"f:data": {"f:a": {}}}, "tester": {"f:data": {".": {}}}}
+        assert owned == {"m1": {"f:data": {"f:a": {}}}, "tester": {"f:data": {}}}
 
     async def test_the_same_value_is_shared(self, api, config):
         wanted = {"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "1"}}
@@ -391,10 +391,34 @@ class TestApply:
         message = 'PatchOptions.meta.k8s.io "" is invalid: force: Forbidden: may not be specified for non-apply patch'
         assert (answer.status, answer.message) == (422, message)
 
+    async def test_labels_and_list_items(self, api, space):
+        path = space.replace("/api/v1", "/apis/apps/v1") + "/deployments/d"
+        container = {"name": "c", "image": "example.test/c:1"}
+        template = {"metadata": {"labels": {"app": "x"}}, "spec": {"containers": [container]}}
+        spec = {"replicas": 0, "selector": {"matchLabels": {"app": "x"}}, "template": template}
+        config = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "labels": {"l": "1"}}, "spec": spec}
+        made = await api.patch(path, config, api.apply, fieldManager="one")
+        (entry,) = (e for e in made.body["metadata"]["managedFields"] if e["manager"] == "one")
+        fields = entry["fieldsV1"]
+        assert fields["f:metadata"] == {"f:labels": {"f:l": {}}}
+        assert fields["f:spec"]["f:template"]["f:spec"]["f:containers"] == {'k:{"name":"c"}': {".": {}, "f:image": {}, "f:name": {}}}
+        two = {**config, "metadata": {"name": "d"}, "spec": {"replicas": 1}}
+        conflict = await api.patch(path, two, api.apply, fieldManager="two")
+        assert (conflict.status, conflict.body["details"]["causes"][0]["field"]) == (409, ".spec.replicas")
+        second = {"name": "s", "image": "example.test/s:1"}
+        more = {**config, "metadata": {"name": "d"}, "spec": {"template": {"spec": {"containers": [second]}}}}
+        both = await api.patch(path, more, api.apply, fieldManager="two")
+        assert [c["name"] for c in both.body["spec"]["template"]["spec"]["containers"]] == ["c", "s"]
+        none = {**config, "metadata": {"name": "d"}, "spec": {"template": {"spec": {"containers": []}}}}
+        less = await api.patch(path, none, api.apply, fieldManager="two")
+        assert [c["name"] for c in less.body["spec"]["template"]["spec"]["containers"]] == ["c"]
+        gone = await api.patch(path, {**config, "metadata": {"name": "d"}}, api.apply, fieldManager="one")
+        assert "labels" not in gone.body["metadata"]
+
     async def test_an_update_takes_ownership_of_what_it_changes(self, api, config):
         answer = await api.patch(config, {"data": {"a": "5", "b": "6"}}, fieldManager="other")
         owners = {e["manager"]: e["fieldsV1"] for e in answer.body["metadata"]["managedFields"]}
-        assert owners == {"other": {"f:data": {"f:a": {}, "f:b": {}}}, "tester": {"f:data": {".": {}}}}
+        assert owners == {"other": {"f:data": {"f:a": {}, "f:b": {}}}, "tester": {"f:data": {}}}
 
 
 @pytest.fixture

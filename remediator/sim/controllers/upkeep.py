@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from remediator.sim.cluster import Cluster
+    from remediator.sim.objects import Obj
     from remediator.sim.store import Change
 
 __all__ = ["BudgetController", "GarbageCollector", "NamespaceController"]
@@ -101,9 +102,11 @@ class NamespaceController:
         ):
             self.cluster.store.remove(self.cluster.kind("Namespace"), namespace)
 
-
     def _furnish(self, name: str) -> None:
-        furniture = (("ServiceAccount", "default", {}), ("ConfigMap", "kube-root-ca.crt", {"data": {"ca.crt": "simulated\n"}}))
+        furniture: tuple[tuple[str, str, Obj], ...] = (
+            ("ServiceAccount", "default", {}),
+            ("ConfigMap", "kube-root-ca.crt", {"data": {"ca.crt": "simulated\n"}}),
+        )
         for kind, thing, content in furniture:
             if self.cluster.store.get(self.cluster.kind(kind), thing, name) is None:
                 self.cluster.store.add(self.cluster.kind(kind), {"metadata": {"name": thing, "namespace": name}, **content})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -9,53 +10,74 @@ import subprocess
 import sys
 
 ROUNDS = 20
-WRITER = """
-import asyncio, sys
+# Forks one writer after the other, so that each begins at once. A writer prints its pid, and then each id after its commit.
+WRITERS = """
+import asyncio, os, sys
 from remediator.clock import SystemClock
 from remediator.journal import Journal
 from remediator.model import Alert, Delivery
 
-async def add(journal, number, worker):
-    clock = SystemClock()
+def say(text):
+    sys.stdout.write(text + "\\n")
+    sys.stdout.flush()
+
+async def add(journal, worker):
+    number = 0
     while True:
-        now = clock.now()
+        now = SystemClock().now()
         alert = Alert(name="A", fingerprint="f", starts_at=now, status="firing", labels={"n": "x" * 2000})
-        id_ = f"{sys.argv[2]}-{worker}-{number}"
+        delivery = Delivery(id=f"{os.getpid()}-{worker}-{number}", received_at=now, receiver="r", group_key="g",
+                            status="firing", truncated=0, alerts=(alert,))
+        await journal.add_delivery(delivery)
+        say(delivery.id)
         number += 1
-        await journal.add_delivery(Delivery(id=id_, received_at=now, receiver="r", group_key="g", status="firing", truncated=0, alerts=(alert,)))
-        sys.stdout.write(id_ + "\\n")
-        sys.stdout.flush()
 
-async def main():
+async def write():
     journal = await Journal.open(sys.argv[1], clock=SystemClock())
-    await asyncio.gather(*[add(journal, 0, worker) for worker in range(8)])
+    say(f"pid {os.getpid()}")
+    await asyncio.gather(*[add(journal, worker) for worker in range(8)])
 
-asyncio.run(main())
+for _ in range(int(sys.argv[2])):
+    if os.fork() == 0:
+        asyncio.run(write())
+    os.wait()
 """
 
 
-async def test_what_was_acknowledged_survives(store_url, open_journal):
+def kill_writers(url):
+    """The ids that writers acknowledged before they were killed, each after a random number of them."""
     chance = random.Random(20260105)
     acknowledged: list[str] = []
-    for number in range(ROUNDS):
-        process = subprocess.Popen([sys.executable, "-c", WRITER, store_url, str(number)], stdout=subprocess.PIPE, text=True)
-        try:
-            for _ in range(chance.randrange(1, 300)):
-                acknowledged.append(process.stdout.readline().strip())
-        finally:
-            os.kill(process.pid, signal.SIGKILL)
-        acknowledged += process.stdout.read().rpartition("\n")[0].split()
-        process.stdout.close()
-        assert process.wait(20) == -signal.SIGKILL
+    command = [sys.executable, "-c", WRITERS, url, str(ROUNDS)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        left = 0
+        pid = 0
+        for line in process.stdout:
+            word, _, number = line.strip().partition(" ")
+            if word == "pid":
+                pid, left = int(number), chance.randrange(1, 200)
+                continue
+            acknowledged.append(word)
+            left -= 1
+            if left == 0:
+                os.kill(pid, signal.SIGKILL)
+    assert process.returncode == 0
+    return acknowledged
+
+
+async def everything(journal):
+    after, found = "", []
+    while page := await journal.undecided(limit=5000, after=after):
+        found += [delivery.id for delivery in page]
+        after = found[-1]
+    return found
+
+
+async def test_what_was_acknowledged_survives(store_url, open_journal):
+    acknowledged = await asyncio.to_thread(kill_writers, store_url)
+    assert len({id_.partition("-")[0] for id_ in acknowledged}) == ROUNDS
     journal = await open_journal(store_url)
-    kept = {delivery.id for delivery in await journal.undecided(limit=5000)}
-    while True:
-        more = {delivery.id for delivery in await journal.undecided(limit=5000, after=max(kept))}
-        if not more:
-            break
-        kept |= more
-    assert len(acknowledged) > ROUNDS
-    assert set(acknowledged) <= kept
-    report = await journal.verify()
+    kept, report = await everything(journal), await journal.verify()
+    assert set(acknowledged) <= set(kept)
     assert report.problems == []
     assert report.entries == len(kept)

@@ -6,7 +6,6 @@ import asyncio
 import re
 import stat
 from importlib.resources import files
-from pathlib import Path
 
 import pytest
 from alembic.config import Config
@@ -125,7 +124,7 @@ async def test_a_file_that_is_no_database_is_refused_and_left_alone(open_journal
 async def test_the_file_is_for_its_owner_alone(open_journal, tmp_path, make):
     journal = await open_journal(f"sqlite:///{tmp_path}/journal.db")
     await journal.add_delivery(make.delivery())
-    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in Path(tmp_path).glob("journal.db*")}
+    found = {path.name: stat.S_IMODE(path.stat().st_mode) for path in sorted(tmp_path.iterdir())}
     assert found == {"journal.db": 0o600, "journal.db-wal": 0o600, "journal.db-shm": 0o600}
 
 

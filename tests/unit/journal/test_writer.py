@@ -15,7 +15,7 @@ from remediator.model import evolve
 @pytest.fixture
 def commits():
     seen = []
-    listen = lambda connection: seen.append(connection)  # noqa: E731 - removed by identity
+    listen = seen.append
     event.listen(Engine, "commit", listen)
     yield seen
     event.remove(Engine, "commit", listen)

@@ -124,11 +124,11 @@ class Script:
 
         self.queue.append(answer)
 
-    def hang(self, *, after: bytes | None = None) -> None:
+    def hang(self, *, after: bytes | None = None, status: int = 200) -> None:
         """No answer until the test is over; with ``after``, none after these bytes of the body."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            response = web.StreamResponse()
+            response = web.StreamResponse(status=status)
             if after is not None:
                 await response.prepare(request)
                 await response.write(after)

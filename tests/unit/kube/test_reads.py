@@ -5,8 +5,11 @@ import subprocess
 import sys
 import time
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remediator.errors import KubeError, UsageError
 from remediator.kube import kinds
@@ -24,7 +27,7 @@ from remediator.kube.errors import (
 )
 from remediator.kube.records import Pod
 
-IMPOSSIBLE = ["", ".", "..", "a/b", "../nodes", "a%2fb", "a b", "ä", "a\n", "x" * 254, "\udc80"]
+IMPOSSIBLE = ["", ".", "..", "a/b", "../nodes", "a%2fb", "a b", "a?b", "a#b", "a\\b", "a;b", "-a", "ä", "a\n", "x" * 254, "\udc80"]
 
 
 def test_importing_the_door_does_not_import_what_is_behind_it():
@@ -229,6 +232,12 @@ async def test_a_redirect_is_an_error_that_names_where_to(api, kube):
     assert len(api.seen) == 1
 
 
+async def test_an_error_whose_body_breaks_off_is_told_by_its_status(api, kube):
+    api.hang(after=b'{"kind": "Sta', status=403)
+    with pytest.raises(Forbidden):
+        await kube.get(kinds.NODE, "a", timeout=timedelta(milliseconds=200))
+
+
 async def test_a_long_foreign_body_is_cut(api, kube):
     api.text("<html>" + "x" * 1_000_000, 400)
     with pytest.raises(CallFailed) as caught:
@@ -286,6 +295,18 @@ def test_kinds_are_found_as_people_write_them():
         kinds.by_name("DeamonSet")
     with pytest.raises(UsageError, match="known are"):
         kinds.by_name("zzz")
+
+
+@given(st.text(max_size=20) | st.text("ab.:-_/?#%\\;{}@", max_size=8))
+def test_a_possible_name_stays_one_segment_of_the_path(name):
+    if kinds.possible_name(name):
+        path = kinds.NODE.path(name=name)
+        assert urlsplit("http://h" + path).path == path == f"/api/v1/nodes/{name}"
+
+
+@pytest.mark.parametrize("name", ["node-3", "ip-10-0-0-1.eu-west-1.compute.internal", "system:node:a", "A_b", "x" * 253])
+def test_names_that_objects_have_are_possible(name):
+    assert kinds.possible_name(name)
 
 
 def test_paths():

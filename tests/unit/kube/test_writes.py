@@ -94,7 +94,7 @@ async def test_a_grace_period_of_nothing_is_refused(api, kube, grace):
     assert api.seen == []
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a%2fb"])
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a%2fb", "a?b", "a#b"])
 async def test_an_impossible_name_never_becomes_a_write_to_something_else(api, kube, name):
     for call in (
         kube.delete(kinds.NODE, name),

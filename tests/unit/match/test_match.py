@@ -27,8 +27,19 @@ class Label:
         return f'{self.label}="{self.value}"'
 
 
+class Book:
+    """As much of a playbook as matching looks at."""
+
+    def __init__(self, name, labels):
+        self.name = name
+        self.when = SimpleNamespace(alerts=tuple(Label(*pair) for pair in labels.items())) if labels else None
+
+    def matches(self, labels):
+        return self.when is not None and all(m.matches(labels) for m in self.when.alerts)
+
+
 def playbook(name, **labels):
-    return SimpleNamespace(name=name, when=SimpleNamespace(alerts=tuple(Label(*pair) for pair in labels.items())))
+    return Book(name, labels)
 
 
 def library(*playbooks):
@@ -152,7 +163,7 @@ def test_the_first_playbook_whose_matchers_all_fit_takes_it():
 
 
 def test_manual_playbooks_take_no_alert():
-    assert choose({}, library(SimpleNamespace(name="m", when=None))) is None
+    assert choose({}, library(playbook("m"))) is None
 
 
 def test_the_nearest_miss_names_the_matcher_and_the_actual_value():

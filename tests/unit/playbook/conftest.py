@@ -1,40 +1,18 @@
-"""Small registries that look like the real ones, and the shortest playbook that is allowed to disturb."""
+"""The real registries with one action more, and the shortest playbook that is allowed to disturb."""
 
 from __future__ import annotations
 
-from datetime import timedelta
-from typing import Literal
-
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, RootModel
+from pydantic import BaseModel, ConfigDict
 
+from remediator.actions import actions as registered_actions
 from remediator.fields import Duration
+from remediator.gates import gates as registered_gates
 from remediator.playbook import load_playbook
 
 
 class Base(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Restart(Base):
-    ready_for: Duration = Field(default=timedelta(seconds=30), ge=timedelta(0), le=timedelta(minutes=10))
-
-
-class Query(Base):
-    query: str = Field(min_length=1)
-    expect: Literal["any", "some", "none"] = "any"
-
-
-class Get(Base):
-    kind: str
-    name: str = ""
-    namespace: str = ""
-    labels: str = ""
-    fields: str = ""
-
-
-class Wait(Base):
-    for_: Duration = Field(alias="for", gt=timedelta(0))
 
 
 class Evict(Base):
@@ -58,33 +36,6 @@ class Action:
         self.disruptive = disruptive
 
 
-class Cooldown(RootModel[Duration]):
-    pass
-
-
-class Attempts(Base):
-    max: int = Field(ge=1)
-    per: Literal["target"] = "target"
-    within: Duration
-
-
-class Gate:
-    def __init__(self, name: str, key: str | None = None, settings: type[BaseModel] | None = None) -> None:
-        self.name = name
-        self.key = key
-        self.Settings = settings
-
-
-ACTIONS = [
-    Action("cilium.restart_agent", Restart, disruptive=True),
-    Action("kube.get", Get),
-    Action("node.cordon", Base),
-    Action("node.evict", Evict, disruptive=True),
-    Action("prometheus.query", Query),
-    Action("wait", Wait),
-]
-GATES = [Gate("paused"), Gate("cooldown", "cooldown", Cooldown), Gate("attempts_exhausted", "attempts", Attempts)]
-
 VALID = """\
 apiVersion: remediator.dev/v1
 kind: Playbook
@@ -103,12 +54,12 @@ verify: {query: 'up{node="${target.name}"} == 1', within: 10m}
 
 @pytest.fixture
 def actions():
-    return {action.name: action for action in ACTIONS}
+    return {**registered_actions(), "node.evict": Action("node.evict", Evict, disruptive=True)}
 
 
 @pytest.fixture
 def gates():
-    return {gate.name: gate for gate in GATES}
+    return registered_gates()
 
 
 @pytest.fixture

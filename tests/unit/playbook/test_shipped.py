@@ -51,13 +51,10 @@ def test_cilium_agent_down_takes_its_alerts(library, alert):
     assert taking == ["cilium-agent-down"]
 
 
-@pytest.mark.parametrize(
-    ("labels", "node"),
-    [({"node": "a"}, "a"), ({"node": "observer", "target_node": "b"}, "b"), ({"target_node": "c"}, "c")],
-)
-def test_cilium_agent_down_acts_on_the_culprit_not_the_observer(library, labels, node):
+def test_cilium_agent_down_acts_on_the_node_that_the_usual_labels_name(library):
+    """Which those are, target_node before node, is shown where targets are resolved."""
     target = library.by_name("cilium-agent-down").when.target
-    assert (target.kind, target.name.render({"alert": {"labels": labels}})) == ("Node", node)
+    assert (target.kind, target.name) == ("Node", None)
 
 
 READY = {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}

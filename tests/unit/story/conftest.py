@@ -9,6 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from remediator.clock import ManualClock
+from remediator.journal import Journal
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -30,6 +32,7 @@ from remediator.model import (
     Verification,
     evolve,
     new_id,
+    to_json,
 )
 from remediator.reasons import Reason
 
@@ -64,12 +67,17 @@ class FakeJournal:
         found = [run for run in self._runs.values() if target in (None, run.target.key)]
         return Page(items=tuple(sorted(found, key=lambda run: run.id, reverse=True)[:limit]))
 
-    async def decisions(self, *, delivery=None, fingerprint=None, target=None, run=None, decision=None, name=None, limit=50):
+    async def save_change(self, change):
+        """It is in its run already."""
+
+    async def entries(self, *, ref=None, kind=None, limit=1000):
+        return [SimpleNamespace(data=to_json(d)) for d in self._decisions if kind == "decision" and d.id == ref]
+
+    async def decisions(self, *, delivery=None, fingerprint=None, target=None, run=None, name=None, limit=50):
         def fits(d):
             return (
                 delivery in (None, d.delivery)
                 and run in (None, d.run)
-                and decision in (None, d.id)
                 and (fingerprint is None or (d.alert and d.alert.fingerprint == fingerprint))
                 and (name is None or (d.alert and d.alert.name == name))
                 and (target is None or (d.target and d.target.key == target))
@@ -129,7 +137,15 @@ class Incident:
         )
 
     async def decide(self, at, kind, delivery=None, *, alert=None, run=None, runs=(), **more):
-        decision = Decision(
+        decision = self.decision(at, kind, delivery, alert=alert, run=run, **more)
+        decided_at = self.time(at) if delivery else None
+        await self.journal.decide(delivery.id if delivery else None, [decision], runs=runs, decided_at=decided_at)
+        for one in runs:
+            await self.keep(one)
+        return decision
+
+    def decision(self, at, kind, delivery=None, *, alert=None, run=None, **more):
+        return Decision(
             id=self.id(at),
             delivery=delivery.id if delivery else None,
             at=self.time(at),
@@ -138,8 +154,12 @@ class Incident:
             run=run.id if run else None,
             **more,
         )
-        await self.journal.decide(delivery.id if delivery else None, [decision], runs=runs, decided_at=self.time(at) if delivery else None)
-        return decision
+
+    async def keep(self, run):
+        """A run with all that its steps changed."""
+        await self.journal.save_run(run)
+        for change in (change for step in run.steps for change in step.changes):
+            await self.journal.save_change(change)
 
     def run(self, at, **more):
         values = {
@@ -217,9 +237,14 @@ class Incident:
         return SimpleNamespace(delivery=delivery, run=ended, alert=delivery.alerts[0])
 
 
-@pytest.fixture
-def journal():
-    return FakeJournal()
+@pytest.fixture(params=["in memory", "sqlite"])
+async def journal(request, tmp_path):
+    if request.param == "in memory":
+        yield FakeJournal()
+        return
+    real = await Journal.open(f"sqlite:///{tmp_path / 'journal.db'}", clock=ManualClock(START))
+    yield real
+    await real.close()
 
 
 @pytest.fixture
@@ -232,7 +257,7 @@ def golden(request):
     """Compare with tests/unit/story/golden/NAME.txt; GOLDEN=write makes the files anew, for a person to read in the diff."""
 
     def compare(lines):
-        name = request.node.name.removeprefix("test_")
+        name = request.node.originalname.removeprefix("test_")
         path = Path(__file__).parent / "golden" / f"{name}.txt"
         text = "".join(line + "\n" for line in lines)
         if os.environ.get("GOLDEN") == "write":

@@ -115,8 +115,8 @@ async def test_delivery_that_is_not_decided_yet(journal, incident, golden):
 async def test_delivery_of_many_alerts(journal, incident, golden):
     alerts = [incident.alert(node=f"node-{n}", fingerprint=f"{n:016x}", annotations={}) for n in range(20)]
     delivery = await incident.deliver(0, *alerts)
-    for alert in alerts:
-        await incident.decide(1, "unmatched", delivery, alert=alert, reason=Reason.UNMATCHED)
+    decisions = [incident.decision(1, "unmatched", delivery, alert=alert, reason=Reason.UNMATCHED) for alert in alerts]
+    await journal.decide(delivery.id, decisions, decided_at=incident.time(1))
     golden((await tell(journal, delivery.id)).lines)
 
 
@@ -147,12 +147,10 @@ async def test_failed_run_leaves_something_behind(journal, incident, golden):
 async def test_run_that_put_its_change_back_and_did_not_heal(journal, incident, golden):
     record = await incident.healed()
     change = evolve(record.run.steps[0].changes[0], state=ChangeState.UNDONE)
-    foreign = evolve(change, id="0" * 26, state=ChangeState.FOREIGN)
+    foreign = evolve(change, id=f"{change.id[:-1]}z", state=ChangeState.FOREIGN)
     steps = (evolve(record.run.steps[0], state=StepState.UNDONE, changes=(change, foreign)),)
     proof = incident.proof(31, 97, healed=False, checks=1, last="no sample")
-    await journal.save_run(
-        evolve(record.run, state=RunState.NOT_HEALED, reason=Reason.RELAPSED, detail="", steps=steps, verification=proof)
-    )
+    await incident.keep(evolve(record.run, state=RunState.NOT_HEALED, reason=Reason.RELAPSED, detail="", steps=steps, verification=proof))
     golden((await tell(journal, record.run.id)).lines)
 
 
@@ -160,22 +158,20 @@ async def test_open_run(journal, incident, golden):
     run = incident.run(0, gates=incident.verdicts(0), alert=incident.alert())
     pending = incident.change(2, run, ChangeState.INTENDED, ended_at=None, after=None)
     run = evolve(run, steps=(incident.step(1, None, changes=(pending,)),), cancel="ana@laptop: I do it by hand")
-    await journal.save_run(run)
+    await incident.keep(run)
     golden((await tell(journal, run.id)).lines)
 
 
 async def test_open_verification(journal, incident, golden):
     run = incident.run(0, state=RunState.VERIFYING, steps=(incident.step(0, 5),))
-    await journal.save_run(evolve(run, verification=incident.proof(5, None, healed=None, checks=3, held=10)))
+    await incident.keep(evolve(run, verification=incident.proof(5, None, healed=None, checks=3, held=10)))
     golden((await tell(journal, run.id)).lines)
 
 
 async def test_dry_run(journal, incident, golden):
     run = incident.run(0, dry_run=True, trigger=Trigger(kind=TriggerKind.MANUAL, by="ana@laptop"))
     change = incident.change(1, run, ChangeState.APPLIED, dry_run=True)
-    await journal.save_run(
-        evolve(run, state=RunState.PREDICTED, ended_at=incident.time(2), steps=(incident.step(0, 2, changes=(change,)),))
-    )
+    await incident.keep(evolve(run, state=RunState.PREDICTED, ended_at=incident.time(2), steps=(incident.step(0, 2, changes=(change,)),)))
     golden((await tell(journal, run.id)).lines)
 
 
@@ -183,7 +179,7 @@ async def test_gates_that_refused_in_the_middle_of_the_run(journal, incident, go
     record = await incident.healed()
     gates = incident.verdicts(20, paused="by ana: stop")
     steps = (record.run.steps[0], incident.step(0, None, 1, name="drain", action="node.drain", rung=1, started_at=None))
-    await journal.save_run(
+    await incident.keep(
         evolve(
             record.run, state=RunState.NOT_HEALED, reason=Reason.PAUSED, detail="before drain", gates=gates, steps=steps, verification=None
         )
@@ -215,7 +211,7 @@ async def test_more_episodes_than_are_told(journal, incident):
 
 async def test_target_with_runs_but_no_decision(journal, incident):
     run = incident.run(0, trigger=Trigger(kind=TriggerKind.TEST))
-    await journal.save_run(run)
+    await incident.keep(run)
     story = await tell(journal, "Node/node-3")
     assert (story.kind, story.runs) == ("target", (run.id,))
 

@@ -144,7 +144,7 @@ def _log() -> None:
         _key("hash"),
         sa.PrimaryKeyConstraint("seq"),
     )
-    op.create_index("entry_ref", "entry", ["ref", "kind", "seq"])
+    op.create_index("entry_ref", "entry", ["ref", "seq"])
     op.create_index("entry_kind", "entry", ["kind", "seq"])
     head = op.create_table(
         "head",

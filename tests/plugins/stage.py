@@ -1,0 +1,139 @@
+"""An action on the simulated cluster, with the real doors and a real journal, on a fast clock and in this process.
+
+``await stage.step("cilium.restart_agent", node="node-3")`` makes a run with that one step and carries the step to its end.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PLAYBOOK = """\
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {{name: one-step}}
+gates: {{cooldown: 1s}}
+ladder:
+- name: the step
+  steps:
+  - it: {{action: {action}, timeout: {timeout}{parameters}}}
+verify:
+  kube: {{kind: Node, fields: 'metadata.name=${{target.name}}'}}
+  holds: size(objects) == 1
+  within: 1m
+  hold: 0s
+"""
+
+
+class Stage:
+    """One simulated cluster and what it takes to run a step on it."""
+
+    def __init__(self, simulation: Any, world: Any) -> None:
+        self.simulation = simulation
+        self.cluster = simulation.cluster
+        self.world = world
+
+    def playbook(self, action: str, *, timeout: str = "3m", **parameters: Any) -> Any:
+        more = "".join(f", {name}: {value!r}" for name, value in parameters.items())
+        return self.world.load_revision(PLAYBOOK.format(action=action, timeout=timeout, parameters=more))
+
+    async def begin(self, playbook: Any, *, node: str, dry_run: bool = False) -> Any:
+        """A run as a decision would leave it: in the journal, nothing done yet."""
+        from remediator.match import find
+        from remediator.model import Run, RunState, Trigger, TriggerKind, new_id
+        from remediator.run import planned_steps
+
+        now = self.world.clock.now()
+        run = Run(
+            id=new_id(now),
+            playbook=playbook.name,
+            revision=playbook.revision,
+            trigger=Trigger(kind=TriggerKind.MANUAL, by="test", reason="to see"),
+            dry_run=dry_run,
+            target=await find("Node", node, "", self.world.kube),
+            state=RunState.RUNNING,
+            started_at=now,
+            deadline=now + timedelta(hours=1),
+            disruptive=playbook.disruptive,
+            steps=planned_steps(playbook),
+        )
+        await self.world.journal.keep_revision(playbook.revision, playbook.name, playbook.text)
+        await self.world.journal.decide(None, [], runs=[run])
+        return run
+
+    async def carry(self, playbook: Any, run: Any) -> Any:
+        """Enter the run's one step, also again; what it ended as, and the run as the journal has it."""
+        from remediator.run import run_step
+
+        stored = await self.world.journal.run(run.id)
+        ending = await run_step(self.world, playbook, stored, stored.steps[0], playbook.ladder[0].steps[0])
+        return SimpleNamespace(end=ending.end, reason=ending.reason, detail=ending.detail, run=await self.world.journal.run(run.id))
+
+    async def step(self, action: str, *, node: str = "node-3", dry_run: bool = False, timeout: str = "3m", **parameters: Any) -> Any:
+        playbook = self.playbook(action, timeout=timeout, **parameters)
+        return await self.carry(playbook, await self.begin(playbook, node=node, dry_run=dry_run))
+
+    def writes(self) -> list[tuple[str, str]]:
+        """What reached the API and was meant to change something: verb and path."""
+        return [(w.verb, w.path) for w in self.cluster.writes()]
+
+    def agents(self) -> dict[str, str]:
+        return {name: self.cluster.agent_pod(name)["metadata"]["uid"] for name in self.cluster.node_names()}
+
+    async def until(self, look: Any, *, minutes: float = 10) -> Any:
+        """The first truthy result of ``look`` on the simulated clock."""
+        deadline = self.world.clock.now() + timedelta(minutes=minutes)
+        while not (found := look()):
+            assert self.world.clock.now() < deadline, "it never came about"
+            await self.world.clock.sleep(timedelta(seconds=1))
+        return found
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    from remediator.actions import Cilium, actions
+    from remediator.clock import FastClock
+    from remediator.gates import Limits, gates
+    from remediator.journal import Journal, Redactor
+    from remediator.kube import Kube
+    from remediator.model import Mode
+    from remediator.monitoring import Alertmanager, Prometheus
+    from remediator.playbook import Library, load_playbook
+    from remediator.sim import Simulation
+    from remediator.world import World
+
+    clock = FastClock(60)
+    simulation = Simulation(nodes=5, clock=clock)
+    await simulation.start()
+    journal = await Journal.open(f"sqlite:///{tmp_path}/stage.db", clock=clock)
+    kube = await Kube.connect(server=simulation.url)
+    prometheus = Prometheus(simulation.prometheus_url, timeout=timedelta(seconds=10), max_age=timedelta(minutes=5), clock=clock)
+    alertmanager = Alertmanager(simulation.alertmanager_url, timeout=timedelta(seconds=10))
+    world = World(
+        clock=clock,
+        journal=journal,
+        kube=kube,
+        prometheus=prometheus,
+        alertmanager=alertmanager,
+        redact=Redactor(),
+        cilium=Cilium(),
+        limits=Limits(),
+        dry_run=False,
+        mode_of=lambda _: Mode.AUTO,
+        library=Library(),
+        load_revision=partial(load_playbook, actions=actions(), gates=gates()),
+    )
+    yield Stage(simulation, world)
+    await alertmanager.close()
+    await prometheus.close()
+    await kube.close()
+    await journal.close()
+    await simulation.stop()

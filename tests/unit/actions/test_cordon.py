@@ -1,0 +1,118 @@
+"""``node.cordon`` and ``node.uncordon``: only our own cordon is ever lifted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from remediator.actions.node import ANNOTATION, owner
+from remediator.kube import kinds
+from remediator.model import ChangeState
+from remediator.reasons import Reason
+from remediator.run import StepEnd
+from remediator.undo import undo
+
+
+def node(stage, name="node-3"):
+    return stage.cluster.get("Node", name)
+
+
+def cordoned(stage):
+    return node(stage)["spec"].get("unschedulable", False)
+
+
+async def by_hand(stage, value, name="node-3"):
+    """As kubectl cordon and uncordon do."""
+    await stage.world.kube.patch(kinds.NODE, name, {"spec": {"unschedulable": value or None}}, type="strategic")
+
+
+async def test_cordon_and_note_come_in_one_patch(stage):
+    done = await stage.step("node.cordon")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert cordoned(stage)
+    assert json.loads(node(stage)["metadata"]["annotations"][ANNOTATION])["run"] == done.run.id
+    assert len(stage.writes()) == 1
+    (change,) = done.run.steps[0].changes
+    assert change.state is ChangeState.APPLIED
+    assert change.left_behind
+    await stage.until(lambda: any(t["key"] == "node.kubernetes.io/unschedulable" for t in node(stage)["spec"].get("taints", ())))
+
+
+async def test_undo_lifts_it_and_leaves_the_node_as_it_was(stage):
+    before = node(stage)
+    done = await stage.step("node.cordon")
+    undone = await undo(stage.world, done.run)
+    assert undone.undone == ("uncordoned Node/node-3",)
+    after = node(stage)
+    assert after["spec"].get("unschedulable") is before["spec"].get("unschedulable")
+    assert (after["metadata"].get("annotations") or {}) == (before["metadata"].get("annotations") or {})
+    run = await stage.world.journal.run(done.run.id)
+    assert [c.state for c in run.steps[0].changes] == [ChangeState.UNDONE, ChangeState.KEPT]
+    assert run.steps[0].state == "undone"
+
+
+async def test_somebody_elses_cordon_is_left_and_never_undone(stage):
+    await by_hand(stage, True)
+    before = len(stage.writes())
+    done = await stage.step("node.cordon")
+    assert done.end is StepEnd.SUCCEEDED
+    assert "somebody else" in done.detail
+    assert done.run.steps[0].changes == ()
+    assert (await undo(stage.world, done.run)).words == "nothing to undo"
+    assert len(stage.writes()) == before
+    assert cordoned(stage)
+
+
+async def test_a_cordon_that_people_lifted_and_set_again_is_theirs(stage):
+    done = await stage.step("node.cordon")
+    await stage.world.kube.patch(kinds.NODE, "node-3", {"metadata": {"annotations": {ANNOTATION: None}}}, type="merge")
+    undone = await undo(stage.world, done.run)
+    assert undone.foreign
+    assert cordoned(stage)
+    run = await stage.world.journal.run(done.run.id)
+    assert run.steps[0].changes[0].state is ChangeState.FOREIGN
+
+
+async def test_uncordon_lifts_ours_whatever_run_it_was(stage):
+    await stage.step("node.cordon")
+    done = await stage.step("node.uncordon")
+    assert done.end is StepEnd.SUCCEEDED
+    assert not cordoned(stage)
+    assert owner(node(stage)) is None
+
+
+async def test_uncordon_refuses_somebody_elses(stage):
+    await by_hand(stage, True)
+    done = await stage.step("node.uncordon")
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PROTECTED)
+    assert cordoned(stage)
+
+
+async def test_uncordon_of_a_node_that_is_not_cordoned_sends_nothing(stage):
+    done = await stage.step("node.uncordon")
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "was not cordoned")
+    assert stage.writes() == []
+
+
+async def test_a_race_with_another_writer_is_tried_again_on_fresh_state(stage):
+    stage.cluster.fail(verb="patch", path="/nodes/node-3", status=422, count=1)
+    done = await stage.step("node.cordon")
+    assert done.end is StepEnd.SUCCEEDED
+    assert [c.state for c in done.run.steps[0].changes] == [ChangeState.ABSENT, ChangeState.APPLIED]
+    assert cordoned(stage)
+
+
+async def test_a_dry_run_leaves_the_node_alone(stage):
+    before = node(stage)["metadata"]["resourceVersion"]
+    done = await stage.step("node.cordon", dry_run=True)
+    assert done.end is StepEnd.SUCCEEDED
+    assert node(stage)["metadata"]["resourceVersion"] == before
+    assert done.run.steps[0].changes[0].dry_run
+
+
+@pytest.mark.parametrize("text", ["not json", "[1]", '"x"', ""])
+def test_a_note_that_somebody_garbled_is_nobodys_run(text):
+    mark = owner({"metadata": {"annotations": {ANNOTATION: text}}})
+    assert mark is not None
+    assert mark["run"] == ""

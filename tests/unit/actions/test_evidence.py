@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+from remediator.reasons import Reason
+from remediator.run import StepEnd
+
+
+async def test_a_query_keeps_what_prometheus_said(stage):
+    done = await stage.step("prometheus.query", query='up{job="cilium-agent",node="node-3"}')
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "1 samples")
+    (evidence,) = done.run.steps[0].evidence
+    assert evidence.data[0]["labels"]["node"] == "node-3"
+    assert evidence.data[0]["value"] == 1
+
+
+async def test_an_expectation_that_fails_fails_the_step(stage):
+    done = await stage.step("prometheus.query", query='up{job="cilium-agent"} == 0', expect="some")
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.STEP_FAILED)
+    done = await stage.step("prometheus.query", query="up", expect="none")
+    assert done.end is StepEnd.FAILED
+
+
+async def test_a_query_that_prometheus_refuses_fails_with_its_words(stage):
+    done = await stage.step("prometheus.query", query="up{")
+    assert done.end is StepEnd.FAILED
+    assert done.run.steps[0].evidence == ()
+
+
+async def test_without_prometheus_the_step_says_which_setting_is_missing(stage):
+    stage.world.prometheus = None
+    done = await stage.step("prometheus.query", query="up")
+    assert done.end is StepEnd.FAILED
+    assert "prometheus.url" in done.detail
+
+
+async def test_objects_are_kept_without_noise(stage):
+    done = await stage.step("kube.get", kind="Pod", namespace="kube-system", labels="k8s-app=cilium", fields="spec.nodeName=node-3")
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "1 found")
+    (evidence,) = done.run.steps[0].evidence
+    assert evidence.data[0]["spec"]["nodeName"] == "node-3"
+    assert "managedFields" not in evidence.data[0]["metadata"]
+
+
+async def test_what_is_not_there_is_evidence_too(stage):
+    done = await stage.step("kube.get", kind="Node", name="node-99")
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "0 found")
+
+
+async def test_large_evidence_is_cut(stage):
+    for _ in range(3):
+        for number in range(40):
+            stage.cluster.create(
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"generateName": f"big-{number}-", "namespace": "default"}, "data": {"x": "y" * 4000}}
+            )
+    done = await stage.step("kube.get", kind="ConfigMap", namespace="default")
+    (evidence,) = done.run.steps[0].evidence
+    assert "cut" in evidence.data
+    assert len(evidence.data["text"]) <= 64 * 1024
+
+
+async def test_wait_lets_simulated_time_pass(stage):
+    before = stage.world.clock.now()
+    done = await stage.step("wait", **{"for": "40s"})
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "waited 40s")
+    assert (stage.world.clock.now() - before).total_seconds() >= 40
+    assert (await stage.step("wait", dry_run=True, **{"for": "5h"})).detail == "would wait 5h"
