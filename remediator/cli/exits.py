@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -64,14 +63,20 @@ def guarded(call: Callable[[], Any], verbose: Callable[[], bool]) -> int:
         return error.exit_code
     except RemediatorError as error:
         if verbose():
-            traceback.print_exc()
+            _trace()
         return _explain(error)
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a defect is told in one line, its traceback with -v
         if verbose():
-            traceback.print_exc()
+            _trace()
         say(f"error: {type(error).__name__}: {safe(str(error))}\nThis is a defect in remediator; -v shows where.")
         return Exit.PROBLEMS
     return result if isinstance(result, int) else Exit.FINE
+
+
+def _trace() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def _explain(error: RemediatorError) -> int:

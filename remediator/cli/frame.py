@@ -1,6 +1,6 @@
 """What all commands share: lazy groups, examples in the help, the options that find the daemon, and the way out.
 
-The three options ``--server``, ``--token-file``, ``--config`` and ``-v`` may stand before or after the command; the one nearest to
+The options ``--server``, ``--token-file``, ``--config`` and ``-v`` may stand before or after the command; the one nearest to
 the end of the line wins. The environment is asked only where no flag was given.
 """
 
@@ -57,8 +57,12 @@ def _options(*, env: bool) -> list[click.Option]:
             metavar="FILE",
             help="The daemon's settings file: its address and tokens, where no flag gives them.",
         ),
-        click.Option(("-v", "--verbose"), is_flag=True, callback=_keep, expose_value=False, help="Show tracebacks and debug messages."),
     ]
+
+
+def _verbose() -> click.Option:
+    told = "Show tracebacks and debug messages."
+    return click.Option(("-v", "--verbose"), is_flag=True, callback=_keep, expose_value=False, help=told)
 
 
 def connects(callback: Any) -> Any:
@@ -96,6 +100,7 @@ class Command(_Examples):
 
     def __init__(self, *args: Any, examples: Sequence[str] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.params.append(_verbose())
         self.examples = examples
 
 
@@ -132,8 +137,7 @@ class Root(Group):
 
     def __init__(self, *, sections: Mapping[str, Mapping[str, Entry]], version: str, **kwargs: Any) -> None:
         settings = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-        super().__init__(params=_options(env=True), context_settings=settings, **kwargs)
-        self.params.append(_version_option(version))
+        super().__init__(params=[*_options(env=True), _verbose(), _version_option(version)], context_settings=settings, **kwargs)
         self.sections = sections
         self.entries = {name: entry for section in sections.values() for name, entry in section.items()}
 

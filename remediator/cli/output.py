@@ -5,8 +5,6 @@ JSON and YAML have the shape of the HTTP API. ``name`` prints what other command
 
 from __future__ import annotations
 
-import json
-import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -26,7 +24,7 @@ T = TypeVar("T")
 Form = Literal["table", "wide", "json", "yaml", "name"]
 _FORMS: tuple[Form, ...] = ("table", "wide", "json", "yaml", "name")
 # JSON already escapes C0; a terminal also acts on these. All lie in the basic plane, so one \uXXXX each.
-_ACTS = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+_ACTS = "[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 
 
 class Column(NamedTuple, Generic[T]):
@@ -85,8 +83,11 @@ def put_page(form: Form, page: Page[T], columns: Sequence[Column[T]], name: Call
 
 def to_text(data: Any, *, indent: int | None = 2) -> str:
     """JSON of nouns or plain data, readable, and harmless on a terminal."""
+    import json
+    import re
+
     text = json.dumps(_plain(data), indent=indent, ensure_ascii=False)
-    return _ACTS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return re.sub(_ACTS, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def to_yaml(data: Any) -> str:

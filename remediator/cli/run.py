@@ -94,7 +94,11 @@ def _wait(form: Form, started: Run) -> int:
     from remediator import words
     from remediator.cli.live import follow, outcome_code
 
-    ended = ask(lambda c: follow(c, started.id, form, data=False))
+    try:
+        ended = ask(lambda c: follow(c, started.id, form, data=False))
+    except KeyboardInterrupt:
+        say(f"The run goes on. To stop it: remediator runs cancel {started.id}")
+        raise
     put_data(form, ended, lambda _: f"run {ended.id} {words.state_words(ended.state)}\n", lambda: [ended.id])
     return outcome_code(ended)
 

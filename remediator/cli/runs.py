@@ -88,7 +88,7 @@ def watch(form: Form, run_id: str) -> int:
 
 @runs.command(name="cancel", examples=['remediator runs cancel 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "I do it by hand"'])
 @click.argument("run_id", metavar="ID")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it goes on record.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
 @connects
 @formatted
 def cancel(form: Form, run_id: str, reason: str) -> None:
@@ -98,7 +98,7 @@ def cancel(form: Form, run_id: str, reason: str) -> None:
 
 @runs.command(name="undo", examples=['remediator runs undo 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "the node is back"'])
 @click.argument("run_id", metavar="ID")
-@click.option("--reason", required=True, metavar="TEXT", help="Why; it goes on record.")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
 @connects
 @formatted
 def undo(form: Form, run_id: str, reason: str) -> None:

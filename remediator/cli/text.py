@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 __all__ = ["age", "clip", "safe", "span", "table"]
 
-# C0 and C1 controls and DEL (escapes, bells, line ends), marks that reorder or hide text, lone surrogates.
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]")
+# C0 and C1 controls and DEL (escapes, bells, line ends), marks that reorder or hide text, lone surrogates. Compiled on first use.
+_UNSAFE = "[\x00-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r"}
 
 
 def safe(text: str) -> str:
     r"""``text`` on one line, with everything that a terminal would act on written as ``\n``, ``\x1b`` or ``\u202e``."""
-    return _UNSAFE.sub(lambda found: _SHORT.get(found[0]) or _escape(ord(found[0])), text)
+    if text.isascii() and text.isprintable():
+        return text
+    return re.sub(_UNSAFE, lambda found: _SHORT.get(found[0]) or _escape(ord(found[0])), text)
 
 
 def _escape(code: int) -> str:

@@ -89,7 +89,7 @@ def verify(connection: Connection) -> ChainReport:
 
 def _problems(connection: Connection) -> Iterator[str]:
     head = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).first()
-    log = connection.execution_options(yield_per=1000).execute(select(ENTRY).order_by(ENTRY.c.seq))
+    log = connection.execute(select(ENTRY).order_by(ENTRY.c.seq).execution_options(yield_per=1000))
     yield from check_links(log, (head.seq, head.hash) if head else (-1, ""))
     for book in _BOOKS:
         for rows in _chunks(connection, book.table):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -105,6 +108,18 @@ def test_wait_exits_by_the_outcome(ask, api, started):
     api.stream(f"/api/v1/runs/{started.id}/watch", [started.one(state="not_healed", reason="still_firing")])
     result = ask(*GO, "--wait")
     assert (result.exit_code, result.stdout) == (1, f"run {started.id} not healed\n")
+
+
+def test_interrupted_waiting_says_that_the_run_goes_on(api, started):
+    api.stream(f"/api/v1/runs/{started.id}/watch", started.looks()[:2])
+    command = [sys.executable, "-m", "remediator", *GO, "--wait", "--server", api.url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "began" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (130, "")
+    assert f"The run goes on. To stop it: remediator runs cancel {started.id}" in err
+    assert "Traceback" not in err
 
 
 @pytest.mark.parametrize(

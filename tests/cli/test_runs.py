@@ -171,9 +171,10 @@ def test_cancel_and_undo(ask, api, runs, word, said):
 
 
 @pytest.mark.parametrize("word", ["cancel", "undo"])
-def test_cancel_and_undo_want_a_reason(ask, api, runs, word):
-    assert ask("runs", word, runs.id).exit_code == 2
-    assert not api.asked
+def test_cancel_and_undo_without_a_reason(ask, api, runs, word):
+    api.answer("POST", f"/api/v1/runs/{runs.id}/{word}", runs.one(state="running"))
+    assert ask("runs", word, runs.id).exit_code == 0
+    assert api.body["reason"] == ""
 
 
 def test_cancel_of_an_ended_run(ask, api, runs):

@@ -20,6 +20,7 @@ import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from datetime import datetime
     from pathlib import Path
 
 HOST = "127.0.0.1"
@@ -32,7 +33,7 @@ class Exporter:
         self.failing = False
         """True: every scrape answers 503, as a dead agent's would fail."""
         self.scrapes = 0
-        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._values: dict[tuple[str, tuple[tuple[str, str], ...]], str] = {}
         self._lock = threading.Lock()
         exporter = self
 
@@ -59,10 +60,11 @@ class Exporter:
         """``host:port``, as a scrape config names it."""
         return f"{HOST}:{self._server.server_address[1]}"
 
-    def set(self, name: str, labels: dict[str, str] | None = None, value: float = 1.0) -> None:
-        """Export ``name{labels} value`` from now on."""
+    def set(self, name: str, labels: dict[str, str] | None = None, value: float = 1.0, *, at: datetime | None = None) -> None:
+        """Export ``name{labels} value`` from now on; with ``at`` as a sample of that moment, which then gets older and older."""
+        stamp = f" {round(at.timestamp() * 1000)}" if at is not None else ""
         with self._lock:
-            self._values[name, tuple(sorted((labels or {}).items()))] = value
+            self._values[name, tuple(sorted((labels or {}).items()))] = f"{value}{stamp}"
 
     def remove(self, name: str, labels: dict[str, str] | None = None) -> None:
         """No longer export that series; Prometheus marks it stale at the next scrape."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 
@@ -127,27 +128,30 @@ TAMPERINGS = [
 ]
 
 
-@pytest.mark.usefixtures("filled")
-async def test_tampering_shows(store_url):
+@pytest.fixture
+def outsider(store_url):
+    """A connection that somebody opens past the journal."""
     engine = create_engine(store_url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.connect() as connection:
-        for tampering, problem in TAMPERINGS:
-            connection.exec_driver_sql(tampering.replace("%", "%%"))
-            report = audit.verify(connection)
-            assert not report.ok, tampering
-            assert any(problem in found for found in report.problems), (tampering, report.problems)
-            connection.rollback()
-        assert audit.verify(connection).ok
+        yield connection
     engine.dispose()
 
 
-async def test_a_report_is_bounded(journal, make, store_url):
-    for number in range(130):
-        await journal.keep_revision(f"v{number}", "p", f"text {number}")
-    engine = create_engine(store_url.replace("postgresql:", "postgresql+psycopg:"))
-    with engine.begin() as connection:
-        connection.exec_driver_sql("UPDATE revision SET data = 'x'")
-    engine.dispose()
+@pytest.mark.usefixtures("filled")
+async def test_tampering_shows(outsider):
+    for tampering, problem in TAMPERINGS:
+        outsider.exec_driver_sql(tampering.replace("%", "%%"))
+        report = audit.verify(outsider)
+        assert not report.ok, tampering
+        assert any(problem in found for found in report.problems), (tampering, report.problems)
+        outsider.rollback()
+    assert audit.verify(outsider).ok
+
+
+async def test_a_report_is_bounded(journal, outsider):
+    await asyncio.gather(*[journal.keep_revision(f"v{number}", "p", f"text {number}") for number in range(130)])
+    outsider.exec_driver_sql("UPDATE revision SET data = 'x'")
+    outsider.commit()
     report = await journal.verify()
     assert (report.ok, report.entries, len(report.problems)) == (False, 130, 100)
 

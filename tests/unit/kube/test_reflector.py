@@ -33,7 +33,7 @@ class Told:
         self.more.set()
 
     async def until(self, count: int) -> list[tuple[Any, ...]]:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while len(self.said) < count:
                 self.more.clear()
                 await self.more.wait()
@@ -73,13 +73,13 @@ def _list(api, version, *pods):
 
 
 async def _stream(api):
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         return await api.streams.get()
 
 
 async def _until(check):
     """Turns of the loop until ``check`` holds; bounded by time, not by their number, since real sockets are involved."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not check():  # noqa: ASYNC110 - the cache tells of no such change, on purpose
             await asyncio.sleep(0.001)
 
@@ -313,7 +313,7 @@ async def test_wait_for_sees_what_holds_already_and_what_comes(api, make, pod):
     stream = await _stream(api)
     await stream.send("ADDED", pod("c", 6))
     await stream.send("ADDED", pod("b", 7))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert (await waiting).name == "b"
 
 
@@ -325,7 +325,7 @@ async def test_wait_for_ends_on_the_clock(api, make, time):
     waiting = asyncio.create_task(reflector.wait_for(lambda r: r.get("b", "default"), SECOND))
     await _until(lambda: time.next_deadline() is not None)
     time.advance(SECOND)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await waiting is None
     assert time.next_deadline() is None
 

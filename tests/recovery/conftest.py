@@ -1,0 +1,95 @@
+"""Fixtures of the recovery tests; what they give is in rig.py, between.py and life.py."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+
+import aiohttp
+import pytest
+from recovery.between import Between
+from recovery.rig import RATE, Cluster, Nursery, Rig
+
+RESTART = """
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {{name: {name}, summary: A playbook of the recovery tests}}
+when:
+  alerts: [alertname="{alert}"]
+  target: {{kind: Node}}
+mode: auto
+gates:
+  attempts: {{max: 100, per: target, within: 1h}}
+on_failure: undo
+on_resolved: undo
+ladder:
+- name: only
+  steps:
+{steps}
+verify:
+  kube:
+    kind: Pod
+    namespace: ${{cilium.namespace}}
+    labels: ${{cilium.agent_selector}}
+    fields: spec.nodeName=${{target.name}}
+  holds: >-
+    size(objects) == 1
+    && has(objects[0].status.conditions)
+    && objects[0].status.conditions.exists(c, c.type == "Ready" && c.status == "True")
+  within: 30s
+  hold: 300ms
+  every: 100ms
+"""
+CORDON = "  - cordon: {action: node.cordon, timeout: 30s}"
+REPLACE = "  - restart: {action: cilium.restart_agent, timeout: 90s, ready_for: 200ms}"
+
+
+@pytest.fixture(scope="session")
+def nursery():
+    with contextlib.closing(Nursery()) as nursery:
+        yield nursery
+
+
+@pytest.fixture
+def playbooks() -> tuple[str, str]:
+    """``AgentHung`` restarts the agent; ``AgentHungBadly`` cordons the node first."""
+    return (
+        RESTART.format(name="restart", alert="AgentHung", steps=REPLACE),
+        RESTART.format(name="cordon-and-restart", alert="AgentHungBadly", steps=f"{CORDON}\n{REPLACE}"),
+    )
+
+
+@pytest.fixture
+async def make_rig(nursery, playbooks, tmp_path):
+    """Builds a rig whose cluster runs and whose daemon is not started yet."""
+    async with contextlib.AsyncExitStack() as stack:
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)))
+
+        async def make(name: str = "rig", **settings) -> Rig:
+            folder = tmp_path / name
+            folder.mkdir()
+            simulation = ["--port", "0", "--rate", str(RATE), "--nodes", "5"]
+            child = nursery.start("remediator.sim.__main__:main", *simulation, output=folder / "cluster.log")
+            stack.push_async_callback(child.kill)
+            cluster = Cluster(child, session)
+            await cluster.up()
+            between = await stack.enter_async_context(Between(cluster.url))
+            rig = Rig(nursery, folder, cluster, between, session)
+            stack.push_async_callback(_end, rig)
+            rig.configure(*playbooks, **settings)
+            return rig
+
+        yield make
+
+
+async def _end(rig: Rig) -> None:
+    if rig.daemon is not None:
+        rig.daemon.signal(signal.SIGKILL)
+
+
+@pytest.fixture
+async def rig(make_rig) -> Rig:
+    """A rig whose daemon is ready."""
+    rig = await make_rig()
+    await rig.up()
+    return rig

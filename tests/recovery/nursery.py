@@ -1,0 +1,89 @@
+"""Starts daemons and simulated clusters as processes of their own, without paying for the imports again at every start.
+
+Run as a program. It imports everything once and then forks: each child is a whole process that can be killed at any moment, and differs
+from ``python -m remediator`` and ``python -m remediator.sim`` only in that its modules were read before. In come JSON lines, out goes one
+JSON line for each: ``{"call": "module:function", "args": [...], "cwd": ..., "output": file}`` starts a child and is answered with its
+``pid``; ``{"poll": pid}`` is answered with its exit ``status``, null while it runs. At the end of its input it kills what is left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+PRELOADED = ("remediator.cli", "remediator.cli.serve", "remediator.cli.session", "remediator.daemon", "remediator.kube.connection")
+PRELOADED += ("remediator.sim.__main__", "remediator.settings")
+
+
+def start(order: dict) -> int:
+    # The output goes through a pipe, so that a limit on the size of files that a test sets for the child does not concern it.
+    reading, writing = os.pipe()
+    with open(order["output"], "ab") as file:
+        subprocess.Popen(["cat"], stdin=reading, stdout=file)
+    os.close(reading)
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return pid
+    try:
+        become(order, writing)
+    except SystemExit as end:
+        sys.stdout.flush()
+        os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        os._exit(70)
+    os._exit(0)
+
+
+def become(order: dict, output: int) -> None:
+    empty = os.open(os.devnull, os.O_RDONLY)
+    for old, new in ((empty, 0), (output, 1), (output, 2)):
+        os.dup2(old, new)
+    os.close(output)
+    os.close(empty)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+    os.chdir(order["cwd"])
+    sys.argv = [order["call"], *order["args"]]
+    module, _, function = order["call"].partition(":")
+    sys.exit(getattr(importlib.import_module(module), function)())
+
+
+def poll(pid: int, ended: dict[int, int]) -> int | None:
+    if pid not in ended:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if not done:
+            return None
+        ended[pid] = os.waitstatus_to_exitcode(status)
+    return ended[pid]
+
+
+def main() -> None:
+    for module in PRELOADED:
+        importlib.import_module(module)
+    assert threading.active_count() == 1, "only a process of one thread may fork"
+    ended: dict[int, int] = {}
+    started: list[int] = []
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "poll" in order:
+            answer = {"status": poll(order["poll"], ended)}
+        else:
+            started.append(start(order))
+            answer = {"pid": started[-1]}
+        print(json.dumps(answer), flush=True)
+    for pid in started:
+        with contextlib.suppress(ProcessLookupError):
+            if poll(pid, ended) is None:
+                os.kill(pid, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()
