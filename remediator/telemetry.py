@@ -92,7 +92,7 @@ def configure_logging(
         _given["level"] = level
     if json is not None:
         _given["json"] = json
-    out: TextIO = _given.get("stream", sys.stderr)
+    out: TextIO = _given.get("stream") or sys.stderr
     as_json = _given.get("json", not out.isatty())
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,

@@ -7,7 +7,7 @@ A node that somebody else cordoned stays theirs: nothing is changed and nothing 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from remediator.actions import Action, Context, NoParameters, Observed, Rule
 from remediator.clock import iso
@@ -149,7 +149,7 @@ async def _patch(ctx: Context, node: dict[str, Any], patch: list[dict[str, Any]]
     annotation = (node["metadata"].get("annotations") or {}).get(ANNOTATION)
     setting = any(op["op"] == "add" and op["path"] == "/spec/unschedulable" for op in patch)
 
-    async def call(request_id: str, dry_run: bool) -> Any:  # noqa: FBT001 - the shape that ctx.change calls
+    async def call(request_id: str, dry_run: bool) -> Any:
         return await ctx.kube.patch(kinds.NODE, resource.name, patch, type="json", dry_run=dry_run, request_id=request_id)
 
     try:

@@ -39,7 +39,7 @@ async def _serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     await sim.start(options.host, options.port)
-    print(json.dumps(Control(sim).info()), flush=True)  # noqa: T201 - the line is this program's output
+    print(json.dumps(Control(sim).info()), flush=True)
     await ended.wait()
     await sim.stop()
 

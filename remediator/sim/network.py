@@ -67,7 +67,7 @@ class Network:
 
     def latency(self, source: str, target: str, tick: int = 0) -> float:
         """Round trip in seconds; ``tick`` varies the noise."""
-        jitter = Random(f"{self._seed}/{source}/{target}/{tick}").uniform(0.9, 1.1)  # noqa: S311 - noise of a simulation
+        jitter = Random(f"{self._seed}/{source}/{target}/{tick}").uniform(0.9, 1.1)
         base = 0.00045 if source != target else 0.00005
         return (base + self._added(source, target).latency) * jitter
 

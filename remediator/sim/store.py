@@ -27,7 +27,7 @@ _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _FIRST_VERSION = 300
 
 
-class TooOld(Exception):  # noqa: N818 - named after what the real server says about the version
+class TooOld(Exception):
     """The log no longer reaches back to that version; ``oldest`` is the first that it covers."""
 
     def __init__(self, asked: int, oldest: int) -> None:
@@ -110,7 +110,7 @@ class Store:
 
     def __init__(self, clock: Clock, *, seed: int = 0, history: int = 2000) -> None:
         self.clock = clock
-        self.random = Random(seed)  # noqa: S311 - names and uids of a simulation, meant to repeat
+        self.random = Random(seed)
         self.version = _FIRST_VERSION
         self._history = history
         self._tables: dict[tuple[str, str], Table] = {}

@@ -1,4 +1,4 @@
-"""What every acceptance test stands on: the real control plane with a `cilium` DaemonSet, and playbooks with times short enough to wait for."""
+"""What acceptance tests stand on: the real control plane with a `cilium` DaemonSet, and playbooks with times short enough to wait for."""
 
 from __future__ import annotations
 
@@ -45,7 +45,11 @@ def agents(control_plane):
 def agent_down(root):
     """The shipped playbook, with less patience; nothing else changed."""
     text = (root / "playbooks" / "cilium-agent-down.yaml").read_text()
-    text = text.replace("hold: 1m", "hold: 3s").replace("cooldown: 30m", "cooldown: 1s").replace("timeout: 12m,", "timeout: 2m, ready_for: 2s,")
+    text = (
+        text.replace("hold: 1m", "hold: 3s")
+        .replace("cooldown: 30m", "cooldown: 1s")
+        .replace("timeout: 12m,", "timeout: 2m, ready_for: 2s,")
+    )
     assert text.count("hold: 3s") == 1
     assert "ready_for: 2s" in text
     return text.replace("runbook: docs/playbooks/cilium-agent-down.md", "")

@@ -55,7 +55,9 @@ def test_a_whole_delivery_after_a_cut_one_is_decided(quiet, payload, one_alert):
     assert decided["reason"] == "target_missing"
 
 
-def test_the_same_group_from_two_peers_a_hundred_times_is_one_run(control_plane, agents, agent_down_by_kube, alertmanager, daemon, payload, one_alert):
+def test_the_same_group_from_two_peers_a_hundred_times_is_one_run(
+    control_plane, agents, agent_down_by_kube, alertmanager, daemon, payload, one_alert
+):
     before = agents()
     peer = alertmanager()
     started = daemon(
@@ -76,7 +78,7 @@ def test_the_same_group_from_two_peers_a_hundred_times_is_one_run(control_plane,
     assert sorted({d["decision"] for d in decided}) == ["duplicate", "run"]
     assert sum(d["decision"] == "run" for d in decided) == 1
     assert len(started.get("/api/v1/runs")["items"]) == 1
-    after = started.wait_for("the new agent", lambda: agents())
+    after = started.wait_for("the new agent", agents)
     started.wait_for("one replaced agent", lambda: {n for n in before if before[n] != agents()[n]} == {"node-5"})
     assert set(after) == set(before)
     assert len(control_plane.writes()) - writes == 1

@@ -311,9 +311,9 @@ async def test_a_reflector_goes_on_after_its_watch_ends(kube, own):
     reflector = Reflector(kube, kinds.LEASE, Lease, clock=Hasty(), namespace=NAMESPACE, labels=own.label, silence=silence)
     async with asyncio.timeout(30), reflector:
         for _ in range(3):
-            while reflector.error is None:  # noqa: ASYNC110 - the cache does not tell of its own trouble
+            while reflector.error is None:
                 await asyncio.sleep(0.01)
-            while reflector.stale_since is not None:  # noqa: ASYNC110 - the same
+            while reflector.stale_since is not None:
                 await asyncio.sleep(0.01)
         mark = {"metadata": {"annotations": {"seen": "1"}}}
         await kube.patch(kinds.LEASE, first["metadata"]["name"], mark, NAMESPACE, type="merge")
@@ -363,7 +363,7 @@ async def test_the_audit_log_names_our_request_ids(control_plane):
 
 @pytest.mark.controlplane
 async def test_a_pods_account_reaches_the_server_and_its_rotation_is_noticed(control_plane, tmp_path):
-    from remediator.kube import access, connection  # noqa: PLC0415 - imports kubernetes-asyncio, so only where it is needed
+    from remediator.kube import access, connection
 
     server, ca, token = _credentials(control_plane)
     host, _, port = server.removeprefix("https://").rpartition(":")

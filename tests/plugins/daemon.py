@@ -1,6 +1,6 @@
 """The daemon as users run it: ``remediator serve`` as a process of its own, with settings and tokens in files.
 
-``daemon(kubernetes=..., ...)`` writes the files, starts it and waits until it is ready. It can be killed and started again on the same files.
+``daemon(kubernetes=..., ...)`` writes the files, starts it and waits until it is ready. It can be killed and started again on its files.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ class Server:
         self.sql(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
     def sql(self, statement: str) -> None:
-        import psycopg  # noqa: PLC0415 - an extra; only tests with PostgreSQL need it
+        import psycopg
 
         with psycopg.connect(self.url, autocommit=True, connect_timeout=10) as connection:
             connection.execute(statement)

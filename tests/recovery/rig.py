@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -279,7 +280,7 @@ class Rig:
     async def run_of(self, alert: dict[str, Any]) -> dict[str, Any] | None:
         """The one run of the alert's episode, if there is one yet."""
         found = await self.every(f"/api/v1/decisions?decision=run&fingerprint={alert['fingerprint']}")
-        runs = [d["run"] for d in found if d["alert"]["starts_at"] == alert["startsAt"]]
+        runs = [d["run"] for d in found if _moment(d["alert"]["starts_at"]) == _moment(alert["startsAt"])]
         assert len(runs) <= 1, f"one episode led to {len(runs)} runs"
         return await self.get(f"/api/v1/runs/{runs[0]}") if runs else None
 
@@ -338,6 +339,10 @@ class Rig:
 
     async def left_behind(self) -> list[dict[str, Any]]:
         return await self.every("/api/v1/changes?left_behind=true")
+
+
+def _moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)
 
 
 def _ready(pod: dict[str, Any]) -> bool:

@@ -45,7 +45,7 @@ class AlertmanagerApi:
         if where == ("GET", "/api/v2/alerts"):
             return _json(self._list(request))
         if where == ("POST", "/api/v2/alerts"):
-            self.alertmanager.receive([self._alert(item) for item in msgspec.json.decode(raw)])
+            self.alertmanager.receive([self._alert(item) for item in msgspec.json.decode(raw, type=list[dict[str, Any]])])
             return web.Response(status=200)
         if where == ("GET", "/api/v2/status"):
             return _json(self._status())

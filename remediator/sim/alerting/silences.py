@@ -45,7 +45,7 @@ class Matcher:
     def of(cls, data: Mapping[str, Any]) -> Matcher:
         """From the API's JSON. Raises ValueError."""
         if not isinstance(data.get("name"), str) or not isinstance(data.get("value"), str):
-            raise ValueError("matchers: name and value are required")  # noqa: TRY004 - every fault of a body is one kind of error
+            raise ValueError("matchers: name and value are required")
         return cls(data["name"], data["value"], bool(data.get("isRegex")), bool(data.get("isEqual", True)))
 
     def fits(self, labels: Mapping[str, str]) -> bool:
@@ -72,7 +72,7 @@ class Silence:
     updated_at: datetime
 
     @classmethod
-    def of(cls, data: Mapping[str, Any], *, id: str, now: datetime) -> Silence:  # noqa: A002 - the API's own word
+    def of(cls, data: Mapping[str, Any], *, id: str, now: datetime) -> Silence:
         """From the API's JSON. Raises ValueError."""
         matchers = data.get("matchers")
         if not isinstance(matchers, list) or not matchers:

@@ -159,7 +159,7 @@ def _each(name: str, element: Element, limit: float) -> float:
     return max(element.value, limit) if name == "clamp_min" else min(element.value, limit)
 
 
-def _absent(argument: Expr, present: bool, at: float) -> Vector:  # noqa: FBT001 - says what was found
+def _absent(argument: Expr, present: bool, at: float) -> Vector:
     if present:
         return []
     labels: dict[str, str] = {}

@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-class BadQuery(Exception):  # noqa: N818 - named after what it says about the query
+class BadQuery(Exception):
     """A query that cannot be answered; ``error_type`` is the API's."""
 
     def __init__(self, message: str, error_type: str = "bad_data") -> None:

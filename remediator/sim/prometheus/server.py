@@ -74,7 +74,7 @@ class Prometheus:
 
     # --- HTTP --------------------------------------------------------------------------------------------------------
 
-    async def handle(self, request: web.Request, raw: bytes) -> web.Response:  # noqa: ARG002 - a form's body is read again from the request
+    async def handle(self, request: web.Request, raw: bytes) -> web.Response:
         """One request; its path begins with ``/prometheus``."""
         path = request.path.removeprefix("/prometheus").rstrip("/")
         if path in ("/-/ready", "/-/healthy"):

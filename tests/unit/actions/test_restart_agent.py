@@ -105,7 +105,7 @@ async def test_a_failing_scrape_is_no_reason_while_the_pod_is_ready(stage, hung)
 async def test_fails_when_the_new_agent_does_not_get_ready_in_time(stage):
     stage.cluster.kill_agent("node-3")
     stage.simulation.cluster.timing = _slow_agents(stage.cluster.timing)
-    done = await stage.step(ACTION, timeout="20s")
+    done = await stage.step(ACTION, lasting="20s")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
     assert done.run.steps[0].changes[0].state is ChangeState.KEPT
 

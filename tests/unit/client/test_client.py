@@ -11,9 +11,10 @@ from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remediator.client import Client, _lines
+from remediator.client import Client
 from remediator.errors import ServerError, ServerRefused, ServerUnreachable, UsageError
 from remediator.model import Page, RunState
+from remediator.transport import _lines
 
 AT = datetime(2026, 1, 5, 10, tzinfo=UTC)
 RUN = {
@@ -301,3 +302,27 @@ def test_lines_are_the_same_however_they_arrive(pieces):
 def test_errors_are_server_errors():
     assert issubclass(ServerRefused, ServerError)
     assert issubclass(ServerUnreachable, ServerError)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_watch_waits_for_a_daemon_that_starts_again(connect, monkeypatch, status):
+    monkeypatch.setattr("remediator.client._PAUSE", 0.001)
+    answers = [stream(event(RUN)), Recorder({"title": "Not ready"}, status), stream(event(ENDED))]
+
+    async def handler(request):
+        return await answers.pop(0)(request)
+
+    client = await connect(handler)
+    assert [run.state async for run in client.watch("r1")] == ["running", "healed"]
+
+
+async def test_watch_ends_when_the_daemon_says_no(connect, monkeypatch):
+    monkeypatch.setattr("remediator.client._PAUSE", 0.001)
+    answers = [stream(event(RUN)), Recorder({"title": "Unauthorized"}, 401)]
+
+    async def handler(request):
+        return await answers.pop(0)(request)
+
+    client = await connect(handler)
+    with pytest.raises(ServerRefused, match="Unauthorized"):
+        [run async for run in client.watch("r1")]

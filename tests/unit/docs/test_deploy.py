@@ -55,7 +55,5 @@ def test_kustomize_builds_the_base(root):
     except FileNotFoundError:
         pytest.skip("kubectl is not installed; it builds the kustomize base")
     kinds = sorted(d["kind"] for d in yaml.safe_load_all(built))
-    assert kinds == sorted(
-        ["ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "Namespace", "PersistentVolumeClaim"]
-        + ["Role", "RoleBinding", "Service", "ServiceAccount"]
-    )
+    rights = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount"]
+    assert kinds == sorted([*rights, "ConfigMap", "Deployment", "Namespace", "PersistentVolumeClaim", "Service"])

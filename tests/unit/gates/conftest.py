@@ -18,7 +18,9 @@ def now():
 
 @pytest.fixture
 def alert():
-    return Alert(name="CiliumAgentDown", fingerprint="f1", starts_at=NOW - timedelta(minutes=5), status=AlertStatus.FIRING, labels={"node": "node-3"})
+    return Alert(
+        name="CiliumAgentDown", fingerprint="f1", starts_at=NOW - timedelta(minutes=5), status=AlertStatus.FIRING, labels={"node": "node-3"}
+    )
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ IN_CLUSTER = {"KUBERNETES_SERVICE_HOST": "fd00::1", "KUBERNETES_SERVICE_PORT": "
 
 @pytest.fixture
 def access():
-    from remediator.kube import access  # noqa: PLC0415 - imports kubernetes-asyncio, so only where it is needed
+    from remediator.kube import access
 
     return access
 
@@ -167,7 +167,7 @@ async def test_many_calls_refused_at_once_read_the_token_once(api, connect, kube
         kubeconfig({"token": "t2"})
 
     async def judge(request):
-        from aiohttp import web  # noqa: PLC0415 - only this test judges tokens
+        from aiohttp import web
 
         fresh = request.headers["Authorization"] == "Bearer t2"
         return web.json_response({}, status=200 if fresh else 401)

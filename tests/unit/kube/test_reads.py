@@ -193,7 +193,7 @@ async def test_a_list_has_one_deadline_over_all_pages(api, kube):
 
 
 async def _page():
-    from aiohttp import web  # noqa: PLC0415 - only this helper builds an answer by hand
+    from aiohttp import web
 
     return web.json_response({"metadata": {"continue": "on"}, "items": []})
 
@@ -271,7 +271,7 @@ async def test_version_and_readiness(api, kube):
 
 
 async def test_calls_are_counted(api, kube, pod):
-    from remediator.telemetry import METRICS  # noqa: PLC0415 - the door imports it late as well
+    from remediator.telemetry import METRICS
 
     def count(verb: str, code: str) -> float:
         return METRICS.registry.get_sample_value("remediator_kube_requests_total", {"verb": verb, "code": code}) or 0

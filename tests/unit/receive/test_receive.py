@@ -74,7 +74,7 @@ def test_unknown_fields_are_kept_and_common_labels_are_not(receiver):
 
 
 def test_what_was_read_can_be_written(receiver):
-    from remediator.model import Delivery, encode, from_json  # noqa: PLC0415 - next to its one use
+    from remediator.model import Delivery, encode, from_json
 
     delivery = receiver.read(receiver.payload(receiver.alert(x=[1, 2.5, None]), y=-(2**63), z=2**64))
     assert from_json(encode(delivery), Delivery) == delivery

@@ -90,13 +90,13 @@ class FakeJournal:
         )
         self.entries_held = 3
 
-    async def run(self, id):  # noqa: A002 - the journal's own name
+    async def run(self, id):
         return self.the_runs.get(id)
 
     async def runs(self, **query):
         return self._page("runs", query, self.the_runs.values())
 
-    async def delivery(self, id):  # noqa: A002 - as above
+    async def delivery(self, id):
         return self.the_deliveries.get(id)
 
     async def deliveries(self, **query):
@@ -116,7 +116,7 @@ class FakeJournal:
         return self.the_pauses
 
     async def entries(self, *, ref, kind, limit):
-        from remediator.model import to_json  # noqa: PLC0415 - next to its one use
+        from remediator.model import to_json
 
         held = {"decision-1": Entry(seq=1, at=NOW, kind=kind, ref=ref, data=to_json(self.decision), previous="", hash="")}
         return [held[ref]] if ref in held else []

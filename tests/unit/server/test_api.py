@@ -200,7 +200,7 @@ class TestFirstPage:
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
     async def test_it_says_that_all_is_paused(self, api, service):
-        from remediator.model import Pause  # noqa: PLC0415 - next to its one use
+        from remediator.model import Pause
 
         service.journal.the_pauses = [Pause(id="p", reason="<b>night</b>", by="ada", at=NOW, until=NOW)]
         text = await (await api("GET", "/", token="read")).text()

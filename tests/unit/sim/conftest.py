@@ -43,6 +43,18 @@ def seconds(sim):
     return pass_by
 
 
+@pytest.fixture
+def until():
+    """Lets real things happen (sockets, processes) until ``look`` is true; bounded."""
+
+    async def until(look):
+        async with asyncio.timeout(10):
+            while not look():
+                await asyncio.sleep(0)
+
+    return until
+
+
 @dataclass
 class Hook:
     """A webhook; answers ``answers`` in turn and 200 after that."""

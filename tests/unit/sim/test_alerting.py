@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 import pytest
@@ -102,35 +101,33 @@ class TestTheWholeWay:
         await hook.next()
         assert hook.got[0]["alerts"] == hook.got[1]["alerts"]
 
-    async def test_the_server_may_fail_for_a_while(self, sim, seconds, hook):
+    async def test_the_server_may_fail_for_a_while(self, sim, seconds, hook, until):
         hook.answers += [503, 500]
         sim.add_receiver(Receiver(hook.url, group_wait=timedelta(seconds=1), group_interval=timedelta(seconds=60)))
         sim.cluster.kill_agent("node-3")
         await seconds(42)
         for count in (1, 2, 3):
-            await hook.next()
-            assert len(hook.got) == count
-            await _until(lambda count=count: len(sim.alertmanager.sent) >= count)
+            await until(lambda count=count: len(sim.alertmanager.sent) >= count)
             await seconds(2)
         assert [n.status for n in sim.alertmanager.sent] == [503, 500, 200]
         await seconds(600)
         assert len(hook.got) == 3
 
-    async def test_what_it_refuses_is_not_tried_again(self, sim, seconds, hook):
+    async def test_what_it_refuses_is_not_tried_again(self, sim, seconds, hook, until):
         hook.answers += [400]
         sim.add_receiver(Receiver(hook.url, group_wait=timedelta(seconds=1), group_interval=timedelta(seconds=60)))
         sim.cluster.kill_agent("node-3")
         await seconds(42)
         await hook.next()
-        await _until(lambda: sim.alertmanager.sent)
+        await until(lambda: sim.alertmanager.sent)
         await seconds(30)
         assert [n.status for n in sim.alertmanager.sent] == [400]
 
-    async def test_nobody_listens(self, sim, seconds):
+    async def test_nobody_listens(self, sim, seconds, until):
         sim.add_receiver(Receiver("http://127.0.0.1:9/", group_wait=timedelta(0), group_interval=timedelta(seconds=2)))
         sim.cluster.kill_agent("node-3")
         await seconds(42)
-        await _until(lambda: sim.alertmanager.sent)
+        await until(lambda: sim.alertmanager.sent)
         assert sim.alertmanager.sent[0].status == 0
 
     async def test_a_long_payload_is_cut_and_says_so(self, sim, seconds, hook):
@@ -289,9 +286,3 @@ class TestApi:
 )
 def test_times_are_written_as_go_does(clock, micros, text):
     assert go_time(clock.now() + timedelta(microseconds=micros)) == text
-
-
-async def _until(look):
-    async with asyncio.timeout(10):
-        while not look():
-            await asyncio.sleep(0)

@@ -4,10 +4,13 @@ from datetime import timedelta
 
 import pytest
 
+from remediator.clock import SystemClock
 from remediator.errors import UsageError
 from remediator.sim import Simulation, all_scenarios, scenario
 from remediator.sim.controllers.cilium import AGENT_TAINT
+from remediator.sim.deletion import Deletion
 from remediator.sim.objects import condition, dig, is_ready, labels_of
+from remediator.sim.registry import Options
 
 
 def _taints(sim, node):
@@ -164,7 +167,7 @@ class TestKubelets:
         lost = [p for p in sim.cluster.indexes.pods_on("node-5") if not dig(p, "spec.hostNetwork")]
         assert lost
         sim.cluster.stop_kubelet("node-5")
-        await seconds(41 + 299)
+        await seconds(338)
         assert not any("deletionTimestamp" in p["metadata"] for p in sim.cluster.indexes.pods_on("node-5"))
         await seconds(30)
         marked = {p["metadata"]["name"] for p in sim.cluster.indexes.pods_on("node-5") if "deletionTimestamp" in p["metadata"]}
@@ -253,15 +256,10 @@ class TestScenarios:
 
 
 async def test_only_a_manual_clock_can_be_moved():
-    from remediator.clock import SystemClock
-
     sim = Simulation(clock=SystemClock())
     with pytest.raises(UsageError):
         await sim.run_for(timedelta(seconds=1))
 
 
 def _now():
-    from remediator.sim.deletion import Deletion
-    from remediator.sim.registry import Options
-
     return Deletion(), Options()

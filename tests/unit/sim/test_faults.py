@@ -72,11 +72,10 @@ class TestConnections:
         assert sim.cluster.get("Node", "node-1")["spec"]["unschedulable"] is True
         assert [w.status for w in sim.cluster.writes()] == [200]
 
-    async def test_a_slow_reply_waits_on_the_simulated_clock(self, sim, session, clock):
-        sim.cluster.slow(timedelta(seconds=30), path="nodes/node-1")
+    async def test_a_slow_reply_waits_on_the_simulated_clock(self, sim, session, clock, until):
+        fault = sim.cluster.slow(timedelta(seconds=30), path="nodes/node-1")
         request = asyncio.create_task(session.get(f"{sim.url}/api/v1/nodes/node-1"))
-        while clock.next_deadline() is None or not sim.cluster.request_log.entries:
-            await asyncio.sleep(0)
+        await until(lambda: fault.hits)
         async with session.get(f"{sim.url}/api/v1/nodes/node-2") as other:
             assert other.status == 200
         assert not request.done()
@@ -96,12 +95,10 @@ class TestConnections:
             with pytest.raises(aiohttp.ClientError):
                 await asyncio.wait_for(watch.content.readline(), 10)
 
-    async def test_a_client_that_leaves_ends_its_watch(self, sim, session):
+    async def test_a_client_that_leaves_ends_its_watch(self, sim, session, until):
         async with session.get(f"{sim.url}/api/v1/nodes?watch=1"):
             assert len(sim.cluster.watches) == 1
-        async with asyncio.timeout(10):
-            while len(sim.cluster.watches):
-                await asyncio.sleep(0)
+        await until(lambda: not len(sim.cluster.watches))
 
     async def test_stopping_ends_open_watches(self, session):
         sim = Simulation(clock=ManualClock())
