@@ -84,7 +84,14 @@ class Network:
     def unreachable_from(self, source: str) -> int:
         """How many other nodes the agent on ``source`` cannot reach."""
         others = (n for n in self._cluster.node_names() if n != source)
+        if self.intact:
+            return sum(not self._cluster.agent_works(target) for target in others)
         return sum(not self.probe_answered(source, target) for target in others)
+
+    @property
+    def intact(self) -> bool:
+        """Whether nothing was done to it."""
+        return not (self._nodes or self._pairs or self._parts)
 
     def _added(self, source: str, target: str) -> Link:
         links = [self._pairs.get((source, target), Link())]

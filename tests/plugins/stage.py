@@ -78,7 +78,7 @@ class Stage:
         return SimpleNamespace(end=ending.end, reason=ending.reason, detail=ending.detail, run=await self.world.journal.run(run.id))
 
     async def step(self, action: str, *, node: str = "node-3", dry_run: bool = False, lasting: str = "3m", **parameters: Any) -> Any:
-        playbook = self.playbook(action, timeout=lasting, **parameters)
+        playbook = self.playbook(action, lasting=lasting, **parameters)
         return await self.carry(playbook, await self.begin(playbook, node=node, dry_run=dry_run))
 
     def writes(self) -> list[tuple[str, str]]:

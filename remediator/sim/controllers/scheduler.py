@@ -65,7 +65,7 @@ class Scheduler:
         if pod is None or dig(pod, "spec.nodeName") or "deletionTimestamp" in pod["metadata"]:
             self._waiting.pop(key, None)
             return
-        nodes = [n for n in self.cluster.store.list(("", "nodes")) if fits(pod, n)]
+        nodes = [n for n in self._candidates(pod) if fits(pod, n)]
         if not nodes:
             self._waiting[key] = None
             self._explain(pod)
@@ -73,6 +73,12 @@ class Scheduler:
         self._waiting.pop(key, None)
         best = min(nodes, key=lambda n: (self._load(pod, n), name_of(n)))
         self.cluster.bind(pod, name_of(best))
+
+    def _candidates(self, pod: Obj) -> list[Obj]:
+        pinned = pinned_to(pod)
+        if not pinned:
+            return self.cluster.store.list(("", "nodes"))
+        return [node for name in pinned if (node := self.cluster.store.get(("", "nodes"), name)) is not None]
 
     def _load(self, pod: Obj, node: Obj) -> tuple[int, int]:
         """Siblings first, so that replicas spread; then all pods."""

@@ -19,48 +19,56 @@ if TYPE_CHECKING:
 
 __all__ = ["collect"]
 
+_MOST_PAIRED = 60
+"""Series per pair grow with the square of the nodes; larger clusters do without, in the simulation as in life."""
 _ENDPOINT_STATES = ("waiting-for-identity", "ready", "waiting-to-regenerate", "regenerating", "disconnecting", "restoring", "invalid")
 
 
 def collect(cluster: Cluster, tick: int) -> Iterator[Sample]:
     """Every sample of one scrape; ``tick`` counts scrapes and varies the noise."""
     nodes = cluster.node_names()
+    paired = nodes if len(nodes) <= _MOST_PAIRED else []
+    works = {node for node in nodes if cluster.agent_works(node)}
     endpoints: dict[str, list[Obj]] = {}
     for endpoint in cluster.store.list(("cilium.io", "ciliumendpoints")):
         endpoints.setdefault(str(dig(endpoint, "status.networking.node")), []).append(endpoint)
     for node in nodes:
-        yield from _agent(cluster, node, nodes, endpoints.get(cluster.node_address(node), []), tick)
-        yield from _prober(cluster, node, nodes, tick)
+        yield from _agent(cluster, node, len(nodes), works, endpoints.get(cluster.node_address(node), []))
+        if node in works:
+            for other in paired:
+                yield from _pair(cluster, node, other, tick)
+        yield from _prober(cluster, node, paired, tick)
     yield from _operator(cluster)
     yield from _kube_state(cluster)
 
 
-def _agent(cluster: Cluster, node: str, nodes: list[str], endpoints: list[Obj], tick: int) -> Iterator[Sample]:
-    pod = cluster.agent_pod(node)
-    if pod is None:
+def _agent_target(cluster: Cluster, node: str) -> dict[str, str]:
+    return {"job": "cilium-agent", "node": node, "instance": f"{cluster.node_address(node)}:9962"}
+
+
+def _agent(cluster: Cluster, node: str, count: int, works: set[str], endpoints: list[Obj]) -> Iterator[Sample]:
+    if cluster.agent_pod(node) is None:
         return
-    works = cluster.agent_works(node)
-    target = {"job": "cilium-agent", "node": node, "instance": f"{cluster.node_address(node)}:9962"}
-    yield Sample("up", target, float(works))
-    if not works:
+    target = _agent_target(cluster, node)
+    yield Sample("up", target, float(node in works))
+    if node not in works:
         return
-    unreachable = cluster.network.unreachable_from(node)
+    unreachable = count - len(works) if cluster.network.intact else cluster.network.unreachable_from(node)
     yield Sample("cilium_unreachable_nodes", target, unreachable)
     yield Sample("cilium_unreachable_health_endpoints", target, unreachable)
     yield Sample("cilium_controllers_failing", target, 0)
     states = [str(dig(e, "status.state")) for e in endpoints]
     for state in _ENDPOINT_STATES:
         yield Sample("cilium_endpoint_state", {**target, "endpoint_state": state}, states.count(state))
-    reachable = len(nodes) - 1 - unreachable
+    reachable = count - 1 - unreachable
     for status, count in (("reachable", reachable), ("unreachable", unreachable), ("unknown", 0)):
         for kind in ("node", "endpoint"):
             yield Sample("cilium_node_health_connectivity_status", {**target, "type": kind, "status": status}, count)
-    for other in nodes:
-        yield from _pair(cluster, node, other, target, tick)
 
 
-def _pair(cluster: Cluster, node: str, other: str, target: dict[str, str], tick: int) -> Iterator[Sample]:
+def _pair(cluster: Cluster, node: str, other: str, tick: int) -> Iterator[Sample]:
     """The gauges per pair that agents up to 1.17 expose."""
+    target = _agent_target(cluster, node)
     answered = cluster.network.probe_answered(node, other) or node == other
     kind = "local_node" if node == other else "remote_intra_cluster"
     labels = {**target, "source_cluster": "default", "source_node_name": node, "target_cluster": "default", "target_node_name": other}
