@@ -1,312 +1,130 @@
-"""Durable intake beside two bare servers: webhooks a second, latency, and whether anything answered 200 was lost.
+"""Durable intake beside two bare servers: webhooks a second, latency, and whether anything that was answered 200 was lost.
 
-    python benchmarks/intake.py [--seconds 5] [--connections 64] [--ours COMMAND] [--rounds 3]
-
-Each server runs as a process of its own, the load generator as another; all traffic stays on 127.0.0.1. After its turn a
-server is killed (SIGKILL), and every delivery that it answered 200 for is looked up in its database file.
-COMMAND starts our daemon; ``{config}``, ``{database}`` and ``{port}`` are filled in. Ratios are medians
-over the rounds. Aim: at least 0.7 of the bare durable server.
+By turns, each server as a process of its own and the load generator as another. After its turn a server is killed (SIGKILL), and every
+delivery that it answered 200 for is looked up in its file. After the last turn our daemon is started again, and must decide on all of
+them. Ratios are medians over the rounds. Aim: at least 0.7 of the bare durable server.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import json
-import shlex
-import shutil
-import signal
-import socket
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from benchmarks import load
+from benchmarks.processes import Daemon, Process, free_port
+from benchmarks.table import Row
+
+__all__ = ["rows"]
 
 HERE = Path(__file__).resolve().parent
-TOKEN = "intake-benchmark-token"  # of a server that lives for seconds on the loopback interface
-OURS = "remediator serve --config {config} --listen 127.0.0.1:{port}"
+ROUNDS = 3
+SECONDS = 4.0
+"""How long each server is loaded, each time."""
+CONNECTIONS = 64
 AIM = 0.7
-BODIES = 512
-"""Distinct bodies, so that nothing profits from seeing the same text again and again."""
-SETTINGS = """\
-apiVersion: remediator.dev/v1
-kind: Settings
-server: {{listen: '127.0.0.1:{port}', webhook_token_file: token}}
-store: {{url: 'sqlite:///{database}'}}
-kubernetes: {{server: 'http://127.0.0.1:1'}}
-"""
+LONGEST_WAIT = 90.0
+"""For the decisions after the last turn."""
+PARSE, DURABLE, OURS = "bare parse", "bare durable", "remediator"
 
 
-# the load generator, a process of its own
+@dataclass
+class Seen:
+    """Of one server, over all rounds: what the median is taken of."""
+
+    rates: list[float] = field(default_factory=list)
+    middle: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    refused: int = 0
+    lost: int = 0
+
+    def add(self, answered: dict, cpu: float, database: Path | None) -> None:
+        latencies = sorted(answered["latencies"])
+        count = len(latencies)
+        self.rates.append(count / answered["seconds"])
+        self.middle.append(latencies[count // 2] * 1000)
+        self.late.append(latencies[int(count * 0.99)] * 1000)
+        self.cpu.append(cpu / count * 1000)
+        self.refused += sum(number for status, number in answered["statuses"].items() if status != "200")
+        if database is not None:
+            with closing(sqlite3.connect(database)) as connection:
+                self.lost += len(set(answered["ids"]) - {row[0] for row in connection.execute("SELECT id FROM delivery")})
 
 
-def make_body(number: int) -> bytes:
-    """Alertmanager's payload v4 with 10 alerts, about 5 KB."""
-    alerts = [
-        {
-            "status": "firing",
-            "labels": {
-                "alertname": "CiliumNodeLatencyHigh",
-                "node": f"node-{(number + i) % 50}",
-                "severity": "critical",
-                "instance": f"10.0.{number % 250}.{i}:9962",
-                "job": "cilium-agent",
-                "namespace": "kube-system",
-            },
-            "annotations": {
-                "summary": f"Node latency on node-{(number + i) % 50} is {number * 7 % 97}.{i} ms",
-                "runbook_url": "https://runbooks.example.org/cilium-node-latency",
-            },
-            "startsAt": f"2026-01-05T10:{number % 60:02d}:{i:02d}.000Z",
-            "endsAt": "0001-01-01T00:00:00Z",
-            "generatorURL": "http://prometheus.example.org/graph?g0.expr=cilium_latency_seconds+%3E+0.02&g0.tab=1",
-            "fingerprint": f"{number * 10 + i:016x}",
-        }
-        for i in range(10)
+def rows() -> list[Row]:
+    seen = {name: Seen() for name in (PARSE, DURABLE, OURS)}
+    with tempfile.TemporaryDirectory(prefix="intake-") as folder:
+        for turn in range(ROUNDS):
+            for name in seen:
+                place = Path(folder, f"{turn}-{name}")
+                place.mkdir()
+                _turn(name, place, seen[name])
+        decided = _decide_the_rest(place)
+    ratios = [ours / bare for ours, bare in zip(seen[OURS].rates, seen[DURABLE].rates, strict=True)]
+    return [*_rates(seen, statistics.median(ratios)), *_details(seen), *decided]
+
+
+def _turn(name: str, folder: Path, seen: Seen) -> None:
+    with _server(name, folder) as server:
+        server.wait_until_ready() if name == OURS else server.wait_until_open()
+        before = server.cpu()
+        answered = load.run(server.port, seconds=SECONDS, connections=CONNECTIONS)
+        cpu = server.cpu() - before
+    seen.add(answered, cpu, {DURABLE: folder / "bare.db", OURS: folder / "journal.db"}.get(name))
+
+
+def _server(name: str, folder: Path) -> Process:
+    if name == OURS:
+        return Daemon(folder)
+    port = free_port()
+    words = [str(HERE / "intake_bare_parse.py"), str(port)]
+    if name == DURABLE:
+        words = [str(HERE / "intake_bare_durable.py"), str(port), str(folder / "bare.db")]
+    return Process([sys.executable, *words], port, folder / "server.log")
+
+
+def _rates(seen: dict[str, Seen], ratio: float) -> list[Row]:
+    """The aim is about the median of the rounds' ratios, so that is what the table shows as compared to."""
+    ours = statistics.median(seen[OURS].rates)
+    size = f"{len(load.make_body(1)):,} bytes, {CONNECTIONS} connections"
+    parse = statistics.median(seen[PARSE].rates)
+    return [
+        Row(name="intake, to the disk", measured=ours, unit="/s", beside=DURABLE, compared=ours / ratio, aim=AIM, of_ratio=True, at_least=True, note=size),
+        Row(name="intake, to the disk", measured=ours, unit="/s", beside=PARSE, compared=parse),
+    ]  # fmt: skip
+
+
+def _details(seen: dict[str, Seen]) -> list[Row]:
+    def row(name: str, numbers: str, unit: str = "ms") -> Row:
+        mine, bare = (statistics.median(getattr(seen[server], numbers)) for server in (OURS, DURABLE))
+        return Row(name=name, measured=mine, unit=unit, beside=DURABLE, compared=bare)
+
+    lost = Row(name="answered 200 and lost", measured=seen[OURS].lost, unit="deliveries", beside=DURABLE, compared=None, aim=0)
+    return [
+        row("intake, p50", "middle"),
+        row("intake, p99", "late"),
+        row("CPU time a webhook", "cpu"),
+        lost,
+        Row(name="answered otherwise", measured=seen[OURS].refused, unit="webhooks"),
     ]
-    labels = {"alertname": "CiliumNodeLatencyHigh", "severity": "critical"}
-    payload = {
-        "version": "4",
-        "groupKey": '{}/{severity="critical"}:{alertname="CiliumNodeLatencyHigh"}',
-        "truncatedAlerts": 0,
-        "status": "firing",
-        "receiver": "remediator",
-        "groupLabels": {"alertname": "CiliumNodeLatencyHigh"},
-        "commonLabels": labels,
-        "commonAnnotations": {},
-        "externalURL": "http://alertmanager.example.org",
-        "alerts": alerts,
-    }
-    return json.dumps(payload, separators=(",", ":")).encode()
 
 
-def make_request(number: int) -> bytes:
-    body = make_body(number)
-    head = (
-        "POST /api/v1/alerts HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Alertmanager/0.28.1\r\n"
-        f"Content-Type: application/json\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
-
-
-class Connection(asyncio.Protocol):
-    """One keep-alive connection with one request under way; bare, so that the generator costs little."""
-
-    def __init__(self, load: Load) -> None:
-        self.load = load
-        self.buffer = b""
-        self.sent = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-        self.send()
-
-    def send(self) -> None:
-        request = self.load.next_request()
-        if request is None:
-            self.load.finished(self)
-            return
-        self.sent = time.perf_counter()
-        self.transport.write(request)  # type: ignore[attr-defined]  # it is a TCP transport
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        end = self.buffer.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        start = self.buffer.lower().find(b"content-length:") + 15
-        length = int(self.buffer[start : self.buffer.find(b"\r", start)])
-        if len(self.buffer) < end + 4 + length:
-            return
-        self.load.answered(self.buffer[9:12], self.buffer[end + 4 :], time.perf_counter() - self.sent)
-        self.buffer = b""
-        self.send()
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self.load.finished(self)
-
-
-class Load:
-    """Keeps ``connections`` requests under way until the time or the number of requests is used up."""
-
-    def __init__(self, seconds: float, limit: int) -> None:
-        self.requests = [make_request(number) for number in range(BODIES)]
-        self.seconds, self.limit = seconds, limit
-        self.count = 0
-        self.statuses: dict[str, int] = {}
-        self.latencies: list[float] = []
-        self.ids: list[str] = []
-        self.open: set[Connection] = set()
-        self.done = asyncio.Event()
-
-    def next_request(self) -> bytes | None:
-        if self.count >= self.limit or time.perf_counter() >= self.until:
-            return None
-        self.count += 1
-        return self.requests[self.count % BODIES]
-
-    def answered(self, status: bytes, body: bytes, latency: float) -> None:
-        name = status.decode()
-        self.statuses[name] = self.statuses.get(name, 0) + 1
-        if name == "200":
-            self.latencies.append(latency)
-            self.ids.append(json.loads(body)["delivery"])
-
-    def finished(self, connection: Connection) -> None:
-        self.open.discard(connection)
-        if not self.open:
-            self.done.set()
-
-    async def run(self, port: int, connections: int) -> dict[str, Any]:
-        self.until = time.perf_counter() + self.seconds
-        loop = asyncio.get_running_loop()
-        self.open = {Connection(self) for _ in range(connections)}
-        began = time.perf_counter()
-        for connection in list(self.open):
-            await loop.create_connection(lambda made=connection: made, "127.0.0.1", port)
-        await asyncio.wait_for(self.done.wait(), self.seconds + 30)
-        return {"seconds": time.perf_counter() - began, "statuses": self.statuses, "latencies": self.latencies, "ids": self.ids}
-
-
-# the driver
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_until_open(port: int, server: subprocess.Popen[bytes]) -> None:
-    """Returns when the port takes connections; a server that ends first or takes over 30 s is an error."""
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        if server.poll() is not None:
-            raise RuntimeError(f"the server ended with code {server.returncode} before it listened")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.05)
-        else:
-            return
-    raise RuntimeError("the server does not listen after 30 s")
-
-
-def measure(command: list[str], port: int, args: argparse.Namespace, log: Path) -> dict[str, Any]:
-    """Start the server, load it, kill it. Returns what the load generator saw."""
-    load = [sys.executable, __file__, "--load", str(port), "--seconds", str(args.seconds)]
-    load += ["--connections", str(args.connections), "--requests", str(args.requests)]
-    with log.open("wb") as errors, subprocess.Popen(command, stdout=errors, stderr=errors) as server:
-        try:
-            wait_until_open(port, server)
-            answer = subprocess.run(load, stdout=subprocess.PIPE, check=True, timeout=args.seconds + 60)
-        finally:
-            server.send_signal(signal.SIGKILL)
-    return dict(json.loads(answer.stdout))
-
-
-def lost(ids: list[str], database: Path) -> int:
-    """How many of these deliveries the database file does not hold."""
-    with sqlite3.connect(database) as connection:
-        kept = {row[0] for row in connection.execute("SELECT id FROM delivery")}
-    return len(set(ids) - kept)
-
-
-def ours(args: argparse.Namespace, folder: Path, port: int) -> list[str] | None:
-    """The command that starts our daemon, with its settings written; None if there is no such command yet."""
-    command = shlex.split(args.ours.format(config=folder / "settings.yaml", port=port, database=folder / "ours.db"))
-    beside = Path(sys.executable).parent / command[0]
-    program = str(beside) if beside.exists() else shutil.which(command[0])
-    if program is None:
-        return None
-    (folder / "token").write_text(TOKEN)
-    (folder / "settings.yaml").write_text(SETTINGS.format(port=port, database=folder / "ours.db"))
-    return [program, *command[1:]]
-
-
-def turn(name: str, args: argparse.Namespace, folder: Path) -> dict[str, Any] | None:
-    """One server's turn; None if it is not there or does not start."""
-    port, database = free_port(), None
-    if name == "bare parse":
-        command: list[str] | None = [sys.executable, str(HERE / "intake_bare_parse.py"), str(port)]
-    elif name == "bare durable":
-        database = folder / "bare.db"
-        command = [sys.executable, str(HERE / "intake_bare_durable.py"), str(port), str(database)]
-    else:
-        database = folder / "ours.db"
-        command = ours(args, folder, port)
-    if command is None:
-        return None
-    log = folder / "server.log"
-    try:
-        seen = measure(command, port, args, log)
-    except RuntimeError as problem:
-        print(f"{name}: {problem}\n{log.read_text(errors='replace')[-2000:]}", file=sys.stderr)
-        return None
-    seen["lost"] = lost(seen["ids"], database) if database else None
-    return seen
-
-
-def line(name: str, seen: dict[str, Any]) -> tuple[str, float]:
-    latencies = sorted(seen["latencies"]) or [float("nan")]
-    rate = len(seen["ids"]) / seen["seconds"]
-    p50, p99 = (latencies[int(len(latencies) * part)] * 1000 for part in (0.5, 0.99))
-    others = {status: count for status, count in seen["statuses"].items() if status != "200"}
-    told = "-" if seen["lost"] is None else str(seen["lost"])
-    return f"{name:<14}{rate:>12,.0f}{p50:>9.1f}{p99:>9.1f}{told:>6}  {others or ''}", rate
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=5.0, help="how long each server is loaded")
-    parser.add_argument("--requests", type=int, default=200_000, help="at most so many to each server")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each server, by turns")
-    parser.add_argument("--ours", default=OURS, help=f"starts our daemon; default: {OURS}")
-    parser.add_argument("--load", type=int, metavar="PORT", help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.load:
-        json.dump(asyncio.run(run_load(args)), sys.stdout)
-        return 0
-    return compare(args)
-
-
-async def run_load(args: argparse.Namespace) -> dict[str, Any]:
-    return await Load(args.seconds, args.requests).run(args.load, args.connections)
-
-
-def compare(args: argparse.Namespace) -> int:
-    """Prints the table. 1 if a delivery was lost or the aim is missed, 0 otherwise."""
-    print(f"intake: {len(make_body(1)):,} bytes of 10 alerts, {args.connections} connections, {args.seconds:g} s each")
-    print(f"{'server':<14}{'webhooks/s':>12}{'p50 ms':>9}{'p99 ms':>9}{'lost':>6}  other answers")
-    losses = 0
-    ratios: dict[str, list[float]] = {"bare durable": [], "bare parse": []}
-    for _ in range(args.rounds):
-        rates: dict[str, float] = {}
-        for name in ("bare parse", "bare durable", "remediator"):
-            with tempfile.TemporaryDirectory(prefix="intake-") as folder:
-                seen = turn(name, args, Path(folder))
-            if seen is None:
-                print(f"{name:<14}{'skipped':>12}")
-                continue
-            text, rates[name] = line(name, seen)
-            print(text, flush=True)
-            losses += seen["lost"] or 0
-        for name, found in ratios.items():
-            if "remediator" in rates and name in rates:
-                found.append(rates["remediator"] / rates[name])
-    if losses:
-        print(f"{losses} deliveries were answered 200 and lost")
-    if not ratios["bare durable"]:
-        return 1 if losses else 0
-    ratio = statistics.median(ratios["bare durable"])
-    print(f"remediator / bare durable = {ratio:.2f} (aim {AIM}); / bare parse = {statistics.median(ratios['bare parse']):.2f}")
-    return 1 if losses or ratio < AIM else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _decide_the_rest(folder: Path) -> list[Row]:
+    """Start the killed daemon again: what it had stored must all be decided in the end."""
+    with Daemon(folder) as daemon:
+        waiting = daemon.undecided()
+        daemon.wait_until_ready()
+        took = daemon.wait_until_decided(LONGEST_WAIT)
+        left = daemon.undecided()
+        alerts = daemon.ask("SELECT count(*) FROM delivery") * load.ALERTS
+        without = alerts - daemon.ask("SELECT count(*) FROM decision")
+    rate = (waiting - left) / took if took else 0.0
+    return [
+        Row(name="decided after the restart", measured=rate, unit="deliveries/s", note=f"{waiting:,} waited, {took:.1f} s"),
+        Row(name="never decided", measured=without, unit="alerts", aim=0, note=f"of {alerts:,}"),
+    ]

@@ -258,18 +258,8 @@ class ChangeState(StrEnum):
     """Nobody can say whether the call took effect."""
 
 
-class Resource(Noun, frozen=True, kw_only=True):
-    """The object that a mutating call addresses."""
-
-    kind: str
-    name: str
-    namespace: str = ""
-    uid: str = ""
-
-    @property
-    def key(self) -> str:
-        """As Target.key."""
-        return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+class Resource(Target, frozen=True, kw_only=True):
+    """The object that a mutating call addresses; often another one than the run's target (a pod on the target node)."""
 
 
 class Change(Noun, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 import click
@@ -37,6 +36,8 @@ def demo(name: str, once: bool, only_list: bool) -> int:
     if only_list:
         _list("table")
         return 0
+    import asyncio
+
     from remediator.cli.stage import perform
     from remediator.sim import scenario
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING
@@ -47,6 +46,7 @@ def verify(form: Form) -> int:
 @connects
 def export() -> None:
     """Print the whole journal as JSON lines, oldest first."""
+    import asyncio
 
     async def copy() -> None:
         async with client() as daemon, aclosing(daemon.export()) as lines:

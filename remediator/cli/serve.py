@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 
 from remediator.cli.frame import command, configured, flags
@@ -34,6 +32,8 @@ def serve(dry_run: bool, listen: str | None) -> int:
         raise UsageError("serve needs the settings file: --config FILE or REMEDIATOR_CONFIG")
     said = {"server.listen": listen, "dry_run": "true" if dry_run else None}
     settings = settings_of(given.config, {name: text for name, text in said.items() if text is not None})
+
+    import asyncio
 
     # After the settings, so that a mistake in them is told without waiting for all of the daemon's imports.
     from remediator.daemon import serve as serve_daemon

@@ -6,11 +6,6 @@ the address of the settings file: somebody who names another address has to name
 
 from __future__ import annotations
 
-import asyncio
-import getpass
-import os
-import socket
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from remediator.cli.frame import flags
@@ -18,6 +13,7 @@ from remediator.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+    from pathlib import Path
 
     from remediator.client import Client, Scope
     from remediator.settings import Settings
@@ -29,6 +25,7 @@ T = TypeVar("T")
 
 def ask(call: Callable[[Client], Awaitable[T]], *, timeout: float = 10.0) -> T:
     """The answer to one question, or several in a row, to the daemon; ``timeout`` seconds for each call."""
+    import asyncio
 
     async def asked() -> T:
         async with client(timeout=timeout) as daemon:
@@ -55,6 +52,8 @@ def client(*, timeout: float = 10.0) -> Client:
 
 def settings_of(path: str, said: Mapping[str, str] | None = None) -> Settings:
     """The settings file at ``path``, with what flags ``said`` instead. Raises DocumentError with everything that is wrong."""
+    from pathlib import Path
+
     from remediator.settings import load_settings
 
     return load_settings(Path(path), flags=said)
@@ -71,6 +70,8 @@ def address_of(settings: Settings) -> str:
 
 def read_token(path: str | Path) -> str:
     """The token in a file, without the white space around it. Raises UsageError."""
+    from pathlib import Path
+
     try:
         token = Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -90,6 +91,10 @@ def _token_for(settings: Settings, scope: Scope) -> str | None:
 
 def me() -> str:
     """Who asks, for the record: ``user@host``."""
+    import getpass
+    import os
+    import socket
+
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's uid without a name

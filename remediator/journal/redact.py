@@ -151,13 +151,9 @@ class Redactor:
         fresh = {delivery.receiver, delivery.group_key, delivery.external_url, delivery.notification_reason, delivery.sender}
         for alert in delivery.alerts:
             labels, annotations = alert.labels, alert.annotations
-            plain = alert.name, alert.fingerprint, alert.generator_url
-            if not seen.issuperset(plain):
-                fresh.update(plain)
-            if not seen.issuperset(labels.values()):
-                fresh.update(labels.values())
-            if not seen.issuperset(annotations.values()):
-                fresh.update(annotations.values())
+            texts = (alert.name, alert.fingerprint, alert.generator_url, *labels.values(), *annotations.values())
+            if not seen.issuperset(texts):
+                fresh.update(texts)
             if not (seen_keys.issuperset(labels) and seen_keys.issuperset(annotations)):
                 keys = labels.keys() | annotations.keys()
                 if any(map(_names_secret, keys)):
@@ -169,12 +165,13 @@ class Redactor:
     def _harmless_texts(self, fresh: set[str]) -> bool:
         """One look over texts together; remembers those that hold nothing."""
         text = "\n".join(fresh)
-        if "@" in text or any(value in text for value in self._known):
-            return False
+        if not text:
+            return True
         lowered = text.lower()
-        for hint in _HINTS:
-            if hint in lowered:
-                return False
+        for sign, where in ((self._known, text), (_HINTS, lowered), ("@", text)):
+            for part in sign:
+                if part in where:
+                    return False
         if len(self._seen) + len(self._seen_keys) > MOST_SEEN:
             self._seen.clear()
             self._seen_keys.clear()

@@ -39,7 +39,8 @@ async def _serve(options: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     await sim.start(options.host, options.port)
-    print(json.dumps(Control(sim).info()), flush=True)
+    sys.stdout.write(json.dumps(Control(sim).info()) + "\n")
+    sys.stdout.flush()
     await ended.wait()
     await sim.stop()
 

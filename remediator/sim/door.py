@@ -54,7 +54,7 @@ class Door:
 
     async def _serve(self, request: web.Request, raw: bytes, entry: Logged) -> web.StreamResponse:
         if entry.service == "prometheus":
-            return await self.prometheus.handle(request, raw)
+            return await self.prometheus.handle(request)
         if entry.service == "alertmanager":
             return self.alertmanager.handle(request, raw)
         if self.token is not None and request.headers.get("Authorization") != f"Bearer {self.token}":

@@ -16,7 +16,7 @@ from remediator.sim import status
 from remediator.sim.objects import dig
 from remediator.sim.selectors import selector_test
 from remediator.sim.status import ApiError, Cause
-from remediator.sim.store import TooOld
+from remediator.sim.store import TooOldError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -127,7 +127,7 @@ def _position(store: Store, options: ListOptions) -> tuple[int, tuple[str, str] 
 def _snapshot(table: Table, version: int, start: tuple[str, str] | None) -> dict[tuple[str, str], Obj]:
     try:
         return table.at(version)
-    except TooOld as error:
+    except TooOldError as error:
         if start is None:
             raise status.expired(str(error)) from None
         raise status.expired(_TOO_OLD_PAGE) from None

@@ -1,14 +1,14 @@
 """The objects of the simulated cluster, their versions and the log of what happened to them.
 
 In come whole objects; out come stored ones with uid, resourceVersion and creationTimestamp, and one ``Change`` a write to everybody
-who subscribed. A version that the bounded log no longer covers is refused with ``TooOld``. Stored objects are never altered in place.
+who subscribed. A version that the bounded log no longer covers is refused with ``TooOldError``. Stored objects are never altered in place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections import deque
-from random import Random
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from remediator.sim.objects import clone, encode, key_of, rfc3339
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from remediator.sim.kinds import Resource
     from remediator.sim.objects import Obj
 
-__all__ = ["Change", "Store", "Table", "TooOld"]
+__all__ = ["Change", "Store", "Table", "TooOldError"]
 
 Key: TypeAlias = tuple[str, str]
 _NAME_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 _FIRST_VERSION = 300
 
 
-class TooOld(Exception):
+class TooOldError(Exception):
     """The log no longer reaches back to that version; ``oldest`` is the first that it covers."""
 
     def __init__(self, asked: int, oldest: int) -> None:
@@ -89,13 +89,13 @@ class Table:
         self.history.append(change)
 
     def since(self, version: int) -> list[Change]:
-        """Every change after ``version``. Raises TooOld."""
+        """Every change after ``version``. Raises TooOldError."""
         if version < self.oldest:
-            raise TooOld(version, self.oldest)
+            raise TooOldError(version, self.oldest)
         return [change for change in self.history if change.version > version]
 
     def at(self, version: int) -> dict[Key, Obj]:
-        """The table as it was at ``version``, by taking back what came after. Raises TooOld."""
+        """The table as it was at ``version``, by taking back what came after. Raises TooOldError."""
         objects = dict(self.objects)
         for change in reversed(self.since(version)):
             if change.before is None:
@@ -110,7 +110,8 @@ class Store:
 
     def __init__(self, clock: Clock, *, seed: int = 0, history: int = 2000) -> None:
         self.clock = clock
-        self.random = Random(seed)
+        self._seed = seed
+        self._drawn = 0
         self.version = _FIRST_VERSION
         self._history = history
         self._tables: dict[tuple[str, str], Table] = {}
@@ -143,12 +144,16 @@ class Store:
         return lambda: hooks.remove(hook)
 
     def new_uid(self) -> str:
-        """A version 4 UUID from the seeded generator."""
-        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+        """A version 4 UUID that follows from the seed and from what was drawn before."""
+        return str(uuid.UUID(bytes=self._draw()[:16], version=4))
 
     def new_name(self, prefix: str, length: int = 5) -> str:
-        """``prefix`` and random letters, as generateName makes it."""
-        return prefix + "".join(self.random.choices(_NAME_LETTERS, k=length))
+        """``prefix`` and letters drawn in the same way, as generateName makes it."""
+        return prefix + "".join(_NAME_LETTERS[byte % len(_NAME_LETTERS)] for byte in self._draw()[:length])
+
+    def _draw(self) -> bytes:
+        self._drawn += 1
+        return hashlib.sha256(f"{self._seed}/{self._drawn}".encode()).digest()
 
     def stamp(self, obj: Obj) -> None:
         """Give a new object what only the server may give it."""

@@ -16,7 +16,7 @@ from remediator.sim.reading import parse_version
 from remediator.sim.rendering import watch_object
 from remediator.sim.selectors import selector_test
 from remediator.sim.status import ApiError
-from remediator.sim.store import Change, TooOld
+from remediator.sim.store import Change, TooOldError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -87,7 +87,7 @@ class Watch:
             return
         try:
             missed = self.store.table(self.resource).since(self._since or 0)
-        except TooOld as error:
+        except TooOldError as error:
             self.queue.put_nowait(ApiError(410, "Expired", str(error)))
             return
         for change in missed:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from recovery.between import Between
+from recovery.between import Between, Trap
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -222,6 +222,13 @@ class Rig:
         """SIGKILL."""
         self.kills += 1
         await self.daemon.kill()
+
+    async def dies_at(self, trap: Trap) -> None:
+        """SIGKILL once the request is stopped there; the request never goes on."""
+        async with asyncio.timeout(PATIENCE):
+            await trap.reached.wait()
+        await self.kill()
+        trap.drop()
 
     async def reachable(self) -> bool:
         try:

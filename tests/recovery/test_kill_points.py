@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 NODE = "node-3"
+AGENTS = r"/pods\?labelSelector=[^&]*$"
+"""The action's looks at all agents."""
+POD = r"/pods/cilium-"
+VERIFY = "fieldSelector="
+"""The verification's look at the one agent of the node."""
 
 
 async def hung(rig, name="AgentHung", node=NODE):
@@ -19,16 +26,24 @@ def changes_of(run):
     return [change for step in run["steps"] for change in step["changes"]]
 
 
-async def healed(rig, alert, before, *, restarts=1, node=NODE):
+def states_of(run):
+    return [(change["verb"], change["state"]) for change in changes_of(run)]
+
+
+async def healed(rig, alert, before):
     """The run ended healed, the agent of its node was replaced once and no other; and the reckoning is in order."""
     run = await rig.ended(alert)
-    assert (run["state"], run["reason"]) == ("healed", "healed"), run["detail"]
-    after = await rig.cluster.whole()
-    assert {name for name in before if before[name] != after[name]} == {node}
+    assert (run["state"], run["reason"]) == ("healed", "healed"), (run["state"], run["detail"])
+    await replaced_once(rig, before)
     await rig.reckon()
-    deleted = [call for call in await rig.cluster.calls() if call["verb"] == "delete" and call["status"] < 300]
-    assert [call["body"]["preconditions"]["uid"] for call in deleted] == [before[node]]
     return run
+
+
+async def replaced_once(rig, before):
+    after = await rig.cluster.whole()
+    assert {name for name in before if before[name] != after[name]} == {NODE}
+    deleted = [call for call in await rig.cluster.calls() if call["verb"] == "delete" and call["status"] < 300]
+    assert [call["body"]["preconditions"]["uid"] for call in deleted] == [before[NODE]]
 
 
 @pytest.fixture
@@ -37,8 +52,87 @@ async def before(rig):
     return await rig.cluster.whole()
 
 
-async def test_nothing_is_killed(rig, before):
+async def test_before_the_intent(rig, before):
+    trap = rig.between.hold("GET", AGENTS)
     alert = await hung(rig)
+    await rig.dies_at(trap)
+    assert rig.between.sent == []
+    await rig.up()
     run = await healed(rig, alert, before)
-    assert [c["state"] for c in changes_of(run)] == ["kept"]
+    assert states_of(run) == [("delete", "kept")]
+    assert await rig.left_behind() == []
+
+
+async def test_between_the_intent_and_the_call(rig, before):
+    trap = rig.between.hold("DELETE", POD)
+    alert = await hung(rig)
+    await rig.dies_at(trap)
+    assert await rig.cluster.calls() == []
+    await rig.up()
+    run = await healed(rig, alert, before)
+    assert states_of(run) == [("delete", "absent"), ("delete", "kept")]
+    assert await rig.left_behind() == []
+
+
+async def test_between_the_call_and_its_outcome(rig, before):
+    trap = rig.between.hold("DELETE", POD, "after")
+    alert = await hung(rig)
+    await rig.dies_at(trap)
+    await rig.up()
+    run = await healed(rig, alert, before)
+    assert states_of(run) == [("delete", "kept")]
+    assert len(rig.between.sent) == 1
+    assert await rig.left_behind() == []
+
+
+async def test_between_the_outcome_and_the_end_of_the_step(rig, before):
+    call = rig.between.hold("DELETE", POD, "after")
+    alert = await hung(rig)
+    await call.reached.wait()
+    look = rig.between.hold("GET", AGENTS)
+    call.release()
+    await rig.dies_at(look)
+    await rig.up()
+    run = await healed(rig, alert, before)
+    assert states_of(run) == [("delete", "kept")]
+    assert await rig.left_behind() == []
+
+
+@pytest.mark.parametrize("looks", [1, 2], ids=["at its first look", "while it holds"])
+async def test_during_the_verification(rig, before, looks):
+    traps = [rig.between.hold("GET", VERIFY) for _ in range(looks)]
+    alert = await hung(rig)
+    for trap in traps[:-1]:
+        await trap.reached.wait()
+        trap.release()
+    await rig.dies_at(traps[-1])
+    await rig.up()
+    run = await healed(rig, alert, before)
+    assert run["steps"][0]["attempts"] == 1
+    assert await rig.left_behind() == []
+
+
+async def test_a_call_of_the_dead_daemon_that_arrives_late(rig, before):
+    late = rig.between.hold("DELETE", POD)
+    alert = await hung(rig)
+    async with asyncio.timeout(60):
+        await late.reached.wait()
+    await rig.kill()
+    await rig.up()
+    run = await healed(rig, alert, before)
+    late.release()
+    await rig.reckon()
+    await replaced_once(rig, before)
+    assert states_of(run) == [("delete", "absent"), ("delete", "kept")]
+
+
+async def test_three_times_in_one_run(rig, before):
+    alert = None
+    for method, path, when in [("DELETE", POD, "before"), ("DELETE", POD, "after"), ("GET", VERIFY, "before")]:
+        trap = rig.between.hold(method, path, when)
+        alert = alert or await hung(rig)
+        await rig.dies_at(trap)
+        await rig.up()
+    run = await healed(rig, alert, before)
+    assert states_of(run) == [("delete", "absent"), ("delete", "kept")]
     assert await rig.left_behind() == []

@@ -99,7 +99,7 @@ class AlertmanagerApi:
         if path == "/api/v2/silences" and request.method == "POST":
             body = msgspec.json.decode(raw)
             name = body.get("id") if body.get("id") in manager.silences else new_silence_id()
-            return _json({"silenceID": manager.silence(Silence.of(body, id=name, now=now))})
+            return _json({"silenceID": manager.silence(Silence.of(body, name=name, now=now))})
         found = manager.silences.get(path.rpartition("/")[2])
         if found is None:
             return web.Response(status=404)

@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from remediator.clock import iso, parse_time
 
 if TYPE_CHECKING:
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 __all__ = ["Matcher", "Silence"]
 
 _FILTER = re.compile(r"""\s*([a-zA-Z_][a-zA-Z0-9_]*)\s*(=~|!~|!=|=)\s*(".*"|[^"]*?)\s*""")
+
+
+class _Body(msgspec.Struct, rename="camel"):
+    name: str
+    value: str
+    is_regex: bool = False
+    is_equal: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,10 +52,8 @@ class Matcher:
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Matcher:
-        """From the API's JSON. Raises ValueError."""
-        if not isinstance(data.get("name"), str) or not isinstance(data.get("value"), str):
-            raise ValueError("matchers: name and value are required")
-        return cls(data["name"], data["value"], bool(data.get("isRegex")), bool(data.get("isEqual", True)))
+        """From the API's JSON. Raises msgspec.ValidationError."""
+        return cls(*msgspec.structs.astuple(msgspec.convert(data, _Body)))
 
     def fits(self, labels: Mapping[str, str]) -> bool:
         """Whether the labels fit."""
@@ -72,7 +79,7 @@ class Silence:
     updated_at: datetime
 
     @classmethod
-    def of(cls, data: Mapping[str, Any], *, id: str, now: datetime) -> Silence:
+    def of(cls, data: Mapping[str, Any], *, name: str, now: datetime) -> Silence:
         """From the API's JSON. Raises ValueError."""
         matchers = data.get("matchers")
         if not isinstance(matchers, list) or not matchers:
@@ -83,7 +90,7 @@ class Silence:
         starts, ends = parse_time(data["startsAt"]), parse_time(data["endsAt"])
         if ends <= max(starts, now):
             raise ValueError("end time can't be in the past")
-        return cls(id, tuple(map(Matcher.of, matchers)), starts, ends, data["createdBy"], data["comment"], now)
+        return cls(name, tuple(map(Matcher.of, matchers)), starts, ends, data["createdBy"], data["comment"], now)
 
     def state(self, now: datetime) -> str:
         """``pending``, ``active`` or ``expired``."""

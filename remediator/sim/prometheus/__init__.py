@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from remediator.sim.prometheus.evaluate import evaluate
-from remediator.sim.prometheus.parse import BadQuery, parse
+from remediator.sim.prometheus.parse import QueryError, parse
 from remediator.sim.prometheus.series import Sample, SeriesStore
 
-__all__ = ["BadQuery", "Sample", "SeriesStore", "evaluate", "parse"]
+__all__ = ["QueryError", "Sample", "SeriesStore", "evaluate", "parse"]

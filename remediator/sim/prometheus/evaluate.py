@@ -1,7 +1,7 @@
 """PromQL expressions evaluated at one moment over the stored series.
 
 In come a tree, the series and a time; out comes a scalar, a string, a vector or a matrix. What Prometheus refuses at execution (two series
-of one label set, many-to-many matching) is refused with ``BadQuery`` of type ``execution``.
+of one label set, many-to-many matching) is refused with ``QueryError`` of type ``execution``.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from remediator.sim.prometheus.parse import (
     COMPARISONS,
     SETS,
     Aggregate,
-    BadQuery,
     Binary,
     Call,
     Expr,
     Matching,
     Number,
+    QueryError,
     Selector,
     Text,
     Unary,
@@ -53,7 +53,7 @@ Value: TypeAlias = "float | str | Vector | Matrix"
 
 
 def evaluate(expr: Expr, series: SeriesStore, at: float) -> Value:
-    """The value of ``expr`` at ``at`` (seconds since 1970). Raises BadQuery."""
+    """The value of ``expr`` at ``at`` (seconds since 1970). Raises QueryError."""
     if isinstance(expr, Selector) and expr.window is not None:
         return _window(expr, series, at)
     if isinstance(expr, Text):
@@ -76,7 +76,7 @@ def _value(expr: Expr, series: SeriesStore, at: float) -> float | Vector:
         return _aggregate(expr, series, at)
     if isinstance(expr, Binary):
         return _binary(expr, _value(expr.left, series, at), _value(expr.right, series, at))
-    raise BadQuery("expression is not a value", "execution")
+    raise QueryError("expression is not a value", "execution")
 
 
 def _vector(expr: Expr, series: SeriesStore, at: float) -> Vector:
@@ -104,7 +104,7 @@ def _plain(element: Element, value: float) -> Element:
 def _unique(vector: Vector) -> Vector:
     seen = {(e.name, e.labels) for e in vector}
     if len(seen) != len(vector):
-        raise BadQuery("vector cannot contain metrics with the same labelset", "execution")
+        raise QueryError("vector cannot contain metrics with the same labelset", "execution")
     return vector
 
 
@@ -137,7 +137,7 @@ def _call(expr: Call, series: SeriesStore, at: float) -> float | Vector:
         return _over(name, argument, _window(argument, series, at), at)
     vector = _vector(argument, series, at)
     if name == "absent":
-        return _absent(argument, bool(vector), at)
+        return _absent(argument, vector, at)
     if name == "scalar":
         return vector[0].value if len(vector) == 1 else math.nan
     limit = _scalar(expr.arguments[-1], series, at) if len(expr.arguments) > 1 else 0.0
@@ -146,7 +146,7 @@ def _call(expr: Call, series: SeriesStore, at: float) -> float | Vector:
 
 def _over(name: str, argument: Expr, found: Matrix, at: float) -> Vector:
     if name == "absent_over_time":
-        return _absent(argument, bool(found), at)
+        return _absent(argument, found, at)
     keeps = name == "last_over_time"
     return _unique([Element(metric if keeps else "", labels, _OVER[name]([v for _, v in vs]), at) for metric, labels, vs in found])
 
@@ -159,8 +159,8 @@ def _each(name: str, element: Element, limit: float) -> float:
     return max(element.value, limit) if name == "clamp_min" else min(element.value, limit)
 
 
-def _absent(argument: Expr, present: bool, at: float) -> Vector:
-    if present:
+def _absent(argument: Expr, found: Vector | Matrix, at: float) -> Vector:
+    if found:
         return []
     labels: dict[str, str] = {}
     if isinstance(argument, Selector):
@@ -222,7 +222,7 @@ def _binary(expr: Binary, left: float | Vector, right: float | Vector) -> float 
         return _with_scalar(expr, left, right, swapped=False)
     if isinstance(right, list) and isinstance(left, float):
         return _with_scalar(expr, right, left, swapped=True)
-    raise BadQuery("binary expression must contain only scalar and instant vector types", "execution")
+    raise QueryError("binary expression must contain only scalar and instant vector types", "execution")
 
 
 def _with_scalar(expr: Binary, vector: Vector, scalar: float, *, swapped: bool) -> Vector:
@@ -247,7 +247,7 @@ def _one_to_one(expr: Binary, left: Vector, right: Vector) -> Vector:
     for element in right:
         signature = _signature(element.labels, expr.matching)
         if signature in partners:
-            raise BadQuery(_DUPLICATE, "execution")
+            raise QueryError(_DUPLICATE, "execution")
         partners[signature] = element
     result, used = [], set()
     for element in left:
@@ -260,7 +260,7 @@ def _one_to_one(expr: Binary, left: Vector, right: Vector) -> Vector:
         if filters and not value:
             continue
         if signature in used:
-            raise BadQuery("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)", "execution")
+            raise QueryError("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)", "execution")
         used.add(signature)
         name = element.name if filters and not expr.matching.on else ""
         result.append(Element(name, signature, element.value if filters else value, element.at))

@@ -61,9 +61,9 @@ def _agent(cluster: Cluster, node: str, count: int, works: set[str], endpoints: 
     for state in _ENDPOINT_STATES:
         yield Sample("cilium_endpoint_state", {**target, "endpoint_state": state}, states.count(state))
     reachable = count - 1 - unreachable
-    for status, count in (("reachable", reachable), ("unreachable", unreachable), ("unknown", 0)):
+    for status, peers in (("reachable", reachable), ("unreachable", unreachable), ("unknown", 0)):
         for kind in ("node", "endpoint"):
-            yield Sample("cilium_node_health_connectivity_status", {**target, "type": kind, "status": status}, count)
+            yield Sample("cilium_node_health_connectivity_status", {**target, "type": kind, "status": status}, peers)
 
 
 def _pair(cluster: Cluster, node: str, other: str, tick: int) -> Iterator[Sample]:

@@ -1,7 +1,7 @@
 """PromQL as far as it is supported, read into a tree.
 
 In comes the text; out comes an ``Expr``. What Prometheus would not parse, and what this subset leaves out (rates, histograms, subqueries,
-many-to-one matching, ...), is refused with ``BadQuery``; nothing is ever answered by guessing.
+many-to-one matching, ...), is refused with ``QueryError``; nothing is ever answered by guessing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from remediator.units import parse_duration
 __all__ = [
     "AGGREGATIONS",
     "Aggregate",
-    "BadQuery",
     "Binary",
     "Call",
     "Expr",
     "Matching",
     "Number",
+    "QueryError",
     "Selector",
     "Text",
     "Unary",
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-class BadQuery(Exception):
+class QueryError(Exception):
     """A query that cannot be answered; ``error_type`` is the API's."""
 
     def __init__(self, message: str, error_type: str = "bad_data") -> None:
@@ -153,7 +153,7 @@ def _unquote(text: str) -> str:
 
     def escape(match: re.Match[str]) -> str:
         if match[1] not in _ESCAPES:
-            raise BadQuery("parse error: unknown escape sequence")
+            raise QueryError("parse error: unknown escape sequence")
         return _ESCAPES[match[1]]
 
     return re.sub(r"\\(.)", escape, text[1:-1])
@@ -175,12 +175,12 @@ class _Parser:
 
     # --- tokens ------------------------------------------------------------------------------------------------------
 
-    def _error(self, message: str, at: int | None = None) -> BadQuery:
+    def _error(self, message: str, at: int | None = None) -> QueryError:
         if at is None:
             at = self.tokens[self.at][2] if self.at < len(self.tokens) else len(self.text)
         line = self.text.count("\n", 0, at) + 1
         column = at - (self.text.rfind("\n", 0, at) + 1) + 1
-        return BadQuery(f'invalid parameter "query": {line}:{column}: parse error: {message}')
+        return QueryError(f'invalid parameter "query": {line}:{column}: parse error: {message}')
 
     @property
     def kind(self) -> str:
@@ -399,7 +399,7 @@ class _Parser:
         except ValueError as error:
             raise self._error(str(error)) from None
 
-    def _unsupported(self, what: str) -> BadQuery:
+    def _unsupported(self, what: str) -> QueryError:
         return self._error(f"the simulated Prometheus does not support {what}")
 
 
@@ -429,5 +429,5 @@ def kind_of(expr: Expr) -> str:
 
 
 def parse(text: str) -> Expr:
-    """Read a query. Raises BadQuery."""
+    """Read a query. Raises QueryError."""
     return _Parser(text).parse()

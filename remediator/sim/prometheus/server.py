@@ -16,7 +16,7 @@ from remediator.clock import parse_time
 from remediator.sim.objects import encode
 from remediator.sim.prometheus.evaluate import Element, evaluate
 from remediator.sim.prometheus.metrics import collect
-from remediator.sim.prometheus.parse import BadQuery, kind_of, parse
+from remediator.sim.prometheus.parse import QueryError, kind_of, parse
 from remediator.sim.prometheus.series import Sample, SeriesStore
 from remediator.units import parse_duration
 
@@ -59,7 +59,7 @@ class Prometheus:
         self.series.append(self._now(), samples)
 
     def query(self, text: str) -> Value:
-        """An instant query at the current time, for rules and tests. Raises BadQuery."""
+        """An instant query at the current time, for rules and tests. Raises QueryError."""
         return evaluate(parse(text), self.series, self._now())
 
     def _scrape(self) -> None:
@@ -74,7 +74,7 @@ class Prometheus:
 
     # --- HTTP --------------------------------------------------------------------------------------------------------
 
-    async def handle(self, request: web.Request, raw: bytes) -> web.Response:
+    async def handle(self, request: web.Request) -> web.Response:
         """One request; its path begins with ``/prometheus``."""
         path = request.path.removeprefix("/prometheus").rstrip("/")
         if path in ("/-/ready", "/-/healthy"):
@@ -82,7 +82,7 @@ class Prometheus:
         form = {**request.query, **{k: str(v) for k, v in (await request.post()).items()}} if request.method == "POST" else request.query
         try:
             return self._route(path, form)
-        except BadQuery as error:
+        except QueryError as error:
             code = 400 if error.error_type == "bad_data" else 422
             return _json({"status": "error", "errorType": error.error_type, "error": str(error)}, code)
 
@@ -119,12 +119,12 @@ class Prometheus:
     def _range(self, form: Mapping[str, str]) -> dict[str, Any]:
         start, end, step = self._time(form, "start"), self._time(form, "end"), self._step(form)
         if end < start:
-            raise BadQuery('invalid parameter "end": end timestamp must not be before start time')
+            raise QueryError('invalid parameter "end": end timestamp must not be before start time')
         if (end - start) / step > _MOST_POINTS:
-            raise BadQuery("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")
+            raise QueryError("exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)")
         expr = _parsed(form)
         if kind_of(expr) not in ("scalar", "vector"):
-            raise BadQuery(f"invalid expression type {kind_of(expr)!r} for range query, must be Scalar or instant Vector")
+            raise QueryError(f"invalid expression type {kind_of(expr)!r} for range query, must be Scalar or instant Vector")
         found: dict[tuple[str, Labels], list[tuple[float, float]]] = {}
         for number in range(math.floor((end - start) / step) + 1):
             at = start + number * step
@@ -145,16 +145,16 @@ class Prometheus:
         try:
             return parse_time(text).timestamp()
         except ValueError:
-            raise BadQuery(f'invalid parameter "{name}": cannot parse "{text}" to a valid timestamp') from None
+            raise QueryError(f'invalid parameter "{name}": cannot parse "{text}" to a valid timestamp') from None
 
     def _step(self, form: Mapping[str, str]) -> float:
         text = form.get("step", "")
         try:
             step = float(text) if text.replace(".", "", 1).isdigit() else parse_duration(text).total_seconds()
         except ValueError:
-            raise BadQuery(f'invalid parameter "step": cannot parse "{text}" to a valid duration') from None
+            raise QueryError(f'invalid parameter "step": cannot parse "{text}" to a valid duration') from None
         if step <= 0:
-            raise BadQuery(
+            raise QueryError(
                 'invalid parameter "step": zero or negative query resolution step widths are not accepted. Try a positive integer'
             )
         return step

@@ -49,7 +49,9 @@ def until():
 
     async def until(look):
         async with asyncio.timeout(10):
-            while not look():
+            while True:
+                if look():
+                    return
                 await asyncio.sleep(0)
 
     return until

@@ -1,0 +1,55 @@
+"""Runs the benchmarks: ``python -m benchmarks [NAME ...]``, or ``make bench ARGS='NAME ...'``. Exit status 1 if an aim is missed.
+
+Each prints its table when it is done. All traffic stays on 127.0.0.1; files are temporary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from benchmarks.table import machine, show
+
+if TYPE_CHECKING:
+    from benchmarks.table import Row
+
+NAMES = {
+    "startup": "the command line and the daemon, from start to the first answer",
+    "reaction": "from the webhook's answer to the first call of the Kubernetes API",
+    "memory": "at rest, and after 10,000 and 20,000 alerts",
+    "listing": "5,000 pods: how long the event loop stands still",
+    "intake": "webhooks a second, to the disk, beside bare servers",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of a benchmark; all if none is given")
+    parser.add_argument("--list", action="store_true", help="say which there are")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(f"{name:<10}{what}" for name, what in NAMES.items()))
+        return 0
+    unknown = sorted(set(options.names) - set(NAMES))
+    if unknown:
+        parser.error(f"there is no benchmark {', '.join(unknown)}; there are {', '.join(NAMES)}")
+    print(machine(), flush=True)
+    return run(options.names or list(NAMES))
+
+
+def run(names: list[str]) -> int:
+    missed: list[Row] = []
+    for name in names:
+        began = time.perf_counter()
+        rows = importlib.import_module(f"benchmarks.{name}").rows()
+        print(f"\n{name}: {NAMES[name]} ({time.perf_counter() - began:.0f} s)\n{show(rows)}", flush=True)
+        missed += [row for row in rows if row.met is False]
+    print(f"\n{len(missed)} aims missed: {', '.join(row.name for row in missed)}" if missed else "\nevery aim is met")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

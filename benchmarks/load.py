@@ -1,0 +1,176 @@
+"""The load generator, a process of its own: keeps many webhooks under way at once, and says what was answered.
+
+    python -m benchmarks.load PORT [--seconds 5] [--connections 64] [--first 0] [--bodies 512] [--requests N]
+
+Bodies are Alertmanager's payload v4 with 10 alerts, about 5 KB; body N has alerts that no other body has. They are sent in turn, from
+the first again after the last. Prints JSON: seconds, statuses, latencies (in seconds) and the ids of the deliveries answered 200.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from typing import Any
+
+from benchmarks.processes import ROOT, TOKEN
+
+__all__ = ["ALERTS", "make_body", "make_request", "run"]
+
+ALERTS = 10
+"""In each body."""
+
+
+def make_body(number: int) -> bytes:
+    """Alertmanager's payload v4 with 10 alerts, about 5 KB."""
+    alerts = [
+        {
+            "status": "firing",
+            "labels": {
+                "alertname": "CiliumNodeLatencyHigh",
+                "node": f"node-{(number + i) % 50}",
+                "severity": "critical",
+                "instance": f"10.0.{number % 250}.{i}:9962",
+                "job": "cilium-agent",
+                "namespace": "kube-system",
+            },
+            "annotations": {
+                "summary": f"Node latency on node-{(number + i) % 50} is {number * 7 % 97}.{i} ms",
+                "runbook_url": "https://runbooks.example.org/cilium-node-latency",
+            },
+            "startsAt": f"2026-01-05T10:{number % 60:02d}:{i:02d}.000Z",
+            "endsAt": "0001-01-01T00:00:00Z",
+            "generatorURL": "http://prometheus.example.org/graph?g0.expr=cilium_latency_seconds+%3E+0.02&g0.tab=1",
+            "fingerprint": f"{number * ALERTS + i:016x}",
+        }
+        for i in range(ALERTS)
+    ]
+    payload = {
+        "version": "4",
+        "groupKey": '{}/{severity="critical"}:{alertname="CiliumNodeLatencyHigh"}',
+        "truncatedAlerts": 0,
+        "status": "firing",
+        "receiver": "remediator",
+        "groupLabels": {"alertname": "CiliumNodeLatencyHigh"},
+        "commonLabels": {"alertname": "CiliumNodeLatencyHigh", "severity": "critical"},
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager.example.org",
+        "alerts": alerts,
+    }
+    return json.dumps(payload, separators=(",", ":")).encode()
+
+
+def make_request(body: bytes) -> bytes:
+    """The webhook call as it goes over the wire."""
+    head = (
+        "POST /api/v1/alerts HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Alertmanager/0.28.1\r\n"
+        f"Content-Type: application/json\r\nAuthorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection with one request under way; bare, so that the generator costs little."""
+
+    def __init__(self, load: Load) -> None:
+        self.load = load
+        self.buffer = b""
+        self.sent = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self.send()
+
+    def send(self) -> None:
+        request = self.load.next_request()
+        if request is None:
+            self.load.finished(self)
+            return
+        self.sent = time.perf_counter()
+        self.transport.write(request)  # type: ignore[attr-defined]  # it is a TCP transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return
+        start = self.buffer.lower().find(b"content-length:") + 15
+        length = int(self.buffer[start : self.buffer.find(b"\r", start)])
+        if len(self.buffer) < end + 4 + length:
+            return
+        self.load.answered(self.buffer[9:12], self.buffer[end + 4 :], time.perf_counter() - self.sent)
+        self.buffer = b""
+        self.send()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.load.finished(self)
+
+
+class Load:
+    """Keeps requests under way on every connection until the time or the number of requests is used up."""
+
+    def __init__(self, requests: list[bytes], seconds: float, limit: int) -> None:
+        self.requests, self.seconds, self.limit = requests, seconds, limit
+        self.count = 0
+        self.statuses: dict[str, int] = {}
+        self.latencies: list[float] = []
+        self.ids: list[str] = []
+        self.open: set[Connection] = set()
+        self.done = asyncio.Event()
+
+    def next_request(self) -> bytes | None:
+        if self.count >= self.limit or time.perf_counter() >= self.until:
+            return None
+        self.count += 1
+        return self.requests[(self.count - 1) % len(self.requests)]
+
+    def answered(self, status: bytes, body: bytes, latency: float) -> None:
+        name = status.decode()
+        self.statuses[name] = self.statuses.get(name, 0) + 1
+        if name == "200":
+            self.latencies.append(latency)
+            self.ids.append(json.loads(body)["delivery"])
+
+    def finished(self, connection: Connection) -> None:
+        self.open.discard(connection)
+        if not self.open:
+            self.done.set()
+
+    async def run(self, port: int, connections: int) -> dict[str, Any]:
+        began = time.perf_counter()
+        self.until = began + self.seconds
+        loop = asyncio.get_running_loop()
+        self.open = {Connection(self) for _ in range(connections)}
+        for connection in list(self.open):
+            await loop.create_connection(lambda made=connection: made, "127.0.0.1", port)
+        await asyncio.wait_for(self.done.wait(), self.seconds + 30)
+        return {"seconds": time.perf_counter() - began, "statuses": self.statuses, "latencies": self.latencies, "ids": self.ids}
+
+
+def run(port: int, *, seconds: float, connections: int = 64, first: int = 0, bodies: int = 512, requests: int = 200_000) -> dict[str, Any]:
+    """Load the server on ``port`` from another process; what that process saw."""
+    options = {"seconds": seconds, "connections": connections, "first": first, "bodies": bodies, "requests": requests}
+    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", "benchmarks.load", str(port), *words]
+    answer = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=seconds + 60, cwd=ROOT)
+    return dict(json.loads(answer.stdout))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("port", type=int)
+    parser.add_argument("--seconds", type=float, default=5.0, help="no request begins later")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--first", type=int, default=0, help="number of the first body")
+    parser.add_argument("--bodies", type=int, default=512, help="how many there are; then the first again")
+    parser.add_argument("--requests", type=int, default=200_000, help="at most so many")
+    args = parser.parse_args()
+    requests = [make_request(make_body(number)) for number in range(args.first, args.first + args.bodies)]
+    json.dump(asyncio.run(Load(requests, args.seconds, args.requests).run(args.port, args.connections)), sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Memory and CPU at rest, and memory after 10,000 and 20,000 alerts that nobody had seen before."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks import load
+from benchmarks.processes import Daemon
+from benchmarks.table import Row
+
+__all__ = ["rows"]
+
+AIM_MB = 150
+ALERTS = 10_000
+FLAT = 0.1
+"""Growth that still counts as flat: a tenth of what it was at rest."""
+REST = 5.0
+LONGEST_WAIT = 60.0
+
+
+def rows() -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="memory-") as folder:
+        with Daemon(Path(folder)) as daemon:
+            daemon.wait_until_ready()
+            time.sleep(2)
+            began, before = time.perf_counter(), daemon.cpu()
+            time.sleep(REST)
+            cpu = (daemon.cpu() - before) / (time.perf_counter() - began)
+            sizes = [daemon.memory()]
+            for turn in range(2):
+                sizes.append(_after(daemon, turn))
+            peak = daemon.memory("VmHWM")
+    return [
+        Row(name="memory at rest (RSS)", measured=sizes[0], unit="MB", aim=AIM_MB),
+        Row(name="CPU at rest", measured=cpu * 100, unit="% of a core"),
+        Row(name=f"memory after {ALERTS:,} alerts", measured=sizes[1], unit="MB", beside="at rest", compared=sizes[0], aim=1 + FLAT, of_ratio=True),
+        Row(name=f"memory after {2 * ALERTS:,} alerts", measured=sizes[2], unit="MB", beside=f"after {ALERTS:,}", compared=sizes[1], aim=1 + FLAT, of_ratio=True, note=f"peak {peak:.0f} MB"),
+    ]  # fmt: skip
+
+
+def _after(daemon: Daemon, turn: int) -> float:
+    """MB once another 10,000 alerts are decided."""
+    count = ALERTS // load.ALERTS
+    answered = load.run(daemon.port, seconds=30, connections=8, first=turn * count, bodies=count, requests=count)
+    if answered["statuses"] != {"200": count}:
+        raise RuntimeError(f"not all were taken: {answered['statuses']}")
+    daemon.wait_until_decided(LONGEST_WAIT)
+    if daemon.undecided():
+        raise RuntimeError(f"{daemon.undecided()} deliveries are not decided after {LONGEST_WAIT:g} s")
+    time.sleep(1)
+    return daemon.memory()

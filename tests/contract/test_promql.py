@@ -1,0 +1,284 @@
+"""The simulated Prometheus' PromQL beside the real one's: the same expressions over the same series.
+
+The real one is asked through ``promtool test rules``: what the simulated one answers is written down as what is expected of the real one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+
+import pytest
+
+from remediator.sim.prometheus import QueryError, Sample, SeriesStore, evaluate, parse
+
+INTERVAL, AT = 10, 60
+SERIES = {
+    'up{job="agent",node="n1"}': [1, 1, 1, 1, 1, 1, 1],
+    'up{job="agent",node="n2"}': [1, 1, 1, 0, 0, 0, 0],
+    'up{job="agent",node="n3"}': [1, 1, 1, 1, None],
+    'up{job="operator",node="n1"}': [0, 1, 0, 1, 0, 1, 0],
+    'latency{node="n1",target="n2"}': [0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064],
+    'latency{node="n1",target="n3"}': [0.5, 0.25, 0.5, 0.25, 0.5, 0.25, 0.5],
+    'latency{node="n2",target="n1"}': [0.003, 0.003, 0.003, 0.003, 0.003, 0.003, 0.003],
+    'latency{node="n2",target="n3"}': [-1, -1, -1, -1, -1, -1, -1],
+    'cordoned{node="n1"}': [0, 0, 0, 0, 0, 0, 0],
+    'cordoned{node="n2"}': [1, 1, 1, 1, 1, 1, 1],
+    'cordoned{node="n9",extra="x"}': [5, 5, 5, 5, 5, 5, 5],
+}
+EXPRESSIONS = [
+    "up",
+    'up{job="agent"}',
+    'up{job!="agent"}',
+    'up{node=~"n[12]",job=~"a.*"}',
+    'up{node!~"n1|n9"}',
+    'up{nope=""}',
+    'up{nope!=""}',
+    '{__name__="cordoned"}',
+    '{__name__=~"up|cordoned",node="n1"}',
+    "absent_metric",
+    "up == 0",
+    "up != 0",
+    "up == bool 0",
+    "0 == up",
+    "latency > 0.01",
+    "0.01 < latency",
+    "latency >= 0.5",
+    "latency * 1000",
+    "1 / (latency + 1)",
+    "-latency",
+    "+latency",
+    "2 ^ 3 ^ 2",
+    "-2 ^ 2",
+    "7 % 4 + 10 / 4 * 2 - 1",
+    "1 > bool 2",
+    "1 / 0",
+    "latency % 0.002",
+    "sum(up)",
+    "sum by (job) (up)",
+    "sum(up) by (job)",
+    "sum without (node) (up)",
+    "avg by (node) (latency)",
+    "min(latency)",
+    "max by (target) (latency)",
+    "count(up) by (job)",
+    "count by () (up)",
+    "group by (job) (up)",
+    "quantile(0.5, latency)",
+    "quantile by (target) (0.9, latency)",
+    "quantile(2, latency)",
+    "count(up == 0) / count(up)",
+    "absent(up)",
+    'absent(nothing{job="agent",node="n3"})',
+    'absent(nothing{job=~"agent"})',
+    'absent(up{node="n3"})',
+    "absent(sum(nothing))",
+    "time()",
+    "time() - timestamp(up)",
+    "timestamp(up)",
+    "vector(1)",
+    "scalar(sum(up))",
+    "scalar(up)",
+    "abs(latency)",
+    "ceil(latency)",
+    "floor(latency)",
+    "clamp_min(latency, 0.1)",
+    "clamp_max(latency, 0.1)",
+    "up and cordoned",
+    "up and on (node) cordoned",
+    "up and on (node) cordoned == 1",
+    "up unless on (node) cordoned",
+    "up or cordoned",
+    "up or on (node) cordoned",
+    "cordoned or up",
+    'up{job="agent"} * on (node) cordoned',
+    'up{job="agent"} * ignoring (job) cordoned',
+    'up{job="agent"} + ignoring (job, extra) cordoned',
+    'up{job="agent"} > ignoring (job) cordoned',
+    'up{job="agent"} > bool on (node) cordoned',
+    'up{job="agent"} == on (node) cordoned',
+    'cordoned - ignoring (extra) (up{job="agent"} and on (node) cordoned) * on (node) cordoned',
+    'up{job="agent"} == 1 and on (node) cordoned == 0',
+    'max_over_time(up{job="agent"}[1m])',
+    "min_over_time(up[30s])",
+    "avg_over_time(latency[45s])",
+    "sum_over_time(up[1m])",
+    "count_over_time(up[1m])",
+    "last_over_time(up[1m])",
+    "present_over_time(up[1m])",
+    "absent_over_time(up[1m])",
+    'absent_over_time(nothing{a="b"}[1m])',
+    "changes(up[1m])",
+    "latency offset 30s",
+    "max_over_time(latency[20s] offset 20s)",
+    "max(up) by (node) == 1 unless on (node) cordoned == 1",
+    'min by (target) (latency{target="n3"} > 0) < 1',
+    "(up)",
+    "up # a comment",
+    "1e-3 + 0x10 + .5",
+    "Inf",
+    "-Inf < bool Inf",
+]
+
+
+@pytest.fixture(scope="module")
+def series():
+    store = SeriesStore()
+    for step in range(AT // INTERVAL + 1):
+        samples = []
+        for text, values in SERIES.items():
+            if step < len(values) and values[step] is not None:
+                name, _, labels = text.rstrip("}").partition("{")
+                pairs = (pair.split("=") for pair in labels.split(","))
+                samples.append(Sample(name, {k: v.strip('"') for k, v in pairs}, values[step]))
+        store.append(step * INTERVAL, samples)
+    return store
+
+
+def _text(name, labels):
+    inside = ",".join(f"{k}={json.dumps(v)}" for k, v in labels)
+    return f"{name}{{{inside}}}"
+
+
+def _number(value):
+    if math.isnan(value):
+        return "NaN"
+    return ("+Inf" if value > 0 else "-Inf") if math.isinf(value) else repr(value)
+
+
+def _expected(expression, series):
+    value = evaluate(parse(expression), series, AT)
+    if isinstance(value, float):
+        return [{"labels": "{}", "value": _number(value)}]
+    return [{"labels": _text(e.name, e.labels), "value": _number(e.value)} for e in value]
+
+
+@pytest.mark.prometheus
+def test_the_same_answers(tmp_path, series):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    values = {text: " ".join("stale" if v is None else str(v) for v in vs) for text, vs in SERIES.items()}
+    tests = [
+        {
+            "interval": f"{INTERVAL}s",
+            "input_series": [{"series": text, "values": vs} for text, vs in values.items()],
+            "promql_expr_test": [{"expr": e, "eval_time": f"{AT}s", "exp_samples": _expected(e, series)} for e in EXPRESSIONS],
+        }
+    ]
+    path = tmp_path / "tests.yml"
+    path.write_text(_yaml({"rule_files": [], "evaluation_interval": f"{INTERVAL}s", "tests": tests}))
+    done = subprocess.run([promtool, "test", "rules", str(path)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _yaml(data):
+    """JSON is YAML, but numbers that JSON does not know stand without quotes."""
+    text = json.dumps(data)
+    for entry in data["tests"][0]["promql_expr_test"]:
+        for sample in entry["exp_samples"]:
+            text = text.replace(f'"value": {json.dumps(sample["value"])}', f'"value": {_plain(sample["value"])}')
+    return text
+
+
+def _plain(value):
+    return {"NaN": ".nan", "+Inf": ".inf", "-Inf": "-.inf"}.get(value, value)
+
+
+BAD = [
+    "",
+    "up{",
+    "up}",
+    "up{job}",
+    'up{job="a"',
+    "up{job=a}",
+    "{}",
+    '{job=""}',
+    "up ==",
+    "1 == 2",
+    "sum up",
+    "sum(1)",
+    "sum by node (up)",
+    "nosuch(up)",
+    "time(1)",
+    "max_over_time(up)",
+    "absent(up[1m])",
+    "up[1m] + 1",
+    "up[5]",
+    "up[-1m]",
+    '"text" + 1',
+    "up and 1",
+    "up + bool 1",
+    "1 + on (a) 2",
+    "-up[1m]",
+    "up offset",
+    "(up",
+    'up{job=~"("}',
+    "up $ 1",
+    "timestamp()",
+    "quantile(up)",
+    "foo bar",
+    "count_over_time(1)",
+]
+
+
+@pytest.mark.parametrize("expression", BAD)
+def test_what_is_malformed_is_refused(expression):
+    with pytest.raises(QueryError) as caught:
+        parse(expression)
+    assert caught.value.error_type == "bad_data"
+    assert str(caught.value).startswith('invalid parameter "query": 1:')
+
+
+@pytest.mark.prometheus
+def test_the_real_one_refuses_it_too(tmp_path):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed (Debian package prometheus)")
+    for number, expression in enumerate(BAD):
+        path = tmp_path / f"{number}.yml"
+        path.write_text(json.dumps({"groups": [{"name": "x", "rules": [{"record": "x", "expr": expression}]}]}))
+        done = subprocess.run([promtool, "check", "rules", str(path)], capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode != 0, expression
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "rate(up[5m])",
+        "increase(up[5m])",
+        "histogram_quantile(0.9, up)",
+        "topk(1, up)",
+        'label_replace(up, "a", "b", "c", "d")',
+        "max_over_time(up[5m:1m])",
+        "sum(up)[5m:1m]",
+        "up @ 5",
+        "up * on (node) group_left cordoned",
+        "stddev(up)",
+    ],
+)
+def test_what_it_cannot_do_it_says(expression):
+    with pytest.raises(QueryError, match="the simulated Prometheus does not support") as caught:
+        parse(expression)
+    assert caught.value.error_type == "bad_data"
+
+
+@pytest.mark.parametrize(
+    ("expression", "message"),
+    [
+        ("cordoned * on (node) up", "found duplicate series for the match group"),
+        ("up * on (node) cordoned", "multiple matches for labels: many-to-one matching must be explicit"),
+    ],
+)
+def test_what_cannot_be_matched(series, expression, message):
+    with pytest.raises(QueryError, match=message) as caught:
+        evaluate(parse(expression), series, AT)
+    assert caught.value.error_type == "execution"
+
+
+def test_samples_grow_stale_after_five_minutes(series):
+    assert len(evaluate(parse("cordoned"), series, AT + 299)) == 3
+    assert evaluate(parse("cordoned"), series, AT + 301) == []
+    assert [e.value for e in evaluate(parse('timestamp(cordoned{node="n1"})'), series, AT + 200)] == [AT]
