@@ -52,7 +52,7 @@ class Client(Transport):
         wanted = query(state=list(state), playbook=playbook, target=target, since=since, dry_run=dry_run, limit=limit, cursor=cursor)
         return await self.get("/api/v1/runs", Page[Run], wanted)
 
-    async def run(self, id: str) -> Run:
+    async def run(self, id: str) -> Run:  # noqa: A002 - the name of the field
         """One run with its steps and changes."""
         return await self.get(f"/api/v1/runs/{part(id)}", Run)
 
@@ -63,15 +63,15 @@ class Client(Transport):
         """
         return await self.submit("POST", "/api/v1/runs", Run, request)
 
-    async def cancel(self, id: str, *, by: str, reason: str) -> Run:
+    async def cancel(self, id: str, *, by: str, reason: str) -> Run:  # noqa: A002 - as above
         """Ask an open run to stop after its current call."""
         return await self.submit("POST", f"/api/v1/runs/{part(id)}/cancel", Run, {"by": by, "reason": reason})
 
-    async def undo(self, id: str, *, by: str, reason: str) -> Run:
+    async def undo(self, id: str, *, by: str, reason: str) -> Run:  # noqa: A002 - as above
         """Put back what an ended run changed, where nobody touched it since."""
         return await self.submit("POST", f"/api/v1/runs/{part(id)}/undo", Run, {"by": by, "reason": reason})
 
-    async def watch(self, id: str) -> AsyncGenerator[Run, None]:
+    async def watch(self, id: str) -> AsyncGenerator[Run, None]:  # noqa: A002 - as above
         """The run as it is now and whenever it changes, until it ends. A lost connection is made again for a minute."""
         last: Run | None = None
         loop = asyncio.get_running_loop()
@@ -101,7 +101,7 @@ class Client(Transport):
         """Decisions, newest first."""
         return await self.get("/api/v1/decisions", Page[Decision], query(delivery=delivery, run=run, limit=limit, cursor=cursor))
 
-    async def decision(self, id: str) -> Decision:
+    async def decision(self, id: str) -> Decision:  # noqa: A002 - as above
         """One decision."""
         return await self.get(f"/api/v1/decisions/{part(id)}", Decision)
 
@@ -109,7 +109,7 @@ class Client(Transport):
         """Webhook calls, newest first."""
         return await self.get("/api/v1/deliveries", Page[Delivery], query(limit=limit, cursor=cursor))
 
-    async def delivery(self, id: str) -> Delivery:
+    async def delivery(self, id: str) -> Delivery:  # noqa: A002 - as above
         """One webhook call."""
         return await self.get(f"/api/v1/deliveries/{part(id)}", Delivery)
 
@@ -157,7 +157,7 @@ class Client(Transport):
 
     async def match(self, labels: Mapping[str, str], *, at: datetime | None = None) -> MatchReport:
         """Which playbook would take an alert, and what its gates say; changes nothing."""
-        from remediator.server.service import MatchReport
+        from remediator.server.service import MatchReport  # noqa: PLC0415 - not needed for other calls
 
         return await self.submit(
             "POST", "/api/v1/match", MatchReport, {"labels": dict(labels), "at": iso(at) if at else None}, scope="read"
@@ -167,7 +167,7 @@ class Client(Transport):
 
     async def status(self) -> Status:
         """How the daemon stands."""
-        from remediator.server.service import Status
+        from remediator.server.service import Status  # noqa: PLC0415 - not needed for other calls
 
         return await self.get("/api/v1/status", Status)
 
@@ -189,13 +189,13 @@ class Client(Transport):
 
     async def reload(self) -> ReloadReport:
         """Read playbooks again; on errors the old ones stay."""
-        from remediator.server.service import ReloadReport
+        from remediator.server.service import ReloadReport  # noqa: PLC0415 - not needed for other calls
 
         return await self.submit("POST", "/-/reload", ReloadReport, None)
 
     async def verify(self) -> ChainReport:
         """Whether the journal's hash chain is whole. May take long for a long journal."""
-        from remediator.journal import ChainReport
+        from remediator.journal import ChainReport  # noqa: PLC0415 - not needed for other calls
 
         return await self.get("/api/v1/journal/verify", ChainReport, slow=True)
 

@@ -115,37 +115,36 @@ class StepContext:
             before=before,
             after=after,
             undoes=self._undoes,
+            undoable=undoable,
             request_id=identity,
             state=ChangeState.INTENDED,
             dry_run=self.dry_run,
             at=now,
         )
         await self._world.journal.save_change(change)
-        sending = asyncio.ensure_future(self._send(change, call, undoable=undoable))
+        sending = asyncio.ensure_future(self._send(change, call))
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
             await sending  # the daemon stops: the call under way ends and its outcome reaches the disk first
             raise
 
-    async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]], *, undoable: bool) -> Change:
+    async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]]) -> Change:
         try:
             await call(change.request_id, self.dry_run)
         except KubeError as error:
             if not getattr(error, "maybe_applied", True):
                 await self._close(change, ChangeState.ABSENT, str(error))
                 raise StepFailed(f"{change.verb} {change.resource.key}: {error}") from error
-            return await self._after_doubt(change, error, undoable=undoable)
+            return await self._after_doubt(change, error)
         if self.dry_run:
             return await self._close(change, ChangeState.INTENDED, "dry run: the API server would have accepted it")
-        return await self._close(change, ChangeState.APPLIED if undoable else ChangeState.KEPT)
+        return await self._close(change, _applied(change))
 
-    async def _after_doubt(self, change: Change, error: KubeError, *, undoable: bool) -> Change:
+    async def _after_doubt(self, change: Change, error: KubeError) -> Change:
         """The call may have taken effect without an answer: look, and never send it again."""
         if await self.observe(change) is Observed.APPLIED:
-            return await self._close(
-                change, ChangeState.APPLIED if undoable else ChangeState.KEPT, f"seen to have taken effect after: {error}"
-            )
+            return await self._close(change, _applied(change), f"seen to have taken effect after: {error}")
         await self._close(change, ChangeState.UNKNOWN, str(error))
         raise StepFailed(f"{change.verb} {change.resource.key} may or may not have taken effect: {error}", unknown=True) from error
 
@@ -161,7 +160,7 @@ class StepContext:
     async def recover(self, change: Change) -> Observed:
         """A change whose outcome is not on disk after a crash: look, and write down what is seen."""
         seen = await self.observe(change)
-        state = {Observed.APPLIED: ChangeState.APPLIED, Observed.ABSENT: ChangeState.ABSENT, Observed.UNCLEAR: ChangeState.UNKNOWN}[seen]
+        state = {Observed.APPLIED: _applied(change), Observed.ABSENT: ChangeState.ABSENT, Observed.UNCLEAR: ChangeState.UNKNOWN}[seen]
         if change.dry_run:
             state = ChangeState.INTENDED
         await self._close(change, state, f"looked at after a restart: {seen}")
@@ -182,3 +181,8 @@ class StepContext:
         for pause in await self._world.journal.pauses(self.clock.now()):
             if pause.covers(playbook=self.run.playbook, target=self.run.target.key, now=self.clock.now()):
                 raise StepFailed(f"paused by {pause.by}: {pause.reason}", reason=Reason.PAUSED)
+
+
+def _applied(change: Change) -> ChangeState:
+    """The state of a change that took effect; the same whether its answer came or a look after a crash tells."""
+    return ChangeState.APPLIED if change.undoable else ChangeState.KEPT

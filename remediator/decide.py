@@ -1,19 +1,22 @@
 """Decides on alerts: match, then gate, then a Decision for each, and a Run where the answer is yes.
 
-In: a stored delivery, or a person's request. Out: one Decision per alert, kept in one transaction with the episodes and runs that follow
-from it. One decision is made at a time, so that two alerts for one target cannot both be allowed.
+In: stored deliveries, or a person's request. Out: one Decision per alert, kept in one transaction with the episodes and runs that follow
+from it. One decision is made at a time, so that two alerts for one target cannot both be allowed. Deliveries that wait are decided on
+together, a slice at a time, because a commit costs as much as the decisions on several of them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from remediator import record
 from remediator.episodes import Episodes
-from remediator.errors import JournalError, KubeError, Refused, Unreadable
+from remediator.errors import JournalError, JournalUnavailable, KubeError, Refused, Unreadable
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
 from remediator.match import choose, nearest, resolve
@@ -34,6 +37,7 @@ from remediator.reasons import Reason
 from remediator.run import brought_gates, planned_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from remediator.model import Episode, Target, Verdict
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 __all__ = ["Decider", "Judged"]
 
 log = structlog.get_logger(__name__)
+_SLICE = timedelta(milliseconds=20)
+"""Real time that deliveries are judged for before what was decided is kept."""
 
 
 class Judged:
@@ -56,20 +62,33 @@ class Judged:
 
 
 class _Batch:
-    """Decisions that are kept in one transaction."""
+    """Decisions that are kept in one transaction; the last ones on a delivery close it."""
 
     def __init__(self, delivery: str | None) -> None:
         self.delivery = delivery
         self.decisions: list[Decision] = []
         self.episodes: dict[tuple[str, datetime], Episode] = {}
         self.runs: list[Run] = []
+        self.closed_at: datetime | None = None
 
-    def add(self, judged: Judged, alert: Alert | None, episode: Episode | None) -> None:
+    def add(self, judged: Judged, episode: Episode | None) -> None:
         self.decisions.append(judged.decision)
-        if alert is not None and episode is not None:
-            self.episodes[alert.episode] = episode
+        if episode is not None:
+            self.episodes[episode.fingerprint, episode.starts_at] = episode
         if judged.run is not None:
             self.runs.append(judged.run)
+
+
+class _Slice:
+    """What was judged and is not on disk yet, and the episodes as they will stand."""
+
+    def __init__(self) -> None:
+        self.batches: list[_Batch] = []
+        self.episodes: dict[tuple[str, datetime], Episode] = {}
+
+    def take(self) -> list[_Batch]:
+        taken, self.batches = self.batches, []
+        return taken
 
 
 class Decider:
@@ -79,42 +98,75 @@ class Decider:
         self._world = world
         self._episodes = episodes
         self._one_at_a_time = asyncio.Lock()
+        self._to_begin: list[Run] = []
 
     def episode(self, alert: Alert) -> Episode | None:
         """What is known of the alert's episode."""
         return self._episodes.get(alert.episode)
 
-    async def delivery(self, delivery: Delivery, *, again: bool = False) -> list[Run]:
-        """Decide on every alert of ``delivery``; the runs to start. ``again`` after a crash: what was decided before stays decided.
+    def runs_to_begin(self) -> list[Run]:
+        """The runs that ``deliveries`` decided on and that are on disk; each is handed out once."""
+        runs, self._to_begin = self._to_begin, []
+        return runs
 
-        Raises JournalUnavailable; then ask ``again``.
+    async def deliveries(self, waiting: Sequence[tuple[Delivery, bool]]) -> int:
+        """Decide on every alert of the first of ``waiting``, and of more as long as they lead to no run and time is left; how many it was.
+
+        True with a delivery, after a crash or a failure: what was decided before stays decided. Raises JournalUnavailable; then any part
+        may be decided. In every case ask ``runs_to_begin``.
         """
         async with self._one_at_a_time:
-            done = await self._decided_before(delivery) if again else frozenset()
-            if done is None:
-                return []
-            batch = _Batch(delivery.id)
-            facts = Facts(self._world)
-            runs: list[Run] = []
-            for alert in delivery.alerts:
-                if (alert.episode, alert.status) in done:
-                    continue
-                known = batch.episodes.get(alert.episode) or self._episodes.get(alert.episode)
-                judged = await self._safely(delivery, alert, known, facts)
-                batch.add(judged, alert, Episodes.after(known, judged.decision, alert))
-                if judged.run is not None:
-                    # A run is on disk before the next alert is judged, so that it counts for it.
-                    await self._keep(batch, decided_at=None)
-                    runs.append(judged.run)
-                    batch, facts = _Batch(delivery.id), Facts(self._world)
-            await self._keep(batch, decided_at=self._world.clock.now())
-            return runs
+            until = time.monotonic() + _SLICE.total_seconds()
+            slice_ = _Slice()
+            for count, (delivery, again) in enumerate(waiting, start=1):
+                await self._judge_all(delivery, slice_, again=again)
+                if self._to_begin or time.monotonic() > until or count == len(waiting):
+                    break
+                await asyncio.sleep(0)  # requests that came meanwhile have their turn
+            else:
+                return 0
+            await self._keep_all(slice_.take())
+            return count
 
-    async def _keep(self, batch: _Batch, *, decided_at: datetime | None) -> None:
+    async def _judge_all(self, delivery: Delivery, slice_: _Slice, *, again: bool) -> None:
+        """Every alert of ``delivery`` that has no decision; what comes of it waits in ``slice_``."""
+        done = await self._decided_before(delivery) if again else frozenset()
+        if done is None:
+            return
+        batch, facts = _Batch(delivery.id), Facts(self._world)
+        for alert in delivery.alerts:
+            key = alert.episode
+            if (key, alert.status) in done:
+                continue
+            known = slice_.episodes.get(key) or self._episodes.get(key)
+            judged = await self._safely(delivery, alert, known, facts)
+            slice_.episodes[key] = episode = Episodes.after(known, judged.decision, alert)
+            batch.add(judged, episode)
+            if judged.run is not None:
+                # A run is on disk before the next alert is judged, so that it counts for it.
+                await self._keep_all([*slice_.take(), batch])
+                batch, facts = _Batch(delivery.id), Facts(self._world)
+        batch.closed_at = self._world.clock.now()
+        slice_.batches.append(batch)
+
+    async def _keep_all(self, batches: Sequence[_Batch]) -> None:
+        """Ask for all of them at once, so that they share a commit. Raises JournalUnavailable if one of them could not be kept for that."""
+        outcomes = await asyncio.gather(*map(self._keep, batches), return_exceptions=True)
+        for batch, outcome in zip(batches, outcomes, strict=True):
+            if outcome is None:
+                self._to_begin += batch.runs
+            elif isinstance(outcome, JournalError) and not isinstance(outcome, JournalUnavailable):
+                # One record that the store will not have must not keep the others waiting; it is tried again at the next start.
+                log.error("decisions on one delivery cannot be kept", delivery=batch.delivery, exc_info=outcome)
+        for outcome in outcomes:
+            if outcome is not None and (isinstance(outcome, JournalUnavailable) or not isinstance(outcome, JournalError)):
+                raise outcome
+
+    async def _keep(self, batch: _Batch) -> None:
         """One transaction; what is in memory follows only when it is on disk."""
-        delivery = batch.delivery if decided_at else None  # named only with its last decisions, which closes it
+        delivery = batch.delivery if batch.closed_at else None  # named only with its last decisions, which closes it
         await self._world.journal.decide(
-            delivery, batch.decisions, episodes=list(batch.episodes.values()), runs=batch.runs, decided_at=decided_at
+            delivery, batch.decisions, episodes=list(batch.episodes.values()), runs=batch.runs, decided_at=batch.closed_at
         )
         for episode in batch.episodes.values():
             self._episodes.put(episode)
@@ -127,10 +179,10 @@ class Decider:
         async with self._one_at_a_time:
             judged = await self.judge(playbook, target, trigger, facts=Facts(self._world), **about)
             batch = _Batch(None)
-            batch.add(judged, None, None)
+            batch.add(judged, None)
             if judged.run:
                 await self._world.journal.keep_revision(playbook.revision, playbook.name, playbook.text)
-            await self._keep(batch, decided_at=None)
+            await self._keep(batch)
             return judged
 
     async def refuse(self, playbook: Playbook, alert: Alert | None, reason: Reason, detail: str) -> Decision:
@@ -138,8 +190,8 @@ class Decider:
         async with self._one_at_a_time:
             batch = _Batch(None)
             decision = self._decision(alert, None, playbook=playbook.name, reason=reason, detail=detail)
-            batch.add(Judged(decision), None, None)
-            await self._keep(batch, decided_at=None)
+            batch.add(Judged(decision), None)
+            await self._keep(batch)
             return decision
 
     async def judge(

@@ -65,7 +65,7 @@ class Engine:
 
         Raises EngineError.
         """
-        global _current
+        global _current  # noqa: PLW0603 - DBOS itself is one to a process
         _current = self
         logging.getLogger("dbos").setLevel(logging.ERROR)
         config = DBOSConfig(
@@ -119,7 +119,7 @@ class Engine:
 
     async def stop(self, within: timedelta) -> None:
         """Interrupt every run where it waits, let the call under way end, and close. They continue at the next launch."""
-        global _current
+        global _current  # noqa: PLW0603 - see launch
         self._stopping = True
         tasks = list(self._tasks.values())
         for task in tasks:

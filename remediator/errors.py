@@ -114,7 +114,7 @@ class PayloadError(InputError):
         self.path = path
 
 
-class PayloadTooLarge(PayloadError):
+class PayloadTooLarge(PayloadError):  # noqa: N818 - named after the HTTP status that it becomes
     """A body beyond the limit on bytes, depth or count."""
 
     title = "Payload too large"
@@ -125,7 +125,7 @@ class UsageError(InputError):
     """A command or request that makes no sense as asked."""
 
 
-class Refused(RemediatorError):
+class Refused(RemediatorError):  # noqa: N818 - a refusal is an answer, not an accident
     """A no before anything was changed, with its reason code."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
@@ -134,7 +134,7 @@ class Refused(RemediatorError):
         self.detail = detail
 
 
-class Unreadable(RemediatorError):
+class Unreadable(RemediatorError):  # noqa: N818 - the reason code of the same name
     """A signal could not be read. ``signal`` says which, ``detail`` why."""
 
     def __init__(self, signal: str, detail: str) -> None:
@@ -143,7 +143,7 @@ class Unreadable(RemediatorError):
         self.detail = detail
 
 
-class StepFailed(RemediatorError):
+class StepFailed(RemediatorError):  # noqa: N818 - the reason code step_failed
     """An action was tried and did not do what it promises.
 
     ``unknown`` if nobody can say whether it took effect; ``reason`` where a closer code than ``step_failed`` fits.
@@ -160,11 +160,11 @@ class JournalError(RemediatorError):
     """The journal could not do what was asked."""
 
 
-class JournalUnavailable(JournalError):
+class JournalUnavailable(JournalError):  # noqa: N818 - a state, named as such
     """The journal cannot keep anything now; nothing of the request was stored. Try again later."""
 
 
-class ChainBroken(JournalError):
+class ChainBroken(JournalError):  # noqa: N818 - a finding, named as such
     """An entry does not follow from the one before it: the journal was altered from outside."""
 
 
@@ -184,11 +184,11 @@ class ServerError(RemediatorError):
     """Our own daemon, seen from the CLI, did not do what was asked."""
 
 
-class ServerUnreachable(ServerError):
+class ServerUnreachable(ServerError):  # noqa: N818 - a state, named as such
     """No daemon answers at the given address."""
 
 
-class ServerRefused(ServerError):
+class ServerRefused(ServerError):  # noqa: N818 - an answer, named as such
     """The daemon answered with problem+json; ``problem`` is that document."""
 
     def __init__(self, status: int, problem: dict[str, object]) -> None:

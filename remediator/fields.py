@@ -16,13 +16,13 @@ def _duration(value: Any) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("must be a duration such as 30s, 5m or 1h30m")
+        raise ValueError("must be a duration such as 30s, 5m or 1h30m")  # noqa: TRY004 - pydantic reports ValueError
     return parse_duration(str(value))
 
 
 def _size(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("must be a size such as 512KiB or 4MiB")
+        raise ValueError("must be a size such as 512KiB or 4MiB")  # noqa: TRY004 - pydantic reports ValueError
     return parse_size(str(value))
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from remediator.telemetry import METRICS
@@ -22,7 +23,7 @@ _PAGE = 200
 
 
 class Inbox:
-    """``put`` after the commit, ``next`` to take the oldest, ``done`` when its decisions are on disk."""
+    """``put`` after the commit, ``next`` to look at the oldest, ``done`` when their decisions are on disk."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -52,24 +53,26 @@ class Inbox:
         self._arrived.set()
         return len(self._waiting)
 
-    async def next(self) -> tuple[Delivery, bool]:
-        """Wait for the oldest delivery; True with it if an earlier life may have decided on a part of it."""
+    async def next(self, most: int) -> list[tuple[Delivery, bool]]:
+        """Wait for deliveries; the oldest, at most ``most``. True with one if a part of it may have been decided on before."""
         while not self._waiting:
             if self._on_disk:
                 await self._refill()
             else:
                 self._arrived.clear()
                 await self._arrived.wait()
-        return self._waiting[0]
+        return list(islice(self._waiting, most))
 
-    def done(self) -> None:
-        """The oldest one's decisions are on disk."""
-        self._waiting.popleft()
-        self._counted(-1)
+    def done(self, count: int) -> None:
+        """The decisions on the oldest ``count`` are on disk."""
+        for _ in range(count):
+            self._waiting.popleft()
+        self._counted(-count)
 
-    def retry(self) -> None:
-        """The oldest one's decisions may be on disk in part; the next look is a careful one."""
-        self._waiting[0] = (self._waiting[0][0], True)
+    def retry(self, count: int) -> None:
+        """The decisions on the oldest ``count`` may be on disk in part; the next look at them is a careful one."""
+        for index in range(count):
+            self._waiting[index] = (self._waiting[index][0], True)
 
     def __len__(self) -> int:
         return self._count

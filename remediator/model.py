@@ -276,6 +276,8 @@ class Change(Noun, frozen=True, kw_only=True):
     after: dict[str, Any] | None = None
     undoes: str = ""
     """The id of the change that this one puts back."""
+    undoable: bool = True
+    """Whether there is something to put back once it took effect; a replaced pod has nothing."""
     request_id: str = ""
     """Sent as ``Audit-ID``, so that the API server's audit log names the same call."""
     state: ChangeState
@@ -317,7 +319,7 @@ class Step(Noun, frozen=True, kw_only=True):
 
 
 class Verification(Noun, frozen=True, kw_only=True):
-    """How the proof that the symptom is gone stands. ``deadline`` and ``held_since`` survive a restart."""
+    """How the proof that the symptom is gone stands. ``deadline`` survives a restart; the hold begins anew after one."""
 
     started_at: datetime
     deadline: datetime

@@ -232,7 +232,7 @@ def _done(run: Run | None, base: datetime) -> Iterator[str]:
 
 
 def _step(step: Step, base: datetime, *, rungs: int) -> Iterator[str]:
-    assert step.started_at is not None
+    assert step.started_at is not None  # noqa: S101 - only begun steps come here; for the type checker
     rung = f" (rung {step.rung + 1})" if rungs > 1 else ""
     yield f"{words.moment(step.started_at, base)}  Step {step.index + 1}, {step.name}: {step.action}{rung}."
     for change in step.changes:

@@ -16,6 +16,7 @@ The webhook, a person's trigger and the dry run all come through here. ``decide`
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from remediator.carry import UNDO, carry
 from remediator.decide import Decider
 from remediator.engine import Engine
 from remediator.episodes import Episodes
-from remediator.errors import JournalError, JournalUnavailable
+from remediator.errors import JournalUnavailable
 from remediator.inbox import Inbox
 from remediator.model import AlertStatus, RunState, new_id
 from remediator.reasons import Reason
@@ -48,6 +49,12 @@ _EPISODES_AT_START = 5_000
 _RETRY = timedelta(seconds=2)
 _LARGE = 64 * 1024
 """Bodies from here on are parsed off the event loop."""
+_TOGETHER = 32
+"""Deliveries decided on together, at most."""
+_STORM = 16
+"""Writes that wait for the journal, from which on decisions give way to requests."""
+_REST = 4
+"""How many times as long as they took decisions then rest."""
 
 
 class Pipeline:
@@ -136,26 +143,33 @@ class Pipeline:
     async def _decide_all(self) -> None:
         """Oldest first. A delivery leaves the inbox only when its decisions are on disk."""
         while True:
-            delivery, again = await self._inbox.next()
-            METRICS.queue_oldest.set((self._world.clock.now() - delivery.received_at).total_seconds())
+            waiting = await self._inbox.next(_TOGETHER)
+            METRICS.queue_oldest.set((self._world.clock.now() - waiting[0][0].received_at).total_seconds())
+            began = time.monotonic()
             try:
-                await self._decide(delivery, again=again)
+                count = await self._decide(waiting)
             except JournalUnavailable as error:
-                log.warning("decisions could not be kept; they are made again", delivery=delivery.id, error=str(error))
-                self._inbox.retry()
+                log.warning("decisions could not be kept; they are made again", delivery=waiting[0][0].id, error=str(error))
+                self._inbox.retry(len(waiting))
                 await self._world.clock.sleep(_RETRY)
                 continue
-            except JournalError:
-                # One record that the store will not have must not keep the others waiting; it is tried again at the next start.
-                log.exception("decisions on one delivery cannot be kept", delivery=delivery.id)
-            self._inbox.done()
+            self._inbox.done(count)
             if not self._inbox:
                 METRICS.queue_oldest.set(0)
+            if self._world.journal.queue_depth >= _STORM:
+                # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
+                await asyncio.sleep((time.monotonic() - began) * _REST)
 
-    async def _decide(self, delivery: Delivery, *, again: bool) -> None:
-        await self.begin(await self.decider.delivery(delivery, again=again))
-        if any(alert.status is AlertStatus.RESOLVED for alert in delivery.alerts):
-            await self._undo_resolved(delivery)
+    async def _decide(self, waiting: Sequence[tuple[Delivery, bool]]) -> int:
+        """Decide on the oldest of ``waiting`` and begin what follows; how many were decided."""
+        try:
+            count = await self.decider.deliveries(waiting)
+        finally:
+            await self.begin(self.decider.runs_to_begin())
+        for delivery, _ in waiting[:count]:
+            if any(alert.status is AlertStatus.RESOLVED for alert in delivery.alerts):
+                await self._undo_resolved(delivery)
+        return count
 
     async def _undo_resolved(self, delivery: Delivery) -> None:
         """What a healed run left behind goes back when its own episode resolves, if its playbook says so."""

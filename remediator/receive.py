@@ -85,7 +85,7 @@ _FINGERPRINT = re.compile(r"[0-9A-Za-z._:-]{1,64}", re.ASCII)
 _DEFAULT = Limits()
 
 
-def parse_delivery(body: bytes, *, id: str, at: datetime, sender: str = "", limits: Limits = _DEFAULT) -> Delivery:
+def parse_delivery(body: bytes, *, id: str, at: datetime, sender: str = "", limits: Limits = _DEFAULT) -> Delivery:  # noqa: A002 - the noun's own field
     """The delivery that ``body`` holds, under ``id``, received ``at`` (aware, UTC) from ``sender``.
 
     Raises PayloadError, or PayloadTooLarge beyond ``limits``. A body of 10 alerts (5 KB) takes some tens of microseconds; a hostile one of

@@ -48,11 +48,11 @@ class Story(Noun, frozen=True, kw_only=True):
 class Source(Protocol):
     """The reads of the journal that a story needs."""
 
-    async def run(self, id: str) -> Run | None:
+    async def run(self, id: str) -> Run | None:  # noqa: A002 - the journal's own name for it
         """One run with its steps and changes."""
         ...
 
-    async def delivery(self, id: str) -> Delivery | None:
+    async def delivery(self, id: str) -> Delivery | None:  # noqa: A002 - as above
         """One delivery."""
         ...
 

@@ -90,7 +90,7 @@ class Transport:
         query: Query | None = None,
         body: Any = None,
     ) -> _Call:
-        assert self._session is not None, "use the client as an async context manager"
+        assert self._session is not None, "use the client as an async context manager"  # noqa: S101 - a programming error
         token = self._token(scope) if callable(self._token) else self._token
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()

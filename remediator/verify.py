@@ -1,7 +1,7 @@
 """The verify stage: the symptom is gone and stayed gone, or it is not healed. "Healed" is never said without it.
 
-In: a run whose rung is through, and the playbook's ``verify``. Out: a Verification that says healed or not, with the reason. It must begin
-to hold before ``within`` is over and then hold for ``hold`` without a break. What cannot be read does not hold.
+In: a run whose rung is through, and the playbook's ``verify``. Out: a Verification that says healed or not, with the reason. It must hold
+by the look that ends ``within``, and then for ``hold`` without a break. What cannot be read does not hold, nor does what nobody looked at.
 """
 
 from __future__ import annotations
@@ -48,9 +48,10 @@ class Verified(Noun, frozen=True, kw_only=True):
 
 
 async def verify(world: World, playbook: Playbook, run: Run, spec: Verify) -> Verified:
-    """Look every ``spec.every`` until it is decided. Where it stands is on disk after each change, so a restart continues it."""
-    now = world.clock.now()
-    state = run.verification if run.verification is not None and run.verification.healed is None else _begin(spec, now)
+    """Look every ``spec.every`` until it is decided. Where it stands is on disk after each look, so a restart continues it."""
+    earlier = run.verification
+    # Nobody looked while the daemon was down, so the hold begins anew; the deadline stays.
+    state = evolve(earlier, held_since=None) if earlier and earlier.healed is None else _begin(spec, run, world.clock.now())
     cancelled = world.signals.cancelled(run.id)
     while True:
         if cancelled.is_set():
@@ -63,17 +64,19 @@ async def verify(world: World, playbook: Playbook, run: Run, spec: Verify) -> Ve
         if decided:
             METRICS.verifications.labels(playbook.name, decided.reason.value).inc()
             return decided
-        await world.signals.sleep(world.clock, run.id, spec.every)
+        left = state.deadline - now
+        await world.signals.sleep(world.clock, run.id, min(spec.every, left) if left > timedelta(0) else spec.every)
 
 
-def _begin(spec: Verify, now: datetime) -> Verification:
-    return Verification(started_at=now, deadline=now + spec.within, hold_seconds=spec.hold.total_seconds())
+def _begin(spec: Verify, run: Run, now: datetime) -> Verification:
+    """Within the run's own deadline, too; even then one look is taken."""
+    return Verification(started_at=now, deadline=min(now + spec.within, max(now, run.deadline)), hold_seconds=spec.hold.total_seconds())
 
 
 def _after(state: Verification, seen: Look, now: datetime) -> Verification:
     held_since = (state.held_since or now) if seen.holds else None
     relapsed = state.held_since is not None and held_since is None
-    words = f"relapsed: {seen.words}" if relapsed else seen.words
+    words = f"relapsed: {seen.words}" if relapsed and seen.holds is False else seen.words
     return evolve(state, held_since=held_since, relapses=state.relapses + relapsed, checks=state.checks + 1, last=words)
 
 

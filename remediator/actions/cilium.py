@@ -111,7 +111,7 @@ class RestartAgent(Action[RestartParameters]):
 
 
 async def _delete(ctx: Context, old: Resource, pod: Object) -> None:
-    async def call(request_id: str, dry_run: bool) -> Any:
+    async def call(request_id: str, dry_run: bool) -> Any:  # noqa: FBT001 - the shape that ctx.change calls
         return await ctx.kube.delete(kinds.POD, old.name, old.namespace, uid=old.uid, dry_run=dry_run, request_id=request_id)
 
     before = {"uid": old.uid, "node": ctx.run.target.name, "ready": _ready(pod), "restarts": _restarts(pod), "revision": _revision(pod)}

@@ -149,7 +149,7 @@ async def _patch(ctx: Context, node: dict[str, Any], patch: list[dict[str, Any]]
     annotation = (node["metadata"].get("annotations") or {}).get(ANNOTATION)
     setting = any(op["op"] == "add" and op["path"] == "/spec/unschedulable" for op in patch)
 
-    async def call(request_id: str, dry_run: bool) -> Any:
+    async def call(request_id: str, dry_run: bool) -> Any:  # noqa: FBT001 - the shape that ctx.change calls
         return await ctx.kube.patch(kinds.NODE, resource.name, patch, type="json", dry_run=dry_run, request_id=request_id)
 
     try:

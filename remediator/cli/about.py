@@ -47,6 +47,6 @@ def completion(shell: str) -> None:
     from remediator.cli import cli
 
     kind = get_completion_class(shell)
-    assert kind is not None
+    assert kind is not None  # noqa: S101 - click knows these three
     # Not kind.source(): bash's runs the bash on the path to see its version, which says nothing about the shell that will read this.
     click.echo(ShellComplete.source(kind(cli, {}, "remediator", "_REMEDIATOR_COMPLETE")))

@@ -65,7 +65,7 @@ def guarded(call: Callable[[], Any], verbose: Callable[[], bool]) -> int:
         if verbose():
             _trace()
         return _explain(error)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: a defect is told in one line, its traceback with -v
         if verbose():
             _trace()
         say(f"error: {type(error).__name__}: {safe(str(error))}\nThis is a defect in remediator; -v shows where.")

@@ -184,7 +184,7 @@ async def follow(client: Client, run_id: str, form: Form, *, data: bool) -> Run:
                     click.echo(to_text(last, indent=None))
                 elif form == "yaml":
                     click.echo("---\n" + to_yaml(last), nl=False)
-    assert last is not None
+    assert last is not None  # noqa: S101 - the stream begins with the run as it is, or raises
     if form == "name":
         click.echo(last.id)
     return last

@@ -62,7 +62,7 @@ class Part(NamedTuple):
     data: Any
 
 
-class _Stop(Exception):
+class _Stop(Exception):  # noqa: N818 - never leaves this module
     """Nothing after this point can be read."""
 
 

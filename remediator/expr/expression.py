@@ -45,7 +45,7 @@ STRING_LITERAL = re.compile(
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:\s*\.\s*[A-Za-z_][A-Za-z0-9_]*)*")
 
 
-class Undeclared(ExpressionError):
+class Undeclared(ExpressionError):  # noqa: N818 - a finding, named as such
     """An expression names something that is not declared; ``name`` says what."""
 
     def __init__(self, name: str, *, column: int) -> None:

@@ -67,7 +67,7 @@ class Case(Noun, frozen=True, kw_only=True):
     disruptive: bool = True
     run: str | None = None
     """The run that asks again in mid-run; it does not stand in its own way."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
     """The playbook's ``gates:``, each value a Gate.Settings."""
     limits: Limits = Limits()
 

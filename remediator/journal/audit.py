@@ -171,7 +171,7 @@ def _unequal(kind: str, table: Table, row: Any, due: tuple[Any, ...], apart: str
 
 
 def _check_closing(kind: str, column: str, row: Any, entry: Any) -> Iterator[str]:
-    found = row._mapping[column]
+    found = row._mapping[column]  # noqa: SLF001 - SQLAlchemy's public name
     told = None if entry is None else msgspec.json.decode(entry.data)["at"]
     if found != told:
         yield f"{kind} {row.id}: the column {column} says {found!r}, the log {told!r}"

@@ -185,7 +185,7 @@ class Journal:
         """Deliveries without a decision, oldest first, with ids after ``after``."""
         return await self._read(queries.undecided, limit, after)
 
-    async def delivery(self, id: str) -> Delivery | None:
+    async def delivery(self, id: str) -> Delivery | None:  # noqa: A002 - the record's own word
         """One delivery."""
         return await self._read(queries.delivery, id)
 
@@ -233,7 +233,7 @@ class Journal:
         read = partial(queries.episodes, open_only=open_only, limit=limit, cursor=cursor)
         return await self._read(read, filters)
 
-    async def run(self, id: str) -> Run | None:
+    async def run(self, id: str) -> Run | None:  # noqa: A002 - the record's own word
         """One run with its steps in order and their changes."""
         return await self._read(queries.run, id)
 

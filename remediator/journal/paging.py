@@ -41,7 +41,7 @@ def newest_first(
         statement = statement.where(tuple_(by, table.c.id) < _read(cursor))
     rows = connection.execute(statement).all()
     last = rows[limit - 1] if len(rows) > limit else None
-    return rows[:limit], None if last is None else _write(last._mapping[by], last.id)
+    return rows[:limit], None if last is None else _write(last._mapping[by], last.id)  # noqa: SLF001 - SQLAlchemy's public name
 
 
 def _write(value: str, id_: str) -> str:

@@ -110,7 +110,7 @@ def runs(
     filters: dict[str, str | None],
     state: Sequence[RunState] | None,
     since: datetime | None,
-    dry_run: bool | None,
+    dry_run: bool | None,  # noqa: FBT001 - a filter's value, handed through
     limit: int,
     cursor: str | None,
 ) -> Page[Run]:
@@ -144,7 +144,7 @@ def history(connection: Connection, target: str, since: datetime) -> list[Run]:
 def changes(
     connection: Connection,
     run_id: str | None,
-    left_behind: bool | None,
+    left_behind: bool | None,  # noqa: FBT001 - a filter's value, handed through
     limit: int,
     cursor: str | None,
 ) -> Page[Change]:

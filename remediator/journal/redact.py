@@ -147,20 +147,17 @@ class Redactor:
 
     def _harmless_alerts(self, delivery: Delivery) -> bool:
         """The same for a delivery, quicker: alerts repeat each other and themselves, so only what was not seen before is looked at."""
-        seen, seen_keys = self._seen, self._seen_keys
-        fresh = {delivery.receiver, delivery.group_key, delivery.external_url, delivery.notification_reason, delivery.sender}
-        for alert in delivery.alerts:
-            labels, annotations = alert.labels, alert.annotations
-            texts = (alert.name, alert.fingerprint, alert.generator_url, *labels.values(), *annotations.values())
-            if not seen.issuperset(texts):
-                fresh.update(texts)
-            if not (seen_keys.issuperset(labels) and seen_keys.issuperset(annotations)):
-                keys = labels.keys() | annotations.keys()
-                if any(map(_names_secret, keys)):
-                    return False
-                fresh |= keys
-                seen_keys |= keys
-        return self._harmless_texts(fresh - seen) and (not delivery.extra or self._harmless(canonical(delivery.extra)))
+        alerts = delivery.alerts
+        maps = [alert.labels for alert in alerts]
+        maps += [alert.annotations for alert in alerts]
+        keys = set().union(*maps) - self._seen
+        if keys and any(map(_names_secret, keys)):
+            return False
+        texts = {delivery.receiver, delivery.group_key, delivery.external_url, delivery.notification_reason, delivery.sender}
+        texts.update(*[texts.values() for texts in maps], [alert.generator_url for alert in alerts])
+        texts.update([alert.name for alert in alerts], [alert.fingerprint for alert in alerts])
+        fresh = texts - self._seen
+        return self._harmless_texts(fresh | keys) and (not delivery.extra or self._harmless(canonical(delivery.extra)))
 
     def _harmless_texts(self, fresh: set[str]) -> bool:
         """One look over texts together; remembers those that hold nothing."""

@@ -184,7 +184,7 @@ class Writer:
         self._began = time.monotonic()
         try:
             outcomes = self._store_batch(batch)
-        except Exception as problem:
+        except Exception as problem:  # noqa: BLE001 - the thread must outlive whatever happens; everybody is told
             self._drop()
             self._ill(problem)
             outage = JournalUnavailable(f"the journal at {self._store.shown} cannot be written: {sentence(problem)}")

@@ -137,7 +137,7 @@ async def _from_kubeconfig(path: Path, context: str | None) -> Access:
 
 
 async def _read_kubeconfig(path: Path, context: str | None) -> tuple[Configuration, Path | None]:
-    if not path.is_file():
+    if not path.is_file():  # noqa: ASYNC240 - one small local file, read when a connection is made
         raise BadKubeconfig(f"{path}: no such kubeconfig")
     configuration = Configuration()
     try:
@@ -153,7 +153,7 @@ async def _read_kubeconfig(path: Path, context: str | None) -> tuple[Configurati
 
 def _token_file(loader: Any, path: Path) -> Path | None:
     """The user's ``tokenFile``; as in client-go it goes before ``token``, and it is read again as time goes by."""
-    user = loader._user
+    user = loader._user  # noqa: SLF001 - the loader reads the file once and offers no way to ask for its name
     name = user.safe_get("tokenFile") if user is not None else None
     return path.parent / str(name) if name else None
 

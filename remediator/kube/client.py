@@ -8,7 +8,7 @@ and ``Audit-ID`` = ``request_id``, so that the API server's audit log names the 
 kubernetes-asyncio is imported when a Kube connects, not when this module is: it costs half a second.
 """
 
-
+# ruff: noqa: ASYNC109 - a ``timeout`` here is one deadline over retries and pages, which the caller's asyncio.timeout would turn into a bare TimeoutError
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
@@ -82,7 +82,7 @@ class Kube:
         ``server`` is a plain URL without authentication; else ``kubeconfig`` (and ``context``); else the pod's service account.
         ``clock`` paces retries only. Raises BadKubeconfig.
         """
-        from remediator.kube import connection
+        from remediator.kube import connection  # noqa: PLC0415 - kubernetes-asyncio and aiohttp cost half a second that --help must not pay
 
         opened = await connection.Connection.open(
             kubeconfig=kubeconfig,
@@ -258,7 +258,7 @@ class Kube:
         patch: dict[str, Any] | JsonPatch,
         namespace: str = "",
         *,
-        type: PatchType,
+        type: PatchType,  # noqa: A002 - kubectl's word for it
         dry_run: bool = False,
         request_id: str = "",
         subresource: str = "",

@@ -232,7 +232,7 @@ async def _once_and_here(request: aiohttp.ClientRequest, handler: aiohttp.Client
     return answer
 
 
-class _our_errors:
+class _our_errors:  # noqa: N801 - a context manager, used as a function
     """What aiohttp raises becomes what callers know."""
 
     def __init__(self, request: Request) -> None:

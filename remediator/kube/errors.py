@@ -9,7 +9,7 @@ Confirmed on kube-apiserver 1.36.3: a JSON patch whose ``test`` fails is 422, a 
 yield is 429 with cause DisruptionBudget and no Retry-After, two budgets on one pod are 500 without a reason.
 """
 
-
+# ruff: noqa: N818 - each is named after the API's own reason (NotFound, Conflict, ...), which reads better than an Error suffix
 from __future__ import annotations
 
 from typing import ClassVar

@@ -139,7 +139,7 @@ class Reflector(Generic[T]):
         self._handlers.append(handlers)
         return lambda: self._handlers.remove(handlers) if handlers in self._handlers else None
 
-    async def wait_for(self, predicate: Callable[[Reflector[T]], R | None], timeout: timedelta) -> R | None:
+    async def wait_for(self, predicate: Callable[[Reflector[T]], R | None], timeout: timedelta) -> R | None:  # noqa: ASYNC109 - on the injected clock
         """The first truthy value of ``predicate(self)``, asked after every change; None if ``timeout`` passes on the clock first."""
         waiting = asyncio.ensure_future(self._clock.sleep(timeout))
         try:
@@ -188,7 +188,7 @@ class Reflector(Generic[T]):
                 self._stale(error)
             except KubeError as error:
                 self._stale(error)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - boundary: one object that we cannot cope with must not blind us for good
                 _log.exception("reflector failed; listing again", kind=self.kind.kind)
                 self._version = ""
                 self._stale(Malformed(f"{type(error).__name__} in the reflector"))
@@ -199,7 +199,7 @@ class Reflector(Generic[T]):
         if self._failures % _FAILURES_TO_RELIST == 0:
             self._version = ""
         longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(self._failures - 1, 10))
-        return timedelta(seconds=random.uniform(longest / 2, longest))
+        return timedelta(seconds=random.uniform(longest / 2, longest))  # noqa: S311 - spreads load, guards nothing
 
     def _stale(self, error: KubeError | None) -> None:
         if self.stale_since is None:
@@ -231,7 +231,7 @@ class Reflector(Generic[T]):
     async def _watch(self) -> None:
         """Follow until the server ends the watch; a watch that ended soon counts as a failure, so that it is not asked in a tight loop."""
         while self._version:
-            lasting = timedelta(seconds=random.randint(*_LASTING))
+            lasting = timedelta(seconds=random.randint(*_LASTING))  # noqa: S311 - spreads load, guards nothing
             async with self._kube.watch(
                 self.kind,
                 self._namespace,
@@ -308,7 +308,7 @@ class Reflector(Generic[T]):
         for handlers in tuple(self._handlers):
             try:
                 call(handlers)
-            except Exception:
+            except Exception:  # noqa: BLE001 - boundary: a subscriber's fault must not keep others, or the cache, from what happened
                 _log.exception("a subscriber of a reflector failed", kind=self.kind.kind)
 
     def _wake(self) -> None:

@@ -20,7 +20,7 @@ __all__ = [
 class Selector(Record, frozen=True, kw_only=True):
     """A label selector."""
 
-    match_labels: dict[str, str] = {}
+    match_labels: dict[str, str] = {}  # noqa: RUF012 - msgspec copies an empty default
     match_expressions: tuple[dict[str, Any], ...] = ()
 
 

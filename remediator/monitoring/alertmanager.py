@@ -64,7 +64,7 @@ class Alertmanager:
             self._session = None
 
     async def _get(self, path: str) -> bytes:
-        import aiohttp
+        import aiohttp  # noqa: PLC0415 - a quarter of a second that --help must not pay
 
         limits = aiohttp.ClientTimeout(total=self._seconds, ceil_threshold=_NO_ROUNDING)
         try:
@@ -81,9 +81,9 @@ class Alertmanager:
             raise AlertmanagerUnreachable(f"{self._url}: {cut(str(error) or type(error).__name__)}") from error
 
     def _open(self) -> aiohttp.ClientSession:
-        import ssl
+        import ssl  # noqa: PLC0415 - see above
 
-        import aiohttp
+        import aiohttp  # noqa: PLC0415 - see above
 
         tls: ssl.SSLContext | bool = self._verify_tls
         if self._ca_file is not None and self._verify_tls:

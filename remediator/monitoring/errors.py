@@ -1,6 +1,6 @@
 """What Prometheus and Alertmanager can say other than an answer. ``result`` labels the metrics; no message holds a token."""
 
-
+# ruff: noqa: N818 - each is named after who did what (PrometheusRefused), which reads better than an Error suffix
 from __future__ import annotations
 
 from typing import ClassVar

@@ -137,11 +137,11 @@ class Prometheus:
 class _Client:
     """PrometheusConnect for one thread. It keeps the last response, of which the library only hands on the result."""
 
-    def __init__(self, url: str, verify: bool | str) -> None:
+    def __init__(self, url: str, verify: bool | str) -> None:  # noqa: FBT001 - the shape that requests has for it
         # Imported here, in the thread: 135 ms that neither the loop nor --help pays.
-        import requests
-        from prometheus_api_client.exceptions import PrometheusApiClientException
-        from prometheus_api_client.prometheus_connect import PrometheusConnect
+        import requests  # noqa: PLC0415 - see above
+        from prometheus_api_client.exceptions import PrometheusApiClientException  # noqa: PLC0415 - see above
+        from prometheus_api_client.prometheus_connect import PrometheusConnect  # noqa: PLC0415 - see above
 
         session = requests.Session()
         session.trust_env = False

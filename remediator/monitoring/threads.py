@@ -24,7 +24,7 @@ C = TypeVar("C")
 R = TypeVar("R")
 
 
-class Crowded(Exception):
+class Crowded(Exception):  # noqa: N818 - a state; it never leaves the package
     """All threads are taken by calls that do not end."""
 
 
@@ -67,7 +67,7 @@ class Threads(Generic[C]):
     def _work(self, call: Callable[[C], R], loop: asyncio.AbstractEventLoop, future: asyncio.Future[R]) -> None:
         try:
             result = self._with_client(call)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - boundary of a thread: whatever it is belongs to the one who waits
             settle = partial(_unless_done, future, partial(future.set_exception, error))
         else:
             settle = partial(_unless_done, future, partial(future.set_result, result))

@@ -39,7 +39,7 @@ class ActionInfo(Protocol):
         ...
 
     @property
-    def Parameters(self) -> type[BaseModel]:
+    def Parameters(self) -> type[BaseModel]:  # noqa: N802 - a class, named as one
         """The model of what stands beside ``action`` and ``timeout``."""
         ...
 
@@ -58,7 +58,7 @@ class GateInfo(Protocol):
         ...
 
     @property
-    def Settings(self) -> type[BaseModel] | None:
+    def Settings(self) -> type[BaseModel] | None:  # noqa: N802 - a class, named as one
         """The model of its settings."""
         ...
 
@@ -203,7 +203,7 @@ def _gates(view: _View, parsed: dict[str, BaseModel]) -> Iterator[Problem]:
             own = f'is set as "{by_name[key]}"' if by_name.get(key) else "takes no settings and applies anyway"
             yield view.problem(("gates", key), f'gate "{key}" {own}' if key in by_name else f'unknown gate "{key}"{suggest(key, known)}')
             continue
-        assert gate.Settings is not None
+        assert gate.Settings is not None  # noqa: S101 - known holds no other
         try:
             parsed[key] = gate.Settings.model_validate(value)
         except ValidationError as error:

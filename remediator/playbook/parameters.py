@@ -99,7 +99,7 @@ def _words(kind: str) -> str:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"must be text, not {describe(value)}")
+        raise ValueError(f"must be text, not {describe(value)}")  # noqa: TRY004 - pydantic and fill report ValueError
     if len(value) > _LONGEST or not value.isprintable():
         raise ValueError(f"must be at most {_LONGEST} printable characters")
     return value

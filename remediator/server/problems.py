@@ -33,7 +33,7 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER = {"Retry-After": "5"}
 
 
-class HttpProblem(RemediatorError):
+class HttpProblem(RemediatorError):  # noqa: N818 - named after RFC 9457
     """An answer that is not the one asked for. ``extra`` are further members of the document, ``headers`` of the response."""
 
     def __init__(

@@ -106,12 +106,12 @@ def _since(raw: str) -> datetime | timedelta:
     return parse_duration(raw)
 
 
-def text(name: str, help: str, *, needed: bool = False) -> Filter:
+def text(name: str, help: str, *, needed: bool = False) -> Filter:  # noqa: A002 - the field's name
     """A filter on equal text."""
     return Filter(name, _text, help, {"type": "string"}, needed)
 
 
-def boolean(name: str, help: str) -> Filter:
+def boolean(name: str, help: str) -> Filter:  # noqa: A002 - the field's name
     """``true`` or ``false``."""
     return Filter(name, _boolean, help, {"type": "boolean"})
 

@@ -46,8 +46,8 @@ class ManualRequest(Noun, frozen=True, kw_only=True):
     playbook: str
     target: str
     """``Kind/[namespace/]name``"""
-    parameters: dict[str, str] = {}
-    labels: dict[str, str] = {}
+    parameters: dict[str, str] = {}  # noqa: RUF012 - msgspec copies defaults
+    labels: dict[str, str] = {}  # noqa: RUF012 - as above
     alert: dict[str, Any] | None = None
     """One alert in the form of Alertmanager's payload, to be taken as the run's alert."""
     dry_run: bool = False

@@ -31,7 +31,7 @@ OPEN_STREAMS = web.AppKey("open_streams", set)
 _PIECE = 64 * 1024
 
 
-class _Slow(Exception):
+class _Slow(Exception):  # noqa: N818 - not an error: the stream ends
     """The client does not take what it is sent."""
 
 

@@ -311,9 +311,9 @@ async def test_a_reflector_goes_on_after_its_watch_ends(kube, own):
     reflector = Reflector(kube, kinds.LEASE, Lease, clock=Hasty(), namespace=NAMESPACE, labels=own.label, silence=silence)
     async with asyncio.timeout(30), reflector:
         for _ in range(3):
-            while reflector.error is None:
+            while reflector.error is None:  # noqa: ASYNC110 - the cache does not tell of its own trouble
                 await asyncio.sleep(0.01)
-            while reflector.stale_since is not None:
+            while reflector.stale_since is not None:  # noqa: ASYNC110 - the same
                 await asyncio.sleep(0.01)
         mark = {"metadata": {"annotations": {"seen": "1"}}}
         await kube.patch(kinds.LEASE, first["metadata"]["name"], mark, NAMESPACE, type="merge")

@@ -28,6 +28,7 @@ SERIES = {
     'cordoned{node="n2"}': [1, 1, 1, 1, 1, 1, 1],
     'cordoned{node="n9",extra="x"}': [5, 5, 5, 5, 5, 5, 5],
 }
+# Windows end between two samples: Prometheus 3 no longer counts the sample at the very beginning of one, Prometheus 2 does.
 EXPRESSIONS = [
     "up",
     'up{job="agent"}',
@@ -60,7 +61,7 @@ EXPRESSIONS = [
     "sum by (job) (up)",
     "sum(up) by (job)",
     "sum without (node) (up)",
-    "avg by (node) (latency)",
+    "avg by (job) (up)",
     "min(latency)",
     "max by (target) (latency)",
     "count(up) by (job)",
@@ -80,7 +81,6 @@ EXPRESSIONS = [
     "timestamp(up)",
     "vector(1)",
     "scalar(sum(up))",
-    "scalar(up)",
     "abs(latency)",
     "ceil(latency)",
     "floor(latency)",
@@ -101,18 +101,18 @@ EXPRESSIONS = [
     'up{job="agent"} == on (node) cordoned',
     'cordoned - ignoring (extra) (up{job="agent"} and on (node) cordoned) * on (node) cordoned',
     'up{job="agent"} == 1 and on (node) cordoned == 0',
-    'max_over_time(up{job="agent"}[1m])',
-    "min_over_time(up[30s])",
+    'max_over_time(up{job="agent"}[55s])',
+    "min_over_time(up[25s])",
     "avg_over_time(latency[45s])",
-    "sum_over_time(up[1m])",
-    "count_over_time(up[1m])",
-    "last_over_time(up[1m])",
-    "present_over_time(up[1m])",
-    "absent_over_time(up[1m])",
-    'absent_over_time(nothing{a="b"}[1m])',
-    "changes(up[1m])",
+    "sum_over_time(up[55s])",
+    "count_over_time(up[55s])",
+    "last_over_time(up[55s])",
+    "present_over_time(up[55s])",
+    "absent_over_time(up[55s])",
+    'absent_over_time(nothing{a="b"}[55s])',
+    "changes(up[55s])",
     "latency offset 30s",
-    "max_over_time(latency[20s] offset 20s)",
+    "max_over_time(latency[15s] offset 20s)",
     "max(up) by (node) == 1 unless on (node) cordoned == 1",
     'min by (target) (latency{target="n3"} > 0) < 1',
     "(up)",
@@ -276,6 +276,14 @@ def test_what_cannot_be_matched(series, expression, message):
     with pytest.raises(QueryError, match=message) as caught:
         evaluate(parse(expression), series, AT)
     assert caught.value.error_type == "execution"
+
+
+def test_a_scalar_of_several_series_is_not_a_number(series):
+    assert math.isnan(evaluate(parse("scalar(up)"), series, AT))
+
+
+def test_a_window_begins_after_its_first_moment(series):
+    assert {e.value for e in evaluate(parse("count_over_time(cordoned[30s])"), series, AT)} == {3}
 
 
 def test_samples_grow_stale_after_five_minutes(series):

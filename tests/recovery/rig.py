@@ -140,6 +140,12 @@ class Cluster:
 
         return await until("five ready agents", look)
 
+    async def patch(self, path: str, body: Any) -> None:
+        """A merge patch by somebody else."""
+        headers = {"Content-Type": "application/merge-patch+json"}
+        async with self._session.patch(f"{self.url}/api/v1{path}", data=json.dumps(body), headers=headers) as answer:
+            assert answer.status == 200, await answer.text()
+
     async def hang(self, node: str) -> None:
         """Its agent stops to answer until its pod is replaced."""
         await self.ask("POST", f"/sim/agents/{node}/kill", {"how": "hung"})
@@ -237,6 +243,13 @@ class Rig:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
+    async def wait_for(self, what: str, look: Callable[[], Awaitable[Any]]) -> Any:
+        """As ``until``; a failure shows the end of the daemon's log."""
+        try:
+            return await until(what, look)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.daemon.output()[-6000:]}") from None
+
     # --- talking to it -----------------------------------------------------------------------------------------------
 
     async def get(self, path: str) -> Any:
@@ -298,10 +311,7 @@ class Rig:
             run = await self.run_of(alert)
             return run if run is not None and run["state"] not in OPEN else None
 
-        try:
-            return await until("the run ended", look)
-        except AssertionError as error:
-            raise AssertionError(f"{error}\n{self.daemon.output()[-6000:]}") from None
+        return await self.wait_for("the run ended", look)
 
     async def reaches(self, alert: dict[str, Any], fits: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
         """The run, as soon as it is as ``fits`` wants it."""
@@ -310,7 +320,7 @@ class Rig:
             run = await self.run_of(alert)
             return run if run is not None and fits(run) else None
 
-        return await until("the run got so far", look)
+        return await self.wait_for("the run got so far", look)
 
     # --- the reckoning -----------------------------------------------------------------------------------------------
 

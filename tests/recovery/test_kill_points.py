@@ -5,45 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-
-NODE = "node-3"
-AGENTS = r"/pods\?labelSelector=[^&]*$"
-"""The action's looks at all agents."""
-POD = r"/pods/cilium-"
-VERIFY = "fieldSelector="
-"""The verification's look at the one agent of the node."""
-
-
-async def hung(rig, name="AgentHung", node=NODE):
-    """An agent hangs and its alert was taken; the alert."""
-    await rig.cluster.hang(node)
-    alert = await rig.cluster.fires(name, node)
-    await rig.deliver(alert)
-    return alert
-
-
-def changes_of(run):
-    return [change for step in run["steps"] for change in step["changes"]]
-
-
-def states_of(run):
-    return [(change["verb"], change["state"]) for change in changes_of(run)]
-
-
-async def healed(rig, alert, before):
-    """The run ended healed, the agent of its node was replaced once and no other; and the reckoning is in order."""
-    run = await rig.ended(alert)
-    assert (run["state"], run["reason"]) == ("healed", "healed"), (run["state"], run["detail"])
-    await replaced_once(rig, before)
-    await rig.reckon()
-    return run
-
-
-async def replaced_once(rig, before):
-    after = await rig.cluster.whole()
-    assert {name for name in before if before[name] != after[name]} == {NODE}
-    deleted = [call for call in await rig.cluster.calls() if call["verb"] == "delete" and call["status"] < 300]
-    assert [call["body"]["preconditions"]["uid"] for call in deleted] == [before[NODE]]
+from recovery.steps import AGENTS, POD, VERIFY, healed, hung, replaced_once, states_of
 
 
 @pytest.fixture

@@ -85,7 +85,7 @@ class Alert:
             "startsAt": _milliseconds(self.starts_at),
             "status": {"inhibitedBy": [], "mutedBy": [], "silencedBy": silenced_by, "state": state},
             "updatedAt": _milliseconds(self.updated_at),
-            "generatorURL": self.generator_url,
+            **({"generatorURL": self.generator_url} if self.generator_url else {}),
             "labels": self.labels,
         }
 

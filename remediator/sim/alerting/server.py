@@ -5,6 +5,7 @@ In come requests below ``/alertmanager``; out come the JSON shapes of the real A
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,8 @@ class AlertmanagerApi:
         labels = {k: v for k, v in item["labels"].items() if v != ""}
         if not labels or any(not isinstance(v, str) for v in labels.values()):
             raise ValueError("at least one label pair required")
+        if not all(re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name) for name in labels):
+            raise ValueError("invalid label set: invalid name")
         start = parse_time(item["startsAt"]) if item.get("startsAt") else None
         end = parse_time(item["endsAt"]) if item.get("endsAt") else None
         if start and end and end < start:

@@ -58,25 +58,30 @@ def evaluate(expr: Expr, series: SeriesStore, at: float) -> Value:
         return _window(expr, series, at)
     if isinstance(expr, Text):
         return expr.value
-    return _value(expr, series, at)
+    return _value(expr, series, float(at))
 
 
 def _value(expr: Expr, series: SeriesStore, at: float) -> float | Vector:
+    value: float | Vector = []
     if isinstance(expr, Number):
-        return expr.value
-    if isinstance(expr, Selector):
-        return [Element(*p[:2], p.value, p.at) for p in series.select(expr.name, expr.matchers, at - expr.offset)]
-    if isinstance(expr, Unary):
-        inner = _value(expr.inner, series, at)
-        sign = -1 if expr.operator == "-" else 1
-        return inner * sign if isinstance(inner, float) else _unique([_plain(e, e.value * sign) for e in inner])
-    if isinstance(expr, Call):
-        return _call(expr, series, at)
-    if isinstance(expr, Aggregate):
-        return _aggregate(expr, series, at)
-    if isinstance(expr, Binary):
-        return _binary(expr, _value(expr.left, series, at), _value(expr.right, series, at))
-    raise QueryError("expression is not a value", "execution")
+        value = expr.value
+    elif isinstance(expr, Selector):
+        value = [Element(*p[:2], p.value, p.at) for p in series.select(expr.name, expr.matchers, at - expr.offset)]
+    elif isinstance(expr, Unary):
+        value = _signed(expr.operator, _value(expr.inner, series, at))
+    elif isinstance(expr, Call):
+        value = _call(expr, series, at)
+    elif isinstance(expr, Aggregate):
+        value = _aggregate(expr, series, at)
+    elif isinstance(expr, Binary):
+        value = _binary(expr, _value(expr.left, series, at), _value(expr.right, series, at))
+    return value
+
+
+def _signed(operator: str, value: float | Vector) -> float | Vector:
+    if operator == "+":
+        return value
+    return -value if isinstance(value, float) else _unique([_plain(e, -e.value) for e in value])
 
 
 def _vector(expr: Expr, series: SeriesStore, at: float) -> Vector:

@@ -379,7 +379,7 @@ class _Parser:
             if not isinstance(expr, Selector):
                 raise self._unsupported("subquery")
             window = self.duration("range")
-            if self.word == ":":
+            if self.word.startswith(":"):
                 raise self._unsupported("subquery")
             self.expect("]", "range selector")
             expr = Selector(expr.name, expr.matchers, window)

@@ -64,7 +64,7 @@ class SeriesStore:
         seen: set[tuple[str, Labels]] = set()
         for sample in samples:
             labels = tuple(sorted((k, v) for k, v in sample.labels.items() if v != ""))
-            self._series(sample.name, labels).append((at, sample.value))
+            self._series(sample.name, labels).append((at, float(sample.value)))
             seen.add((sample.name, labels))
         for name, labels in self._live - seen:
             self._series(name, labels).append((at, None))

@@ -56,7 +56,7 @@ async def test_firing_silenced_inhibited_and_resolved(alertmanager, door):
     real.post(*firing, starts_at=began)
     alerts = door(real.url)
     async with asyncio.timeout(20):
-        while not all(
+        while not all(  # noqa: ASYNC110 - Alertmanager offers nothing to wait on
             a.muted for a in await alerts.active() if a.labels["node"] == "node-2" or a.labels["severity"] == "warning"
         ):
             await asyncio.sleep(0.05)
@@ -98,7 +98,7 @@ async def test_two_peers_are_one_cluster(alertmanager, door):
     second.post({"alertname": "CiliumAgentDown", "node": "node-3"})
     alerts = door(second.url)
     async with asyncio.timeout(20):
-        while not (found := await alerts.active()) or not found[0].silenced_by:
+        while not (found := await alerts.active()) or not found[0].silenced_by:  # noqa: ASYNC110 - Alertmanager offers nothing to wait on
             await asyncio.sleep(0.05)
     assert found[0].silenced_by == (silence,)
 

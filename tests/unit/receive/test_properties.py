@@ -22,7 +22,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 names = st.sampled_from(["alertname", "node", "severity", "été", ":", '"', "\\", "a b"]) | texts
 labels = st.dictionaries(names, texts, max_size=5)
 zones = st.sampled_from([UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-7, minutes=-30))])
-times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=zones)
+times = st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1), timezones=zones)  # noqa: DTZ001 - hypothesis wants naive bounds
 scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False, allow_infinity=False) | texts
 values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3), max_leaves=5)
 strange = st.sampled_from(["panelURL", "silenceURL", "values"])

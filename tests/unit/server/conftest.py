@@ -90,13 +90,13 @@ class FakeJournal:
         )
         self.entries_held = 3
 
-    async def run(self, id):
+    async def run(self, id):  # noqa: A002 - the journal's own name
         return self.the_runs.get(id)
 
     async def runs(self, **query):
         return self._page("runs", query, self.the_runs.values())
 
-    async def delivery(self, id):
+    async def delivery(self, id):  # noqa: A002 - as above
         return self.the_deliveries.get(id)
 
     async def deliveries(self, **query):

@@ -98,7 +98,7 @@ class TestWatch:
         events.response.close()
         service.journal.the_runs["run-1"] = run(state=RunState.HEALED)
         async with asyncio.timeout(5):
-            while (await api("GET", "/api/v1/runs/run-1/watch")).status != 200:
+            while (await api("GET", "/api/v1/runs/run-1/watch")).status != 200:  # noqa: ASYNC110 - nothing tells when it was noticed
                 await asyncio.sleep(0.01)
 
 
@@ -129,7 +129,7 @@ class TestEvents:
             writer.transport.pause_reading()
             writer.write(b"GET /events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer read-secret\r\n\r\n")
             async with asyncio.timeout(10):
-                while not service.feed.listeners:
+                while not service.feed.listeners:  # noqa: ASYNC110 - nothing tells when a stream has begun
                     await asyncio.sleep(0)
                 while service.feed.listeners:
                     service.feed.publish("run", "x" * 100_000)

@@ -57,10 +57,10 @@ class FakeJournal:
     async def save_run(self, run):
         self._runs[run.id] = run
 
-    async def run(self, id):
+    async def run(self, id):  # noqa: A002 - the journal's own name for it
         return self._runs.get(id)
 
-    async def delivery(self, id):
+    async def delivery(self, id):  # noqa: A002 - as above
         return self._deliveries.get(id)
 
     async def runs(self, *, target=None, limit=50):

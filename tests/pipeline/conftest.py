@@ -1,0 +1,277 @@
+"""The pipeline in this process: bodies go in as Alertmanager sends them, decisions and runs come out of a real journal.
+
+``decider`` is match and gate alone; ``line`` is everything, with the real engine, on the simulated cluster and a fast clock.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from datetime import timedelta
+
+import pytest
+
+from remediator import engine
+from remediator.decide import Decider
+from remediator.episodes import Episodes
+from remediator.feed import Feed
+from remediator.model import new_id
+from remediator.payload import Limits
+from remediator.pipeline import Pipeline
+from remediator.playbook import Library
+from remediator.receive import parse_delivery
+from remediator.signals import Signals
+from remediator.sim.alerting.alert import Alert as SimulatedAlert
+from remediator.sim.prometheus.series import Sample
+
+LIMITS = Limits()
+A_DAY = timedelta(days=1)
+_SERIAL = itertools.count()
+
+
+def playbook_text(name="remedy", *, alert="Symptom", steps=None, ladder=None, verify="symptom", mode="auto", kind="Node", **more):
+    """A playbook as JSON, which is YAML. ``steps`` is a ladder of one rung; ``verify`` "symptom" looks at the test's own metric."""
+    rungs = ladder if ladder is not None else [steps or [{"settle": {"action": "wait", "for": "1s"}}]]
+    if verify == "symptom":
+        verify = {"query": 'symptom{node="${target.name}"} == 0', "within": "40s", "hold": "10s", "every": "2s"}
+    document = {
+        "apiVersion": "remediator.dev/v1",
+        "kind": "Playbook",
+        "metadata": {"name": name},
+        "mode": mode,
+        "ladder": [{"name": f"rung {number}", "steps": rung} for number, rung in enumerate(rungs)],
+        **({"when": {"alerts": [f'alertname="{alert}"'], "target": {"kind": kind}}} if alert else {}),
+        **({"verify": verify} if verify else {}),
+        **more,
+    }
+    return json.dumps(document)
+
+
+def body(*alerts, truncated=0, **more):
+    """A webhook call of Alertmanager."""
+    firing = any(alert["status"] == "firing" for alert in alerts)
+    payload = {
+        "version": "4",
+        "receiver": "remediator",
+        "status": "firing" if firing else "resolved",
+        "groupKey": "{}:{}",
+        "truncatedAlerts": truncated,
+        "groupLabels": {},
+        "commonLabels": {},
+        "commonAnnotations": {},
+        "externalURL": "http://alertmanager.test",
+        "alerts": list(alerts),
+        **more,
+    }
+    return json.dumps(payload).encode()
+
+
+class Symptom:
+    """The metric ``symptom{node=...}``: 1 while the node has it. What cures it is up to the test."""
+
+    def __init__(self, stage):
+        self._stage = stage
+        self._has = dict.fromkeys(stage.cluster.node_names(), True)
+        self.cured = lambda node: not self._has[node]
+        self.told = True
+        """False: nobody exposes it any more."""
+        stage.simulation.prometheus.extra.append(self._samples)
+        stage.simulation.prometheus.interval = timedelta(seconds=2)
+
+    def set(self, node, has):
+        self._has[node] = has
+        self._stage.simulation.prometheus.scrape_once()
+
+    def _samples(self):
+        nodes = self._stage.cluster.node_names() if self.told else ()
+        return [Sample("symptom", {"node": node}, float(not self.cured(node))) for node in nodes]
+
+
+class Outside:
+    """What the world outside does: Alertmanager fires and resolves."""
+
+    def __init__(self, stage):
+        self._stage = stage
+        self._alertmanager = stage.simulation.alertmanager
+
+    def fire(self, name="Symptom", *, node="node-3", since=None, known=True, **labels):
+        """An alert begins to fire; as an element of the webhook's ``alerts``. ``known``: whether Alertmanager's API shows it too."""
+        now = self._stage.world.clock.now()
+        where = {"node": node} if node else {}
+        labels = {"alertname": name, "severity": "critical", **where, **labels}
+        alert = SimulatedAlert(labels, {}, since or now, now + A_DAY, now)
+        if known:
+            self._alertmanager.receive([alert])
+        return alert.webhook(now)
+
+    def resolve(self, alert):
+        """That alert ends."""
+        now = self._stage.world.clock.now()
+        started = self._alertmanager.alerts.get(alert["fingerprint"])
+        start = started.starts_at if started is not None else now - timedelta(minutes=1)
+        ended = SimulatedAlert(alert["labels"], {}, start, now, now)
+        self._alertmanager.receive([ended])
+        return {**ended.webhook(now), "startsAt": alert["startsAt"]}
+
+
+class Deciding:
+    """Match and gate alone: deliveries in, decisions out; the runs that follow are only written down."""
+
+    def __init__(self, stage):
+        self.stage = stage
+        self.world = stage.world
+        self.decider = Decider(stage.world, Episodes())
+        self.runs = []
+
+    def load(self, *texts):
+        self.world.library = Library(tuple(self.world.load_revision(text) for text in texts))
+
+    async def stored(self, *alerts, **more):
+        now = self.world.clock.now()
+        delivery = parse_delivery(body(*alerts, **more), id=new_id(now), at=now, sender="10.0.0.7", limits=LIMITS)
+        await self.world.journal.add_delivery(delivery)
+        return delivery
+
+    async def decide(self, *alerts, again=False, **more):
+        """The decisions on one delivery of these alerts, in the order of the alerts."""
+        delivery = await self.stored(*alerts, **more)
+        return await self.decide_stored(delivery, again=again)
+
+    async def decide_stored(self, delivery, *, again=False):
+        self.runs = await self.decider.delivery(delivery, again=again)
+        return await self.decisions(delivery)
+
+    async def decisions(self, delivery):
+        page = await self.world.journal.decisions(delivery=delivery.id, limit=5000)
+        entries = await self.world.journal.entries(kind="decision", limit=5000)
+        order = {entry.ref: entry.seq for entry in entries}
+        return sorted(page.items, key=lambda decision: order.get(decision.id, 0))
+
+    async def episode(self, alert):
+        page = await self.world.journal.episodes(open_only=False, fingerprint=alert["fingerprint"])
+        return page.items[0]
+
+    async def restart(self):
+        """As a new process that reads the journal."""
+        page = await self.world.journal.episodes(open_only=False, limit=5000)
+        self.decider = Decider(self.world, Episodes(reversed(page.items)))
+
+
+class Line:
+    """The whole pipeline: receive, match, gate, run, verify, undo, record."""
+
+    def __init__(self, stage, store):
+        self.stage = stage
+        self.world = stage.world
+        self.outside = Outside(stage)
+        self.store = store
+        self.pipeline = None
+
+    def load(self, *texts):
+        self.world.library = Library(tuple(self.world.load_revision(text) for text in texts))
+
+    async def start(self):
+        self.pipeline = Pipeline(self.world, self.store)
+        await self.pipeline.start()
+
+    async def stop(self):
+        if self.pipeline is not None:
+            pipeline, self.pipeline = self.pipeline, None
+            await pipeline.stop(timedelta(seconds=10))
+
+    async def restart(self):
+        """A new pipeline on the same journal, with nothing in memory."""
+        await self.stop()
+        self.world.feed, self.world.signals = Feed(), Signals()
+        await self.start()
+
+    async def deliver(self, *alerts, **more):
+        return await self.pipeline.receive(body(*alerts, **more), sender="10.0.0.7", limits=LIMITS)
+
+    async def decided(self, delivery):
+        """Its decisions, once there are all of them."""
+        journal = self.world.journal
+
+        async def look():
+            stored = await journal.delivery(delivery.id)
+            return stored is not None and stored.decided_at is not None
+
+        await self.until(look, "the delivery is decided")
+        return (await journal.decisions(delivery=delivery.id, limit=5000)).items
+
+    async def run_of(self, *alerts, **more):
+        """The id of the one run that these alerts lead to."""
+        decisions = await self.decided(await self.deliver(*alerts, **more))
+        (run,) = [decision.run for decision in decisions if decision.decision == "run"]
+        return run
+
+    async def when(self, run, look, what="what was waited for"):
+        """The run as soon as ``look`` says yes to it. The feed wakes whoever waits, so nothing sleeps."""
+        seen = 0
+        deadline = self.world.clock.now() + timedelta(minutes=30)
+        while True:
+            seen = self.world.feed.version(run)
+            stored = await self.world.journal.run(run)
+            if stored is not None and look(stored):
+                return stored
+            assert self.world.clock.now() < deadline, f"{what}: never; the run is {stored}"
+            await self._next_change(run, seen)
+
+    async def _next_change(self, run, seen):
+        import asyncio
+
+        try:
+            async with asyncio.timeout(0.5):
+                await self.world.feed.next_change(run, seen)
+        except TimeoutError:
+            pass  # looked at again; the caller's deadline ends it
+
+    async def ended(self, run):
+        return await self.when(run, lambda stored: not stored.state.open, "the run's end")
+
+    async def step_begins(self, run, name):
+        """Wait until the step is on its way."""
+        return await self.when(run, lambda r: any(s.name == name and s.state == "running" for s in r.steps), f"the step {name}")
+
+    async def until(self, look, what="it", *, seconds=30):
+        """Bounded in real time; polls on the fast clock."""
+        deadline = time.monotonic() + seconds
+        while not (found := await look()):
+            assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+            await self.world.clock.sleep(timedelta(seconds=1))
+        return found
+
+
+@pytest.fixture
+def text():
+    return playbook_text
+
+
+@pytest.fixture
+def symptom(stage):
+    return Symptom(stage)
+
+
+@pytest.fixture
+def outside(stage):
+    return Outside(stage)
+
+
+@pytest.fixture
+def deciding(stage):
+    return Deciding(stage)
+
+
+@pytest.fixture
+def quick_engine(monkeypatch):
+    """DBOS's listener notices its end only once a poll; the pace of that poll is all that differs from production."""
+    config = engine.DBOSConfig
+    monkeypatch.setattr(engine, "DBOSConfig", lambda **given: config(**{**given, "notification_listener_polling_interval_sec": 0.05}))
+
+
+@pytest.fixture
+async def line(stage, tmp_path, quick_engine):
+    line = Line(stage, f"sqlite:///{tmp_path}/stage.db")
+    yield line
+    await line.stop()
