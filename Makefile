@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+# Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
+JOBS   ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long lint check bench lock format clean
@@ -23,7 +25,7 @@ demo: setup ## an incident on a simulated cluster, live; ARGS=--once ends by its
 	$(BIN)/remediator demo $(ARGS)
 
 test: setup ## the tests; parts that need something absent say so
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
 
 test-long: setup ## matrices that take minutes
 	$(BIN)/python -m pytest -m long --timeout 900 $(ARGS)

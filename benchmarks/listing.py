@@ -2,7 +2,7 @@
 
 Beside each other in one run, each in a process of its own against the same paged server: our door (partial records; dicts) and
 kubernetes-asyncio's models. Aim: a longest stall of 50 ms for our door. What is judged is the CPU time that the loop's own thread used in
-it ("busy"): on a machine with nothing else to do the stall is about that, otherwise it says how busy the machine is. Exit status 1: missed.
+it ("busy"): on a machine with nothing else to do the stall is about that, otherwise it says how busy the machine is.
 """
 
 from __future__ import annotations
@@ -15,8 +15,13 @@ import sys
 import time
 from typing import Any
 
+from benchmarks.processes import ROOT
+from benchmarks.table import Row
+
 PODS = 5000
 AIM_MS = 50
+REPEAT = 5
+"""Runs of each way; the best counts. The models run once."""
 FIELDS = {f"f:field-{number}": {".": {}, "f:name": {}, "f:value": {"f:of": {}}} for number in range(36)}
 """Who owns which field: half of what the API server sends."""
 WAYS = {
@@ -194,51 +199,59 @@ def memory(what: str) -> float:
         return next(int(line.split()[1]) / 1024 for line in file if line.startswith(what + ":"))
 
 
-def main() -> int:
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--measure", choices=WAYS, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    parser.add_argument("--repeat", type=int, default=5, help="runs of each; the best counts (models run once)")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--serve", action="store_true", help="be the server; prints where it is")
+    what.add_argument("--measure", choices=WAYS, help="list once; prints what was seen")
+    parser.add_argument("--url", help="where the server is")
     options = parser.parse_args()
     if options.serve:
         asyncio.run(serve())
-        return 0
-    if options.measure:
-        way = options.measure
-        asyncio.run(with_models(options.url) if way == "models" else with_door(options.url, records=way == "records"))
-        return 0
-    return compare(options.repeat)
+    elif options.measure == "models":
+        asyncio.run(with_models(options.url))
+    else:
+        asyncio.run(with_door(options.url, records=options.measure == "records"))
 
 
-def compare(repeat: int) -> int:
-    me = [sys.executable, __file__]
-    server = subprocess.Popen([*me, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+def rows() -> list[Row]:
+    """The best of several runs of each way, beside the models."""
+    me = [sys.executable, "-m", "benchmarks.listing"]
+    server = subprocess.Popen([*me, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert server.stdout is not None
     assert server.stdin is not None
     try:
         about = json.loads(server.stdout.readline())
-        rows = {way: one([*me, "--measure", way, "--url", about["url"]], 1 if way == "models" else repeat) for way in WAYS}
+        seen = {way: one([*me, "--measure", way, "--url", about["url"]], 1 if way == "models" else REPEAT) for way in WAYS}
     finally:
         server.stdin.close()
         server.wait(10)
-    print(f"{PODS:,} pods of {about['size'] / 1000:.1f} KB each; best of {repeat} runs (models: one run)\n")
-    print(f"{'':44}{'longest stall':>14}{'of it busy':>14}{'wall':>10}{'CPU':>10}{'RSS kept':>12}{'RSS peak':>12}")
-    for way, row in rows.items():
-        times = f"{row['stall'] * 1000:>11.0f} ms{row['busy'] * 1000:>11.0f} ms{row['wall']:>8.2f} s{row['cpu']:>8.2f} s"
-        print(f"{WAYS[way]:44}{times}{row['rss']:>8.0f} MiB{row['peak']:>8.0f} MiB")
-    ratio = rows["models"]["busy"] / rows["records"]["busy"]
-    met = rows["records"]["busy"] * 1000 <= AIM_MS
-    print(f"\nbusy: models {ratio:.0f} times as long as records; aim of {AIM_MS} ms for our door: {'met' if met else 'MISSED'}")
-    return 0 if met else 1
+    size = f"{PODS:,} pods of {about['size'] / 1000:.1f} KB, best of {REPEAT}"
+    return [row for way in ("records", "dicts") for row in _rows(way, seen[way], seen["models"], size)]
+
+
+def _rows(way: str, ours: dict[str, float], models: dict[str, float], size: str) -> list[Row]:
+    def row(name: str, key: str, unit: str, scale: float, **more: Any) -> Row:
+        name = f"{WAYS[way]}: {name}"
+        return Row(name=name, measured=ours[key] * scale, unit=unit, beside=WAYS["models"], compared=models[key] * scale, **more)
+
+    judged = {"aim": AIM_MS, "note": size} if way == "records" else {}
+    return [
+        row("longest stall, its CPU time", "busy", "ms", 1000, **judged),
+        row("longest stall", "stall", "ms", 1000),
+        row("all of it", "wall", "s", 1),
+        row("memory kept", "rss", "MiB", 1),
+    ]
 
 
 def one(command: list[str], repeat: int) -> dict[str, float]:
     """The best of ``repeat`` runs, number by number: what else runs on the machine only ever adds."""
-    runs = [json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300).stdout) for _ in range(repeat)]
+    runs = [
+        json.loads(subprocess.run(command, check=True, capture_output=True, text=True, timeout=300, cwd=ROOT).stdout) for _ in range(repeat)
+    ]
     assert all(run["count"] == PODS for run in runs)
     return {key: min(run[key] for run in runs) for key in runs[0]}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

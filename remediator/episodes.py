@@ -1,10 +1,12 @@
 """What is known of each firing of each alert, in memory, as the journal has it: so that a repeat costs no question to the disk.
 
-Every open episode is here, and the last closed ones. In: decisions. Out: the episode as it stands after them.
+Every open episode is here, and the last closed ones, without their labels: those come again with each alert, and a storm of thousands
+would fill the memory with them. In: decisions. Out: the episode as it stands after them.
 """
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Episodes"]
 
 _CLOSED_KEPT = 10_000
+_NO_LABELS: dict[str, str] = {}
 _FINAL = (DecisionKind.RUN, DecisionKind.REFUSED, DecisionKind.UNMATCHED, DecisionKind.HELD)
 
 
@@ -30,7 +33,7 @@ class Episodes:
             self.put(episode)
 
     def get(self, key: tuple[str, datetime]) -> Episode | None:
-        """The episode of fingerprint and startsAt, if it is open or closed not long ago."""
+        """The episode of fingerprint and startsAt, if it is open or closed not long ago; without labels."""
         return self._open.get(key) or self._closed.get(key)
 
     @staticmethod
@@ -47,7 +50,7 @@ class Episodes:
                 deliveries=0,
                 decision=decision.decision,
             )
-        changed = evolve(known, last_seen=decision.at, deliveries=known.deliveries + 1)
+        changed = evolve(known, labels=alert.labels, last_seen=decision.at, deliveries=known.deliveries + 1)
         if alert.status is AlertStatus.RESOLVED:
             changed = evolve(changed, resolved_at=known.resolved_at or alert.ends_at or decision.at)
         if decision.decision in _FINAL:
@@ -68,6 +71,8 @@ class Episodes:
     def put(self, episode: Episode) -> None:
         """Replace what is known of the episode."""
         key = (episode.fingerprint, episode.starts_at)
+        # Alerts of one name share most of their details, so the texts are shared too.
+        episode = evolve(episode, name=sys.intern(episode.name), labels=_NO_LABELS, detail=sys.intern(episode.detail))
         if episode.resolved_at is None:
             self._open[key] = episode
             return

@@ -14,3 +14,10 @@ pytest_plugins = sorted(f"plugins.{path.stem}" for path in (ROOT / "tests" / "pl
 @pytest.fixture(scope="session")
 def root() -> Path:
     return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several workers: one of them has the control plane, the tests of a file stay together."""
+    for item in items:
+        alone = item.get_closest_marker("controlplane") is not None
+        item.add_marker(pytest.mark.xdist_group("controlplane" if alone else str(item.path)))

@@ -34,8 +34,11 @@ def serve(dry_run: bool, listen: str | None) -> int:
     settings = settings_of(given.config, {name: text for name, text in said.items() if text is not None})
 
     import asyncio
+    import gc
 
-    # After the settings, so that a mistake in them is told without waiting for all of the daemon's imports.
+    # After the settings, so that a mistake in them is told without waiting for all of the daemon's imports. Those leave no garbage behind;
+    # the daemon enables the collector when it has started.
+    gc.disable()
     from remediator.daemon import serve as serve_daemon
     from remediator.telemetry import configure_logging
 

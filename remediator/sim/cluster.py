@@ -282,9 +282,12 @@ class Cluster:
         fault = Fault(verb, path, status, reason, message, count, delay, retry_after=retry_after, text=text)
         return self.faults.add(fault)
 
-    def slow(self, delay: timedelta, *, verb: str = "*", path: str = ".*", count: int | None = 1) -> Fault:
-        """Let requests wait before they are served."""
-        return self.faults.add(Fault(verb, path, None, count=count, delay=delay))
+    def slow(
+        self, delay: timedelta, *, verb: str = "*", path: str = ".*", count: int | None = 1, when: Literal["before", "after"] = "before"
+    ) -> Fault:
+        """Let requests wait before they take effect (never, if the client leaves meanwhile), or their answers after that."""
+        times = {"delay": delay} if when == "before" else {"hold": delay}
+        return self.faults.add(Fault(verb, path, None, count=count, **times))
 
     def drop(self, *, verb: str = "*", path: str = ".*", count: int | None = 1, when: Literal["before", "after"] = "before") -> Fault:
         """Close connections without an answer, before or after the request took effect."""
@@ -334,6 +337,12 @@ class Cluster:
         self._dead_kubelets.discard(node)
         self.node_controller.back(node)
         self.kubelets.wake(node)
+
+    def partition(self, *nodes: str) -> None:
+        """Cut nodes off from all others and from the API server; among themselves they go on."""
+        self.network.partition(nodes)
+        for node in nodes:
+            self.stop_kubelet(node)
 
     def hold_budget(self, name: str, namespace: str = "default") -> None:
         """Let a PodDisruptionBudget never yield, whatever it says."""

@@ -121,8 +121,7 @@ class Control:
         return {"items": [_shown(f) for f in self.sim.cluster.faults.all()]}
 
     async def _add_fault(self, _request: web.Request, body: Any) -> Any:
-        if "delay" in body:
-            body["delay"] = parse_duration(body["delay"])
+        body |= {name: parse_duration(body[name]) for name in ("delay", "hold") if name in body}
         return _shown(self.sim.cluster.faults.add(Fault(**body)))
 
     async def _clear_faults(self, _request: web.Request, _body: Any) -> None:
@@ -175,7 +174,7 @@ class Control:
 
 def _shown(fault: Fault) -> dict[str, Any]:
     fields = {k: v for k, v in dataclasses.asdict(fault).items() if not k.startswith("_")}
-    return {**fields, "delay": fault.delay / timedelta(seconds=1)}
+    return {**fields, **{name: fields[name] / timedelta(seconds=1) for name in ("delay", "hold")}}
 
 
 def _json(data: Any, code: int = 200) -> web.Response:

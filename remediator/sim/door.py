@@ -48,6 +48,8 @@ class Door:
             return _faulty(fault, entry.service)
         response = await self._serve(request, raw, entry)
         entry.status = response.status
+        if fault is not None and fault.hold:
+            await self.cluster.clock.sleep(fault.hold)
         if fault is not None and fault.drop == "after":
             return _cut(request)
         return response

@@ -1,7 +1,7 @@
 """Faults of the API server and of everything else that answers on the simulation's port.
 
 In comes a request's verb and path; out comes the first fault that fits and still has hits left. A fault delays (on the simulated clock),
-answers with an error of its own, or drops the connection before or after the request took effect.
+answers with an error of its own, holds the answer back, or drops the connection before or after the request took effect.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ class Fault:
     """Wait this long, on the simulated clock, before anything else."""
     drop: Literal["", "before", "after"] = ""
     """Close the connection without an answer: before the request takes effect, or after."""
+    hold: timedelta = timedelta(0)
+    """Keep the answer back that long, on the simulated clock, after the request took effect."""
     retry_after: int | None = None
     text: str | None = None
     """A body that is not JSON, as a load balancer sends it."""

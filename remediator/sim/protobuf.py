@@ -45,13 +45,13 @@ def _delete_options(fields: list[tuple[int, int | bytes]]) -> Obj:
             found["gracePeriodSeconds"] = value
         elif number == _POLICY["preconditions"]:
             names = {1: "uid", 2: "resourceVersion"}
-            found["preconditions"] = {names[n]: _bytes(v).decode() for n, v in _fields(_bytes(value)) if n in names}
+            found["preconditions"] = {names[n]: _bytes(v).decode(errors="replace") for n, v in _fields(_bytes(value)) if n in names}
         elif number == _POLICY["orphanDependents"]:
             found["orphanDependents"] = bool(value)
         elif number == _POLICY["propagationPolicy"]:
-            found["propagationPolicy"] = _bytes(value).decode()
+            found["propagationPolicy"] = _bytes(value).decode(errors="replace")
         elif number == _POLICY["dryRun"]:
-            found.setdefault("dryRun", []).append(_bytes(value).decode())
+            found.setdefault("dryRun", []).append(_bytes(value).decode(errors="replace"))
     return found
 
 

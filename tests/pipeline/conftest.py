@@ -78,6 +78,7 @@ class Symptom:
         """False: nobody exposes it any more."""
         stage.simulation.prometheus.extra.append(self._samples)
         stage.simulation.prometheus.interval = timedelta(seconds=2)
+        stage.simulation.prometheus.scrape_once()
 
     def set(self, node, has):
         self._has[node] = has
@@ -139,7 +140,8 @@ class Deciding:
         return await self.decide_stored(delivery, again=again)
 
     async def decide_stored(self, delivery, *, again=False):
-        self.runs = await self.decider.delivery(delivery, again=again)
+        assert await self.decider.deliveries([(delivery, again)]) == 1
+        self.runs = self.decider.runs_to_begin()
         return await self.decisions(delivery)
 
     async def decisions(self, delivery):

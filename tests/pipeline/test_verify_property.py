@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from remediator.actions import Cilium, actions
 from remediator.errors import MonitoringError
+from remediator.feed import Feed
 from remediator.gates import gates
 from remediator.journal import Journal
-from remediator.model import Run, RunState, Target, Trigger, TriggerKind, new_id
+from remediator.model import Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
 from remediator.playbook import load_playbook
 from remediator.signals import Signals
 from remediator.verify import verify
@@ -83,15 +84,13 @@ async def journal(tmp_path):
     hold=st.integers(0, 10),
     every=st.integers(1, 10),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_every_sequence_of_looks_ends_as_the_oracle_says(journal, text, looks, within, hold, every):
     clock = LeapingClock()
     script = Script(clock, looks)
     times = {"within": f"{within}s", "hold": f"{hold}s", "every": f"{every}s"}
     playbook = load_playbook(text(verify={"query": "symptom == 0", **times}), actions=actions(), gates=gates())
-    world = SimpleNamespace(
-        clock=clock, journal=journal, prometheus=script, kube=None, cilium=Cilium(), signals=Signals(), feed=SimpleNamespace(publish=lambda *_: None)
-    )
+    world = a_world(clock, journal, script)
     run = a_run(playbook, clock.now())
     await journal.decide(None, [], runs=[run])
 
@@ -106,6 +105,10 @@ async def test_every_sequence_of_looks_ends_as_the_oracle_says(journal, text, lo
     assert state.ended_at == script.seen[-1][0]
     gaps = [later[0] - earlier[0] for earlier, later in zip(script.seen, script.seen[1:], strict=False)]
     assert all(gap <= timedelta(seconds=every + 40) for gap in gaps), "it looked too seldom"
+
+
+def a_world(clock, journal, script):
+    return SimpleNamespace(clock=clock, journal=journal, prometheus=script, kube=None, cilium=Cilium(), signals=Signals(), feed=Feed())
 
 
 def a_run(playbook, now):
@@ -124,22 +127,14 @@ def a_run(playbook, now):
 async def test_the_runs_own_deadline_bounds_the_verification(journal, text):
     """A run must not live on because its verification may take longer; but one look is always taken."""
     clock = LeapingClock()
-    playbook = load_playbook(text(verify={"query": "symptom == 0", "within": "50m", "hold": "1s"}, deadline="10m"), actions=actions(), gates=gates())
+    playbook = load_playbook(
+        text(verify={"query": "symptom == 0", "within": "5m", "hold": "1s"}, deadline="10m"), actions=actions(), gates=gates()
+    )
     for left, looks in ((timedelta(seconds=12), 4), (timedelta(0), 1)):
         script = Script(clock, [(False, 0)])
-        world = SimpleNamespace(
-            clock=clock, journal=journal, prometheus=script, kube=None, cilium=Cilium(), signals=Signals(), feed=SimpleNamespace(publish=print)
-        )
-        run = evolve_deadline(a_run(playbook, clock.now()), clock.now() + left)
+        world = a_world(clock, journal, script)
+        run = evolve(a_run(playbook, clock.now()), deadline=clock.now() + left)
         await journal.decide(None, [], runs=[run])
         assert (await verify(world, playbook, run, playbook.verify)).reason == "still_firing"
         assert len(script.seen) == looks
         assert (await journal.run(run.id)).verification.ended_at == run.deadline
-
-
-def evolve_deadline(run, deadline):
-    from remediator.model import evolve
-
-    return evolve(run, deadline=deadline)
-
-

@@ -10,7 +10,7 @@ import pytest
 from recovery.between import Between
 from recovery.rig import RATE, Cluster, Nursery, Rig
 
-RESTART = """
+PLAYBOOK = """
 apiVersion: remediator.dev/v1
 kind: Playbook
 metadata: {{name: {name}, summary: A playbook of the recovery tests}}
@@ -19,13 +19,12 @@ when:
   target: {{kind: Node}}
 mode: auto
 gates:
-  attempts: {{max: 100, per: target, within: 1h}}
+  attempts: {{max: 100, per: target, within: 1m}}
 on_failure: undo
 on_resolved: undo
 ladder:
 - name: only
-  steps:
-{steps}
+  steps: [{steps}]
 verify:
   kube:
     kind: Pod
@@ -36,12 +35,10 @@ verify:
     size(objects) == 1
     && has(objects[0].status.conditions)
     && objects[0].status.conditions.exists(c, c.type == "Ready" && c.status == "True")
-  within: 30s
-  hold: 300ms
-  every: 100ms
+  within: {patience}
+  hold: {hold}
+  every: {every}
 """
-CORDON = "  - cordon: {action: node.cordon, timeout: 30s}"
-REPLACE = "  - restart: {action: cilium.restart_agent, timeout: 90s, ready_for: 200ms}"
 
 
 @pytest.fixture(scope="session")
@@ -50,17 +47,24 @@ def nursery():
         yield nursery
 
 
-@pytest.fixture
-def playbooks() -> tuple[str, str]:
-    """``AgentHung`` restarts the agent; ``AgentHungBadly`` cordons the node first."""
-    return (
-        RESTART.format(name="restart", alert="AgentHung", steps=REPLACE),
-        RESTART.format(name="cordon-and-restart", alert="AgentHungBadly", steps=f"{CORDON}\n{REPLACE}"),
-    )
+@pytest.fixture(scope="session")
+def playbook_texts():
+    """Two playbooks: ``AgentHung`` restarts the agent; ``AgentHungBadly`` cordons the node first. With times to wait for."""
+
+    def make(*, patience: str, hold: str, every: str, ready_for: str) -> tuple[str, str]:
+        cordon = f"cordon: {{action: node.cordon, timeout: {patience}}}"
+        restart = f"restart: {{action: cilium.restart_agent, timeout: {patience}, ready_for: {ready_for}}}"
+        times = {"patience": patience, "hold": hold, "every": every}
+        return (
+            PLAYBOOK.format(name="restart", alert="AgentHung", steps=f"{{{restart}}}", **times),
+            PLAYBOOK.format(name="cordon-and-restart", alert="AgentHungBadly", steps=f"{{{cordon}}}, {{{restart}}}", **times),
+        )
+
+    return make
 
 
 @pytest.fixture
-async def make_rig(nursery, playbooks, tmp_path):
+async def make_rig(nursery, playbook_texts, tmp_path):
     """Builds a rig whose cluster runs and whose daemon is not started yet."""
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)))
@@ -76,7 +80,7 @@ async def make_rig(nursery, playbooks, tmp_path):
             between = await stack.enter_async_context(Between(cluster.url))
             rig = Rig(nursery, folder, cluster, between, session)
             stack.push_async_callback(_end, rig)
-            rig.configure(*playbooks, **settings)
+            rig.configure(*playbook_texts(patience="90s", hold="300ms", every="100ms", ready_for="200ms"), **settings)
             return rig
 
         yield make

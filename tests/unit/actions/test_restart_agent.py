@@ -126,7 +126,7 @@ async def test_a_second_entry_after_the_delete_sends_nothing_again(stage):
     assert again.end is StepEnd.SUCCEEDED
     assert [verb for verb, _ in stage.writes()] == ["delete"]
     (looked,) = again.run.steps[0].changes
-    assert looked.state is ChangeState.APPLIED
+    assert looked.state is ChangeState.KEPT
     assert "after a restart" in looked.detail
 
 

@@ -214,6 +214,15 @@ class TestNetwork:
         sim.cluster.heal()
         assert network.loss("node-1", "node-4") == 0
 
+    async def test_cut_off_from_the_api_too(self, sim, seconds):
+        sim.cluster.partition("node-4", "node-5")
+        await seconds(60)
+        assert [is_ready(sim.cluster.get("Node", n)) for n in sim.cluster.node_names()] == [True, True, True, False, False]
+        sim.cluster.heal()
+        await seconds(60)
+        assert all(is_ready(n) for n in sim.cluster.objects("Node"))
+        assert all(sim.cluster.agent_works(n) for n in sim.cluster.node_names())
+
     async def test_a_dead_agent_answers_no_probe_but_loses_no_packet(self, sim):
         sim.cluster.kill_agent("node-3")
         assert sim.cluster.network.unreachable_from("node-1") == 1

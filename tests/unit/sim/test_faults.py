@@ -83,6 +83,24 @@ class TestConnections:
         async with await asyncio.wait_for(request, 10) as answer:
             assert answer.status == 200
 
+    async def test_a_slow_reply_may_come_after_the_effect(self, sim, session, clock, until):
+        fault = sim.cluster.slow(timedelta(seconds=30), verb="patch", when="after")
+        patch = session.patch(f"{sim.url}/api/v1/nodes/node-1", json={"spec": {"unschedulable": True}}, headers=_merge())
+        request = asyncio.create_task(asyncio.wait_for(patch, 0.2))
+        await until(lambda: fault.hits and sim.cluster.writes())
+        assert sim.cluster.get("Node", "node-1")["spec"]["unschedulable"] is True
+        with pytest.raises(TimeoutError):
+            await request
+
+    async def test_a_client_that_gives_up_before_its_turn_changed_nothing(self, sim, session, clock, until):
+        fault = sim.cluster.slow(timedelta(seconds=30), verb="patch")
+        patch = session.patch(f"{sim.url}/api/v1/nodes/node-1", json={"spec": {"unschedulable": True}}, headers=_merge())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(patch, 0.2)
+        assert fault.hits == 1
+        await sim.run_for(timedelta(seconds=60))
+        assert "unschedulable" not in sim.cluster.get("Node", "node-1")["spec"]
+
     async def test_watches_are_cut_and_expired(self, sim, session):
         async with session.get(f"{sim.url}/api/v1/nodes?watch=1&resourceVersion={sim.cluster.store.version}") as watch:
             assert sim.cluster.expire_watches("Pod") == 0

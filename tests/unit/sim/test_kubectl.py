@@ -87,7 +87,7 @@ async def test_deleting_and_draining(kubectl, fast):
     assert "deleted" in await kubectl("-n", "kube-system", "delete", "pod", old["name"])
     assert fast.cluster.agent_pod("node-3")["metadata"]["uid"] != old["uid"]
     deleted = next(e for e in fast.cluster.request_log if e.verb == "delete")
-    assert deleted.body["kind"] == "DeleteOptions"
+    assert deleted.body["propagationPolicy"] == "Background"
     assert "drained" in await kubectl("drain", "node-4", "--ignore-daemonsets", "--timeout=30s")
     assert all("hostNetwork" in p["spec"] for p in fast.cluster.indexes.pods_on("node-4"))
 
@@ -98,8 +98,7 @@ async def test_applying(kubectl, fast, tmp_path):
         path.write_text(f'apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: default}}\ndata: {{k: "{value}"}}\n')
         await kubectl("apply", "-f", str(path))
         assert fast.cluster.get("ConfigMap", "c", "default")["data"] == {"k": value}
-    assert "conflict" in await kubectl("apply", "--server-side", "-f", str(path), ok=False)
-    await kubectl("apply", "--server-side", "--force-conflicts", "-f", str(path))
+    assert "serverside-applied" in await kubectl("apply", "--server-side", "-f", str(path))
     await kubectl("delete", "-f", str(path))
     assert fast.cluster.get("ConfigMap", "c", "default") is None
 

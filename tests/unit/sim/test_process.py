@@ -75,13 +75,14 @@ async def test_an_incident_from_outside(control, info, hook):
 
 async def test_faults_from_outside(control, info):
     await control("POST", "/faults", {"verb": "get", "path": "node-1$", "status": 503, "count": 1})
-    await control("POST", "/faults", {"verb": "get", "path": "node-2$", "delay": "1s", "drop": "before"})
+    await control("POST", "/faults", {"verb": "get", "path": "node-2$", "delay": "1s", "drop": "before", "count": None})
     async with control.session.get(f"{info['url']}/api/v1/nodes/node-1") as answer:
         assert answer.status == 503
     with pytest.raises(aiohttp.ClientError):
         await control.session.get(f"{info['url']}/api/v1/nodes/node-2")
     listed = (await control("GET", "/faults"))["items"]
-    assert [(f["hits"], f["delay"]) for f in listed] == [(1, 0), (1, 1)]
+    assert [(f["hits"], f["delay"], f["hold"]) for f in listed] == [(1, 0, 0), (listed[1]["hits"], 1, 0)]
+    assert listed[1]["hits"] >= 1
     await control("DELETE", "/faults")
     assert (await control("GET", "/faults"))["items"] == []
 

@@ -1,0 +1,82 @@
+"""A system that hangs still leads to a decision, soon, with the reason ``unreadable``; and to no run."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+
+import pytest
+
+SOON = 4.0
+"""Seconds: about 2 by design, and room for a busy machine. Without a deadline of ours it would take 10."""
+FOR_EVER = timedelta(hours=6)
+
+PATHS = {"kubernetes": "^/api", "alertmanager": "^/alertmanager"}
+
+
+async def timed(deciding, *alerts):
+    began = time.monotonic()
+    decisions = await deciding.decide(*alerts)
+    return decisions, time.monotonic() - began
+
+
+@pytest.mark.parametrize("hangs", PATHS)
+async def test_every_alert_of_a_delivery_is_refused_soon(deciding, outside, text, hangs):
+    """Five alerts do not wait five times."""
+    deciding.load(text())
+    deciding.stage.cluster.slow(FOR_EVER, path=PATHS[hangs], count=None)
+    alerts = [outside.fire(node=f"node-{n}") for n in range(1, 6)]
+    decisions, seconds = await timed(deciding, *alerts)
+    assert [(d.decision, d.reason) for d in decisions] == [("refused", "unreadable")] * 5
+    assert "no answer within" in decisions[0].detail
+    assert seconds < SOON
+    assert deciding.runs == []
+
+
+async def test_a_target_that_only_a_list_can_find_is_no_exception(deciding, outside, text):
+    deciding.load(text())
+    deciding.stage.cluster.slow(FOR_EVER, path="^/api", count=None)
+    (decision,), seconds = await timed(deciding, outside.fire(node="", instance="10.0.0.1:9962"))
+    assert (decision.decision, decision.reason) == ("refused", "unreadable")
+    assert seconds < SOON
+
+
+async def test_kubernetes_that_hangs_between_match_and_gates(deciding, outside, text):
+    """The first question is answered, the next ones are not."""
+    deciding.load(text())
+    cluster = deciding.stage.cluster
+    cluster.slow(timedelta(0), path="^/api", count=1)
+    cluster.slow(FOR_EVER, path="^/api", count=None)
+    decisions, seconds = await timed(deciding, outside.fire(), outside.fire(node="node-1"))
+    assert [(d.decision, d.reason) for d in decisions] == [("refused", "unreadable")] * 2
+    no = {verdict.gate for verdict in decisions[0].gates if not verdict.allowed}
+    assert no == {"paused", "protected", "target_changed"}
+    assert seconds < SOON
+
+
+@pytest.mark.parametrize(("door", "status"), [("alertmanager", 500), ("alertmanager", 401), ("kubernetes", 403), ("kubernetes", 500)])
+async def test_a_system_that_says_no_is_unreadable_too(deciding, outside, text, door, status):
+    deciding.load(text())
+    deciding.stage.cluster.fail(path=PATHS[door], status=status, count=None)
+    (decision,), seconds = await timed(deciding, outside.fire())
+    assert (decision.decision, decision.reason) == ("refused", "unreadable")
+    assert seconds < SOON
+
+
+async def test_an_alertmanager_that_is_not_set_is_unreadable(deciding, outside, text):
+    deciding.load(text())
+    deciding.world.alertmanager = None
+    (decision,) = await deciding.decide(outside.fire())
+    assert (decision.decision, decision.reason) == ("refused", "unreadable")
+    assert "alertmanager.url" in decision.detail
+
+
+async def test_what_needs_no_question_is_decided_at_once(deciding, outside, text):
+    deciding.load(text())
+    alert = outside.fire()
+    await deciding.decide(alert)
+    for path in PATHS.values():
+        deciding.stage.cluster.slow(FOR_EVER, path=path, count=None)
+    decisions, seconds = await timed(deciding, alert, outside.resolve(outside.fire(node="node-1")), outside.fire("Other"))
+    assert [d.decision for d in decisions] == ["duplicate", "resolved", "unmatched"]
+    assert seconds < 1.4

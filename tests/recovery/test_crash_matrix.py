@@ -1,0 +1,221 @@
+"""Death at every single point of a story, from the webhook to the undo after the alert resolved; then a second life that must mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from recovery.life import Fate, Lives, receive
+
+from remediator.clock import FastClock, iso
+from remediator.daemon import Daemon
+from remediator.model import ChangeState, DecisionKind, RunState
+from remediator.settings import load_settings
+from remediator.sim import Simulation
+from remediator.sim.alerting.alert import Alert
+
+RATE = 100
+AFTER = timedelta(days=365)
+
+
+class Stage:
+    """A simulated cluster, and lives of a pipeline on it. Each ``Story`` has an episode of its own."""
+
+    def __init__(self, simulation, lives):
+        self.simulation = simulation
+        self.lives = lives
+        self.journal = lives.world.journal
+        self._nodes = itertools.cycle(simulation.cluster.node_names())
+
+    def story(self, name, *, another_is_down):
+        self.simulation.cluster.heal()
+        node = next(self._nodes)
+        if another_is_down:
+            self.simulation.cluster.kill_agent("node-1" if node != "node-1" else "node-2", "hung")
+        return Story(self, name, node)
+
+
+class Story:
+    """An agent hangs, the alert is delivered, a run follows, the alert resolves. It can be told again after a death at any point."""
+
+    def __init__(self, stage, name, node):
+        self.stage, self.name, self.node = stage, name, node
+        self.cluster, self.journal = stage.simulation.cluster, stage.journal
+        self.before = self.agents()
+        self.taken = {}
+        self.calls_before = len(self.cluster.request_log)
+        self.alert = self.fire()
+
+    def agents(self):
+        return {node: self.cluster.agent_pod(node)["metadata"]["uid"] for node in self.cluster.node_names()}
+
+    def fire(self):
+        self.cluster.kill_agent(self.node, "hung")
+        now = self.cluster.clock.now()
+        labels = {"alertname": self.name, "node": self.node, "story": iso(now)}
+        alert = Alert(labels, {}, now, now + AFTER, now)
+        self.stage.simulation.alertmanager.receive([alert])
+        return alert
+
+    def body(self, status):
+        ends = {"endsAt": iso(self.cluster.clock.now())} if status == "resolved" else {}
+        labels, fingerprint = self.alert.labels, self.alert.fingerprint
+        alert = {"status": status, "labels": labels, "startsAt": iso(self.alert.starts_at), "fingerprint": fingerprint, **ends}
+        return {"version": "4", "status": status, "receiver": "remediator", "groupKey": "{}", "truncatedAlerts": 0, "alerts": [alert]}
+
+    async def tell(self, pipeline):
+        if "firing" not in self.taken.values():
+            self.taken[await receive(pipeline, self.body("firing"))] = "firing"
+        await self.until(self.run_ended)
+        self.taken[await receive(pipeline, self.body("firing"))] = "firing"  # Alertmanager repeats itself
+        if "resolved" not in self.taken.values():
+            self.taken[await receive(pipeline, self.body("resolved"))] = "resolved"
+        await self.until(self.all_decided)
+        await self.until(self.nothing_left)
+        await self.until(self.engine_idle)
+
+    async def until(self, look):
+        async with asyncio.timeout(30):
+            while not await look():
+                await asyncio.sleep(0.005)
+
+    async def decisions(self):
+        page = await self.journal.decisions(fingerprint=self.alert.fingerprint, limit=200)
+        return [d for d in page.items if d.delivery in self.taken or d.alert.episode[1] == self.episode]
+
+    @property
+    def episode(self):
+        return self.alert.starts_at.replace(microsecond=self.alert.starts_at.microsecond // 1000 * 1000)
+
+    async def run(self):
+        runs = {d.run for d in await self.decisions() if d.decision is DecisionKind.RUN}
+        assert len(runs) <= 1, "one episode led to more than one run"
+        return await self.journal.run(runs.pop()) if runs else None
+
+    async def run_ended(self):
+        run = await self.run()
+        return run is not None and not run.state.open
+
+    async def all_decided(self):
+        return not await self.journal.undecided()
+
+    async def engine_idle(self):
+        return all(self.stage.lives.store.begun.values())
+
+    async def nothing_left(self):
+        return not (await self.journal.changes(left_behind=True)).items
+
+    async def reckon(self, state):
+        """Raises AssertionError for whatever was lost, done twice, done to another, or told wrongly."""
+        run = await self.run()
+        assert run.state is state, run.detail
+        changes = [change for step in run.steps for change in step.changes]
+        by_request = {change.request_id: change for change in changes}
+        calls = [e for e in list(self.cluster.request_log)[self.calls_before :] if e.verb in ("create", "update", "patch", "delete")]
+        sent = Counter(call.audit_id for call in calls)
+        assert set(sent) <= set(by_request), "a call without an intent on disk"
+        assert set(sent.values()) <= {1}, "a call was sent twice for one intent"
+        effective = Counter(e.body["preconditions"]["uid"] for e in calls if e.verb == "delete" and e.writes)
+        replaced = {node: uid for node, uid in self.before.items() if self.agents()[node] != uid}
+        assert replaced == ({self.node: self.before[self.node]} if state is RunState.HEALED else {})
+        assert effective == Counter(replaced.values())
+        node = self.cluster.get("Node", self.node)
+        assert not node["spec"].get("unschedulable")
+        assert "remediator.dev/cordoned-by" not in (node["metadata"].get("annotations") or {})
+        cordons = [c for c in changes if c.action == "node.cordon" and not c.undoes and c.state is not ChangeState.ABSENT]
+        assert [c.state for c in cordons] == ([ChangeState.UNDONE] if "Badly" in self.name else []), "an undo of ours is not told as one"
+        decided = Counter(d.delivery for d in await self.decisions())
+        assert {id_: decided[id_] for id_ in self.taken} == dict.fromkeys(self.taken, 1), "not one decision for each delivery"
+        report = await self.journal.verify()
+        assert report.ok, report.problems
+
+
+SETTINGS = """
+apiVersion: remediator.dev/v1
+kind: Settings
+server: {{listen: '127.0.0.1:0', insecure: true}}
+store: {{url: 'sqlite:///journal.db'}}
+playbooks: [playbooks]
+modes: {{'*': auto}}
+kubernetes: {{server: '{simulation.url}'}}
+alertmanager: {{url: '{simulation.alertmanager_url}'}}
+"""
+
+
+@pytest.fixture
+async def stage(playbook_texts, tmp_path, monkeypatch):
+    (tmp_path / "playbooks").mkdir()
+    for index, text in enumerate(playbook_texts(patience="10m", hold="2s", every="1s", ready_for="2s")):
+        (tmp_path / "playbooks" / f"{index}.yaml").write_text(text)
+    async with Simulation(nodes=5, clock=FastClock(RATE)) as simulation:
+        (tmp_path / "settings.yaml").write_text(SETTINGS.format(simulation=simulation))
+        daemon = await Daemon.build(load_settings(tmp_path / "settings.yaml", env={}), clock=simulation.clock)
+        try:
+            yield Stage(simulation, Lives(daemon.world, monkeypatch))
+        finally:
+            await daemon.stop()
+
+
+STORIES = [
+    pytest.param("AgentHung", False, RunState.HEALED, id="restart"),
+    pytest.param("AgentHungBadly", False, RunState.HEALED, id="cordon, restart, undone when resolved"),
+    pytest.param("AgentHungBadly", True, RunState.FAILED, id="cordon, restart refused, undone"),
+]
+
+
+async def one_story(stage, name, another, state, deaths):
+    """Die at each of ``deaths``, then live to the end. The first life's fate, and what is wrong at the end."""
+    story = stage.story(name, another_is_down=another)
+    fates = [*map(Fate, deaths), Fate()]
+    try:
+        for fate in fates:
+            if await stage.lives.live(story.tell, fate):
+                break
+        await story.reckon(state)
+    except (AssertionError, TimeoutError) as error:
+        where = " and ".join(fate.passed[fate.at] for fate in fates[:-1] if fate.at is not None and fate.at < len(fate.passed))
+        return fates[0], f"death {where}: {type(error).__name__} {error}"
+    return fates[0], ""
+
+
+async def every_death(stage, name, another, state, step):
+    """What is wrong after a death at every ``step``-th point, and how many deaths that were."""
+    wrong = []
+    for deaths, at in enumerate(itertools.count(0, step)):
+        fate, fault = await one_story(stage, name, another, state, [at])
+        if fault:
+            wrong.append(fault)
+        if not fate.died or len(wrong) > 2:
+            return wrong, deaths
+    raise AssertionError("unreachable")
+
+
+@pytest.mark.parametrize(("name", "another", "state"), STORIES)
+async def test_a_death_at_every_fifth_point(stage, name, another, state):
+    wrong, deaths = await every_death(stage, name, another, state, 5)
+    assert wrong == []
+    assert deaths >= 8
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "another", "state"), STORIES)
+async def test_a_death_at_every_point(stage, name, another, state):
+    wrong, deaths = await every_death(stage, name, another, state, 1)
+    assert wrong == []
+    assert deaths >= 40
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "another", "state"), STORIES)
+async def test_several_deaths_in_one_story(stage, name, another, state):
+    chance = random.Random(20260105)
+    for _ in range(25):
+        deaths = [chance.randrange(50) for _ in range(chance.randrange(2, 5))]
+        _, fault = await one_story(stage, name, another, state, deaths)
+        assert fault == "", deaths
