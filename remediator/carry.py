@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from remediator.playbook import Playbook, Rung
     from remediator.world import World
 
-__all__ = ["UNDO", "carry"]
+__all__ = ["UNDO", "carry", "patiently", "resolved"]
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -48,8 +48,8 @@ async def carry(world: World, run: str) -> str:
     """A run from its first step to its end; the state that it ended in."""
     if run.endswith(UNDO):
         return await _undo_after_end(world, run.removesuffix(UNDO))
-    stored = await _stored(world, run)
-    playbook = world.load_revision(await _text(world, stored))
+    stored, text = await patiently(world, "begin", lambda: _began(world, run))
+    playbook = world.load_revision(text)
     end = await _climb(world, playbook, stored)
     return await _durably(world, "end", lambda: _close(world, playbook, run, end))
 
@@ -133,14 +133,14 @@ async def _close(world: World, playbook: Playbook, run: str, end: End) -> str:
         world.feed.publish("run", run)
         detail = "; ".join(part for part in (detail, (await undo(world, stored)).words) if part)
         stored = await _stored(world, run)
-    if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await _resolved(world, stored):
+    if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await resolved(world, stored):
         detail = f"{detail}; the alert resolved, {(await undo(world, stored)).words}"
         stored = await _stored(world, run)
     closed = await record.ended(world, stored, end.state, end.reason, detail)
     return closed.state.value
 
 
-async def _resolved(world: World, run: Run) -> bool:
+async def resolved(world: World, run: Run) -> bool:
     """Whether the run's episode is over already; if it ends later, the resolved notification brings the undo."""
     if run.alert is None:
         return False
@@ -167,26 +167,29 @@ async def _stored(world: World, run: str) -> Run:
     return stored
 
 
-async def _text(world: World, run: Run) -> str:
-    text = await world.journal.revision(run.revision)
+async def _began(world: World, run: str) -> tuple[Run, str]:
+    """The run, and the text of its playbook as it was when it began."""
+    stored = await _stored(world, run)
+    text = await world.journal.revision(stored.revision)
     if text is None:
-        raise RemediatorError(f"the journal lacks revision {run.revision} of playbook {run.playbook}")
-    return text
+        raise RemediatorError(f"the journal lacks revision {stored.revision} of playbook {stored.playbook}")
+    return stored, text
 
 
 async def _durably(world: World, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """One durable step of the engine. While the journal cannot keep anything the work waits; it is then entered again, and looks first."""
+    """One durable step of the engine."""
     assert world.engine is not None  # noqa: S101 - the daemon sets it before anything runs
+    return await world.engine.step(name, lambda: patiently(world, name, work))
 
-    async def once_the_journal_keeps() -> T:
-        while True:
-            try:
-                return await work()
-            except JournalUnavailable as error:
-                log.warning("the run waits for the journal", step=name, error=str(error))
-                await world.clock.sleep(_RETRY)
 
-    return await world.engine.step(name, once_the_journal_keeps)
+async def patiently(world: World, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What ``work`` returns. While the journal cannot keep or tell anything it waits; the work is then entered again, and looks first."""
+    while True:
+        try:
+            return await work()
+        except JournalUnavailable as error:
+            log.warning("the run waits for the journal", step=name, error=str(error))
+            await world.clock.sleep(_RETRY)
 
 
 def _plain(noun: Noun) -> dict[str, Any]:

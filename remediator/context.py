@@ -75,8 +75,12 @@ class StepContext:
 
     async def wait_for(self, what: str, look: Callable[[], Awaitable[R | None]], *, every: timedelta | None = None) -> R:
         """See Context. A look that the API cannot answer now counts as nothing seen yet."""
+        return await self._wait(what, look, every=every or _EVERY, heed=True)
+
+    async def _wait(self, what: str, look: Callable[[], Awaitable[R | None]], *, every: timedelta, heed: bool) -> R:
         while True:
-            await self._heed_people()
+            if heed:
+                await self._heed_people()
             try:
                 found = await look()
             except KubeError as error:
@@ -89,7 +93,7 @@ class StepContext:
                 return found
             if self.clock.now() >= self._deadline:
                 raise StepFailed(f"waited for {what} until {iso(self._deadline)}{what_else}", reason=Reason.DEADLINE)
-            await self._world.signals.sleep(self.clock, self._heeds, min(every or _EVERY, self._deadline - self.clock.now()))
+            await self._world.signals.sleep(self.clock, self._heeds if heed else "", min(every, self._deadline - self.clock.now()))
 
     async def change(
         self,
@@ -149,9 +153,13 @@ class StepContext:
         raise StepFailed(f"{change.verb} {change.resource.key} may or may not have taken effect: {error}", unknown=True) from error
 
     async def observe(self, change: Change) -> Observed:
-        """What the cluster says about ``change``; UNCLEAR if it cannot be asked in the step's time."""
+        """What the cluster says about ``change``; UNCLEAR if it cannot be asked in the step's time.
+
+        People who cancelled or paused want nothing to be sent; that a call which may have been sent is looked at is no less due then.
+        """
+        what = f"a look at {change.resource.key}"
         try:
-            seen = await self.wait_for(f"a look at {change.resource.key}", lambda: self._action.observe(self, change))
+            seen = await self._wait(what, lambda: self._action.observe(self, change), every=_EVERY, heed=False)
         except StepFailed as error:
             log.warning("a change could not be looked at", change=change.id, error=str(error))
             return Observed.UNCLEAR

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,8 @@ __all__ = ["Decider", "Judged"]
 log = structlog.get_logger(__name__)
 _SLICE = timedelta(milliseconds=20)
 """Real time that deliveries are judged for before what was decided is kept."""
+_MOST_ALERTS = 5_000
+"""Of one delivery; ``receive`` takes fewer."""
 
 
 class Judged:
@@ -130,13 +133,14 @@ class Decider:
 
     async def _judge_all(self, delivery: Delivery, slice_: _Slice, *, again: bool) -> None:
         """Every alert of ``delivery`` that has no decision; what comes of it waits in ``slice_``."""
-        done = await self._decided_before(delivery) if again else frozenset()
+        done = await self._decided_before(delivery) if again else Counter()
         if done is None:
             return
         batch, facts = _Batch(delivery.id), Facts(self._world)
         for alert in delivery.alerts:
             key = alert.episode
-            if (key, alert.status) in done:
+            if done[key, alert.status]:
+                done[key, alert.status] -= 1  # an alert that is in it twice has two decisions
                 continue
             known = slice_.episodes.get(key) or self._episodes.get(key)
             judged = await self._safely(delivery, alert, known, facts)
@@ -232,7 +236,7 @@ class Decider:
         """A fault of ours in one alert's decision must not keep the others waiting: it refuses, loudly."""
         try:
             return await self._alert(delivery, alert, known, facts)
-        except JournalError:
+        except JournalUnavailable:
             raise
         except Exception as error:  # the last boundary before the queue
             log.exception("a decision failed by a fault of this program", alert=alert.name, fingerprint=alert.fingerprint)
@@ -249,7 +253,7 @@ class Decider:
         if playbook is None or playbook.when is None:
             return Judged(self._unmatched(delivery, alert))
         try:
-            target = await resolve(playbook.when.target, alert, self._world.kube)
+            target = await facts.of_kubernetes(resolve(playbook.when.target, alert, self._world.kube))
         except Refused as error:
             return Judged(self._refused(delivery, alert, playbook, error.reason, error.detail))
         except (KubeError, Unreadable) as error:
@@ -315,10 +319,32 @@ class Decider:
             steps=planned_steps(playbook),
         )
 
-    async def _decided_before(self, delivery: Delivery) -> frozenset[Any] | None:
-        """The alerts of ``delivery`` that have their decision; None if all of it is decided."""
+    async def _decided_before(self, delivery: Delivery) -> Counter[tuple[tuple[str, datetime], AlertStatus]] | None:
+        """How often each alert of ``delivery`` was decided on before, and what follows from that; None if all of it is decided.
+
+        After a crash, or when the journal kept what it could not confirm: memory follows, and the runs begin if they have not begun.
+        """
+        page = await self._world.journal.decisions(delivery=delivery.id, limit=_MOST_ALERTS)
+        for decision in reversed(page.items):
+            await self._take_note(decision)
         stored = await self._world.journal.delivery(delivery.id)
         if stored is not None and stored.decided_at is not None:
             return None
-        page = await self._world.journal.decisions(delivery=delivery.id, limit=10_000)
-        return frozenset((d.alert.episode, d.alert.status) for d in page.items if d.alert)
+        return Counter((d.alert.episode, d.alert.status) for d in page.items if d.alert)
+
+    async def _take_note(self, decision: Decision) -> None:
+        """A decision that is on disk, whether or not this process knows."""
+        if decision.alert is None:
+            return
+        known = self._episodes.get(decision.alert.episode)
+        new = known is None or known.last_seen < decision.at
+        if new:
+            self._episodes.put(Episodes.after(known, decision, decision.alert))
+            record.decided([decision])
+        if decision.decision is not DecisionKind.RUN or decision.run is None:
+            return
+        run = await self._world.journal.run(decision.run)
+        if run is not None and run.state.open:
+            self._to_begin.append(run)
+            if new:
+                record.count_open(run.playbook, +1)

@@ -53,6 +53,8 @@ class Episodes:
         changed = evolve(known, labels=alert.labels, last_seen=decision.at, deliveries=known.deliveries + 1)
         if alert.status is AlertStatus.RESOLVED:
             changed = evolve(changed, resolved_at=known.resolved_at or alert.ends_at or decision.at)
+        elif decision.decision is DecisionKind.RUN:
+            changed = evolve(changed, resolved_at=None)  # Alertmanager was asked, and holds it for active after all
         if decision.decision in _FINAL:
             changed = evolve(
                 changed,
@@ -74,6 +76,7 @@ class Episodes:
         # Alerts of one name share most of their details, so the texts are shared too.
         episode = evolve(episode, name=sys.intern(episode.name), labels=_NO_LABELS, detail=sys.intern(episode.detail))
         if episode.resolved_at is None:
+            self._closed.pop(key, None)
             self._open[key] = episode
             return
         self._open.pop(key, None)

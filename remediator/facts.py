@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from remediator.errors import JournalError, KubeError, MonitoringError
+from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
 from remediator.gates import Case, Fact, Gate, Snapshot, Unread, evaluate, in_force
 from remediator.kube import kinds
 from remediator.kube.errors import NotFound
@@ -21,12 +21,16 @@ if TYPE_CHECKING:
     from remediator.model import Verdict
     from remediator.world import World
 
+    T = TypeVar("T")
+
 __all__ = ["LONGEST_LOOK_BACK", "Facts"]
 
 LONGEST_LOOK_BACK = timedelta(days=8)
 """Further back no gate looks (attempts within at most 7 days, cooldown shorter)."""
 _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
+_SILENCE = f"no answer within {_DEADLINE.total_seconds()} s"
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE})
 
 
 class Facts:
@@ -35,11 +39,24 @@ class Facts:
     def __init__(self, world: World) -> None:
         self._world = world
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
+        self._kubernetes_hangs = False
 
     async def judge(self, case: Case, brought: Iterable[str] = ()) -> tuple[Verdict, ...]:
         """Every applying gate's verdict on ``case``."""
         applying = in_force(case, brought)
         return evaluate(case, await self.snapshot(case, applying), applying)
+
+    async def of_kubernetes(self, question: Awaitable[T]) -> T:
+        """The answer to ``question``, in the time that one fact may take; once one got none, no further one waits for its own.
+
+        Raises Unreadable, and whatever the question itself raises.
+        """
+        try:
+            async with asyncio.timeout(0 if self._kubernetes_hangs else _DEADLINE.total_seconds()):
+                return await question
+        except TimeoutError as error:
+            self._kubernetes_hangs = True
+            raise Unreadable("Kubernetes", _SILENCE) from error
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
@@ -56,10 +73,14 @@ class Facts:
 
     async def _guarded(self, fact: Fact, case: Case) -> Any:
         try:
+            if fact in _OF_KUBERNETES:
+                return await self.of_kubernetes(self._reader(fact, case))
             async with asyncio.timeout(_DEADLINE.total_seconds()):
                 return await self._reader(fact, case)
+        except Unreadable as error:
+            return Unread(detail=error.detail)
         except TimeoutError:
-            return Unread(detail=f"no answer within {_DEADLINE.total_seconds()} s")
+            return Unread(detail=_SILENCE)
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
 

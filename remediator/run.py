@@ -138,7 +138,7 @@ async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
     done = []
     for change in step.changes:
         seen = Observed.APPLIED
-        if change.state is ChangeState.INTENDED and not change.dry_run:
+        if change.state in (ChangeState.INTENDED, ChangeState.UNKNOWN) and not change.dry_run:
             seen = await ctx.recover(change)
         elif change.state not in (ChangeState.APPLIED, ChangeState.KEPT):
             continue

@@ -69,9 +69,16 @@ async def _undo_one(world: World, run: Run, step: Step, change: Change) -> str |
     deadline = world.clock.now() + _TIME
     ctx = StepContext(world, run, step, action, deadline=deadline, undoes=change.id)
     for earlier in step.changes:
-        if earlier.undoes == change.id and earlier.state is ChangeState.INTENDED and await ctx.recover(earlier) is Observed.APPLIED:
+        if earlier.undoes == change.id and await _took_effect(ctx, earlier):
             return f"{earlier.verb} {earlier.resource.key}"
     return await action.undo(ctx, change)
+
+
+async def _took_effect(ctx: StepContext, earlier: Change) -> bool:
+    """Whether an undo of ours from before a crash was done; looks if its outcome is not on disk."""
+    if earlier.state in (ChangeState.INTENDED, ChangeState.UNKNOWN):
+        return await ctx.recover(earlier) is Observed.APPLIED
+    return earlier.state in (ChangeState.APPLIED, ChangeState.KEPT)
 
 
 async def _close(world: World, run: Run, step: Step, change: Change, state: ChangeState) -> None:

@@ -65,6 +65,8 @@ class Journal:
         self._redact = redact
         self._deadline = deadline.total_seconds()
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="journal-reader")
+        self._reads: set[asyncio.Future[Any]] = set()
+        self._closed = False
 
     @classmethod
     async def open(
@@ -92,8 +94,13 @@ class Journal:
 
     async def close(self) -> None:
         """Commit what waits, take nothing more, give the store back. A second call does nothing."""
+        self._closed = True
         await self._writer.close()
-        self._readers.shutdown(wait=False, cancel_futures=True)
+        if self._reads:
+            _, hanging = await asyncio.wait(self._reads, timeout=self._deadline)
+            if hanging:
+                self._store.abort()
+        self._readers.shutdown(wait=False)
         await asyncio.to_thread(self._store.close)
 
     @property
@@ -298,18 +305,25 @@ class Journal:
 
     async def _read(self, query: Callable[..., T], *args: Any, within: timedelta | None = None) -> T:
         """Run ``query`` in a reader's thread. Raises JournalUnavailable, also if the store does not answer in time."""
-        loop = asyncio.get_running_loop()
+        if self._closed:
+            raise JournalUnavailable("the journal is closed")
         seconds = within.total_seconds() if within else self._deadline
-        try:
-            async with asyncio.timeout(seconds):
-                return await loop.run_in_executor(self._readers, self._in_snapshot, query, args)
-        except TimeoutError as problem:
-            raise JournalUnavailable(f"the journal at {self._store.shown} did not answer in {seconds:g} s") from problem
-        except RuntimeError as problem:
-            raise JournalUnavailable("the journal is closed") from problem
+        job = partial(self._in_snapshot, query, args, patient=within is not None)
+        read = asyncio.get_running_loop().run_in_executor(self._readers, job)
+        self._reads.add(read)
+        read.add_done_callback(self._read_ended)
+        await asyncio.wait((read,), timeout=seconds)
+        if not read.done():
+            raise JournalUnavailable(f"the journal at {self._store.shown} did not answer in {seconds:g} s")
+        return read.result()
 
-    def _in_snapshot(self, query: Callable[..., T], args: tuple[Any, ...]) -> T:
-        with self._store.snapshot() as connection:
+    def _read_ended(self, read: asyncio.Future[Any]) -> None:
+        self._reads.discard(read)
+        if not read.cancelled():
+            read.exception()  # if nobody waits for it any more, nobody needs to hear of it
+
+    def _in_snapshot(self, query: Callable[..., T], args: tuple[Any, ...], *, patient: bool) -> T:
+        with self._store.snapshot(patient=patient) as connection:
             return query(connection, *args)
 
 

@@ -32,8 +32,6 @@ __all__ = ["READERS", "Store", "is_outage", "sentence"]
 
 READERS = 3
 """Threads and connections for reads."""
-_CHECKPOINT_PAGES = 4000
-"""Pages in SQLite's write-ahead log before it is folded back into the file: 16 MB, so that a burst is not held up each few batches."""
 _ADVISORY_LOCK = 0x52454D45
 """Held on PostgreSQL while the schema is brought up to date."""
 
@@ -74,9 +72,11 @@ class Store:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
     @contextmanager
-    def snapshot(self) -> Iterator[Connection]:
-        """A read transaction that sees one committed state. Raises JournalUnavailable."""
+    def snapshot(self, *, patient: bool = False) -> Iterator[Connection]:
+        """A read transaction that sees one committed state; ``patient``: its statements may take an hour. Raises JournalUnavailable."""
         with outage_of("read", self.shown), self._reading.begin() as connection:
+            if patient and not self.sqlite:
+                connection.exec_driver_sql("SET LOCAL statement_timeout = '1h'")
             yield connection
 
     def abort(self) -> None:
@@ -124,7 +124,6 @@ class Store:
 
         def on_connect(connection: sqlite3.Connection, _: Any) -> None:
             connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
             connection.execute("PRAGMA journal_size_limit = 67108864")
 
         event.listen(engine, "connect", on_connect)

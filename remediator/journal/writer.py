@@ -108,11 +108,16 @@ class Writer:
         return result
 
     async def close(self) -> None:
-        """Take nothing more, commit what waits, end the thread."""
+        """Take nothing more, commit what waits, end the thread; a store that does not answer holds it up for two deadlines at most."""
         if not self._closed:
             self._closed = True
             self._queue.put(None)
-        await self._ended.wait()
+        try:
+            async with asyncio.timeout(2 * self._deadline):
+                await self._ended.wait()
+        except TimeoutError:
+            self._store.abort()
+            log.error("the journal's writer does not end; its store does not answer", store=self._store.shown)
         if self._watch is not None:
             self._watch.cancel()
 

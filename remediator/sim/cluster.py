@@ -286,8 +286,9 @@ class Cluster:
         self, delay: timedelta, *, verb: str = "*", path: str = ".*", count: int | None = 1, when: Literal["before", "after"] = "before"
     ) -> Fault:
         """Let requests wait before they take effect (never, if the client leaves meanwhile), or their answers after that."""
-        times = {"delay": delay} if when == "before" else {"hold": delay}
-        return self.faults.add(Fault(verb, path, None, count=count, **times))
+        before = when == "before"
+        nothing = timedelta(0)
+        return self.faults.add(Fault(verb, path, None, count=count, delay=delay if before else nothing, hold=nothing if before else delay))
 
     def drop(self, *, verb: str = "*", path: str = ".*", count: int | None = 1, when: Literal["before", "after"] = "before") -> Fault:
         """Close connections without an answer, before or after the request took effect."""

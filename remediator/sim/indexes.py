@@ -33,10 +33,18 @@ class Indexes:
         objects = self._store.table(_PODS).objects
         return [objects[key] for key in self._on_node.get(node, ())]
 
+    def count_on(self, node: str) -> int:
+        """How many pods are bound to the node."""
+        return len(self._on_node.get(node, ()))
+
     def owned_by(self, uid: str, table: tuple[str, str] | None = None) -> list[Obj]:
         """Every object (of one table) with an owner reference to that uid."""
         entries = [(t, k) for t, k in self._owned.get(uid, ()) if table in (None, t)]
         return [self._store.table(t).objects[k] for t, k in entries]
+
+    def count_owned(self, uid: str) -> int:
+        """How many objects refer to that owner."""
+        return len(self._owned.get(uid, ()))
 
     def tables_owned_by(self, uid: str) -> list[tuple[tuple[str, str], Obj]]:
         """As ``owned_by``, with the table of each."""

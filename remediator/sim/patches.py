@@ -87,8 +87,8 @@ def _strategic_key(result: Obj, key: str, value: Any, order: list[Any] | None) -
     elif isinstance(value, list) and key in _SETS:
         present = result.get(key) or []
         result[key] = _ordered([*(item for item in value if item not in present), *present], order, None)
-    elif isinstance(value, list) and (by := merge_key(key, [*(result.get(key) or []), *value])):
-        result[key] = _ordered(_merge_items(result.get(key) or [], value, by), order, by)
+    elif isinstance(value, list) and isinstance(present := result.get(key) or [], list) and (by := merge_key(key, [*present, *value])):
+        result[key] = _ordered(_merge_items(present, value, by), order, by)
     else:
         result[key] = strategic_patch(result.get(key), value)
 

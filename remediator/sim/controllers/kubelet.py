@@ -55,6 +55,8 @@ class Kubelets:
     def wake(self, node: str) -> None:
         """Look at every pod of a node again; for a kubelet that came back."""
         for pod in self.cluster.indexes.pods_on(node):
+            if (condition(pod, "Ready") or {}).get("reason") == "NodeNotReady":
+                self.set_ready(pod, ready=all(c.get("ready") for c in dig(pod, "status.containerStatuses") or ()))
             self.reconcile(key_of(pod))
 
     # --- starting ----------------------------------------------------------------------------------------------------

@@ -5,9 +5,10 @@ In come pods without ``spec.nodeName``; out come bound ones, or the condition Po
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from remediator.sim.objects import condition, dig, key_of, labels_of, name_of, set_condition, tolerates
+from remediator.sim.objects import condition, controller_of, dig, key_of, labels_of, name_of, set_condition, tolerates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Scheduler", "fits"]
 
+_MANY = 100
 _UNSCHEDULABLE = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
 
 
@@ -71,7 +73,8 @@ class Scheduler:
             self._explain(pod)
             return
         self._waiting.pop(key, None)
-        best = min(nodes, key=lambda n: (self._load(pod, n), name_of(n)))
+        siblings = self._siblings(pod)
+        best = min(nodes, key=lambda n: (siblings[name_of(n)], self.cluster.indexes.count_on(name_of(n)), name_of(n)))
         self.cluster.bind(pod, name_of(best))
 
     def _candidates(self, pod: Obj) -> list[Obj]:
@@ -80,12 +83,12 @@ class Scheduler:
             return self.cluster.store.list(("", "nodes"))
         return [node for name in pinned if (node := self.cluster.store.get(("", "nodes"), name)) is not None]
 
-    def _load(self, pod: Obj, node: Obj) -> tuple[int, int]:
-        """Siblings first, so that replicas spread; then all pods."""
-        present = self.cluster.indexes.pods_on(name_of(node))
-        owner = [r["uid"] for r in pod["metadata"].get("ownerReferences") or ()]
-        siblings = sum([r["uid"] for r in p["metadata"].get("ownerReferences") or ()] == owner for p in present)
-        return siblings, len(present)
+    def _siblings(self, pod: Obj) -> Counter[str]:
+        """How many pods of the same owner are on each node, so that replicas spread; not counted for very many."""
+        owner = controller_of(pod)
+        if owner is None or self.cluster.indexes.count_owned(owner["uid"]) > _MANY:
+            return Counter()
+        return Counter(str(dig(p, "spec.nodeName")) for p in self.cluster.indexes.owned_by(owner["uid"], ("", "pods")))
 
     def _explain(self, pod: Obj) -> None:
         if (condition(pod, "PodScheduled") or {}).get("status") == "False":

@@ -36,7 +36,7 @@ def collect(cluster: Cluster, tick: int) -> Iterator[Sample]:
         yield from _agent(cluster, node, len(nodes), works, endpoints.get(cluster.node_address(node), []))
         if node in works:
             for other in paired:
-                yield from _pair(cluster, node, other, tick)
+                yield from _pair(cluster, node, other, tick, works=other in works)
         yield from _prober(cluster, node, paired, tick)
     yield from _operator(cluster)
     yield from _kube_state(cluster)
@@ -66,16 +66,15 @@ def _agent(cluster: Cluster, node: str, count: int, works: set[str], endpoints: 
             yield Sample("cilium_node_health_connectivity_status", {**target, "type": kind, "status": status}, peers)
 
 
-def _pair(cluster: Cluster, node: str, other: str, tick: int) -> Iterator[Sample]:
+def _pair(cluster: Cluster, node: str, other: str, tick: int, *, works: bool) -> Iterator[Sample]:
     """The gauges per pair that agents up to 1.17 expose."""
     target = _agent_target(cluster, node)
-    answered = cluster.network.probe_answered(node, other) or node == other
+    reached = cluster.network.loss(node, other) < 1
     kind = "local_node" if node == other else "remote_intra_cluster"
     labels = {**target, "source_cluster": "default", "source_node_name": node, "target_cluster": "default", "target_node_name": other}
     labels |= {"target_node_type": kind, "type": "node"}
-    yield Sample("cilium_node_connectivity_status", labels, float(answered))
+    yield Sample("cilium_node_connectivity_status", labels, float(works and reached))
     path = {**labels, "target_node_ip": cluster.node_address(other), "protocol": "icmp", "address_type": "primary"}
-    reached = cluster.network.loss(node, other) < 1
     yield Sample("cilium_node_connectivity_latency_seconds", path, cluster.network.latency(node, other, tick) if reached else -1)
 
 

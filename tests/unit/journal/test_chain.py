@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy import create_engine
 
 from remediator.journal import audit
-from remediator.journal.chain import GENESIS, Chain, check_links, link
+from remediator.journal.chain import GENESIS, Chain, check_links, digest, link
 from remediator.journal.schema import METADATA
 from remediator.model import ChangeState, DecisionKind, StepState, encode, evolve
 
@@ -37,6 +37,12 @@ def test_the_hash_is_over_json_with_sorted_keys(at, kind, ref, data):
         assert link(7, at, kind, ref, data_text, GENESIS) == hashlib.sha256(spelled(entry).encode()).hexdigest()
     assert told == link(7, at, kind, ref, encode(data).decode(), GENESIS)
     assert told != link(8, at, kind, ref, encode(data).decode(), GENESIS)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2047, 2048, 5000, 65536, 65537, 200_000])
+def test_a_digest_is_that_of_the_text(size):
+    text = "é" * (size // 2) + "x" * (size % 2)
+    assert digest(text) == hashlib.sha256(text.encode()).hexdigest()
 
 
 class Row:

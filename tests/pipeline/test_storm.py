@@ -1,0 +1,111 @@
+"""Deliveries that wait: decided together, a run never waits for them, nothing is decided twice or left out."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from remediator import decide, inbox
+from remediator.errors import JournalUnavailable
+from remediator.inbox import Inbox
+from remediator.model import new_id
+
+
+@pytest.fixture
+def remedy(deciding, text, monkeypatch):
+    monkeypatch.setattr(decide, "_SLICE", timedelta(hours=1))  # however slow this machine is now
+    deciding.load(text())
+    return deciding
+
+
+async def decided(remedy, delivery):
+    stored = await remedy.world.journal.delivery(delivery.id)
+    return stored.decided_at is not None
+
+
+async def test_what_leads_to_nothing_is_decided_together(remedy, outside):
+    waiting = [(await remedy.stored(outside.fire("Unknown", node=f"node-{n}")), False) for n in range(1, 5)]
+    assert await remedy.decider.deliveries(waiting) == 4
+    for delivery, _ in waiting:
+        assert [d.decision for d in await remedy.decisions(delivery)] == ["unmatched"]
+        assert await decided(remedy, delivery)
+    assert remedy.decider.runs_to_begin() == []
+
+
+async def test_a_run_is_handed_out_before_more_is_decided_and_only_once(remedy, outside):
+    deliveries = [await remedy.stored(outside.fire(name)) for name in ("Unknown", "Symptom", "Unknown")]
+    assert await remedy.decider.deliveries([(delivery, False) for delivery in deliveries]) == 2
+    assert [await decided(remedy, delivery) for delivery in deliveries] == [True, True, False]
+    (run,) = remedy.decider.runs_to_begin()
+    assert run.delivery == deliveries[1].id
+    assert remedy.decider.runs_to_begin() == []
+
+
+async def test_an_episode_counts_every_delivery_of_a_slice(remedy, outside):
+    alert = outside.fire("Unknown")
+    waiting = [(await remedy.stored(alert), False) for _ in range(3)]
+    assert await remedy.decider.deliveries(waiting) == 3
+    episode = await remedy.episode(alert)
+    assert (episode.deliveries, episode.labels) == (3, alert["labels"])
+    await remedy.decide(alert)
+    assert (await remedy.episode(alert)).labels == alert["labels"]
+
+
+async def test_time_ends_a_slice(remedy, outside, monkeypatch):
+    monkeypatch.setattr(decide, "_SLICE", timedelta(0))
+    waiting = [(await remedy.stored(outside.fire("Unknown")), False) for _ in range(3)]
+    assert await remedy.decider.deliveries(waiting) == 1
+
+
+async def test_a_run_on_disk_begins_though_the_rest_of_its_delivery_cannot_be_kept(remedy, outside, monkeypatch):
+    earlier = await remedy.stored(outside.fire("Unknown", node="node-1"))
+    delivery = await remedy.stored(outside.fire(node="node-2"), outside.fire("Unknown", node="node-3"))
+    journal, keep = remedy.world.journal, remedy.world.journal.decide
+
+    async def fails_to_close(closes, decisions, **more):
+        if closes == delivery.id:
+            raise JournalUnavailable("no space left on the device")
+        await keep(closes, decisions, **more)
+
+    monkeypatch.setattr(journal, "decide", fails_to_close)
+    with pytest.raises(JournalUnavailable):
+        await remedy.decider.deliveries([(earlier, False), (delivery, False)])
+    (run,) = remedy.decider.runs_to_begin()
+    assert run.target.name == "node-2"
+
+    monkeypatch.setattr(journal, "decide", keep)
+    assert await remedy.decider.deliveries([(earlier, True), (delivery, True)]) == 2
+    assert [len(await remedy.decisions(one)) for one in (earlier, delivery)] == [1, 2]
+    assert remedy.decider.runs_to_begin() == []
+
+
+async def test_the_inbox_gives_out_what_only_the_disk_holds(remedy, outside, monkeypatch):
+    monkeypatch.setattr(inbox, "_IN_MEMORY", 3)
+    monkeypatch.setattr(inbox, "_PAGE", 2)
+    journal, now = remedy.world.journal, remedy.world.clock.now()
+    waits = Inbox(journal)
+    ids = []
+    for number in range(8):
+        delivery = decide.evolve(await remedy.stored(outside.fire("Unknown")), id=new_id(now + timedelta(seconds=number)))
+        await journal.add_delivery(delivery)
+        waits.put(delivery)
+        ids.append(delivery.id)
+    taken = []
+    while len(taken) < len(ids):
+        batch = await waits.next(2)
+        assert len(batch) <= 2
+        for delivery, _ in batch:
+            await journal.decide(delivery.id, [], decided_at=now)
+        waits.done(len(batch))
+        taken += [delivery.id for delivery, _ in batch if delivery.id in ids]
+    assert taken == ids
+
+
+async def test_what_failed_is_looked_at_carefully(remedy, outside):
+    waits = Inbox(remedy.world.journal)
+    for _ in range(3):
+        waits.put(await remedy.stored(outside.fire("Unknown")))
+    waits.retry(2)
+    assert [again for _, again in await waits.next(5)] == [True, True, False]
+    assert len(waits) == 3
