@@ -78,6 +78,13 @@ class Process:
         self._process.wait(seconds)
         return time.perf_counter() - began
 
+    def pause(self) -> None:
+        """Let it stand still, so that it takes nothing from what is measured now."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
     def wait_until_open(self, seconds: float = 60) -> float:
         """Seconds from its start until the port takes connections."""
         return self._until(self._open, seconds, "listen")

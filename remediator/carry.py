@@ -13,7 +13,7 @@ import structlog
 
 from remediator import record
 from remediator.context import CancelledByPersonError
-from remediator.errors import JournalUnavailable, RemediatorError
+from remediator.errors import DocumentError, JournalUnavailable, RemediatorError
 from remediator.model import Noun, Run, RunState, evolve, from_json, to_json
 from remediator.reasons import Reason
 from remediator.run import StepEnd, StepEnding, run_step
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     from remediator.playbook import Playbook, Rung
     from remediator.world import World
 
-__all__ = ["UNDO", "carry", "patiently", "resolved"]
+__all__ = ["UNDO", "carry", "patiently", "undo_due"]
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _RETRY = timedelta(seconds=2)
 
 UNDO = ".undo"
-"""After a run's id: the durable work of putting its changes back once it has ended."""
+"""After a run's id: the durable work of putting its changes back once it has ended; a number follows where an earlier try ended too."""
 
 
 class End(Noun, frozen=True, kw_only=True):
@@ -46,8 +46,8 @@ class End(Noun, frozen=True, kw_only=True):
 
 async def carry(world: World, run: str) -> str:
     """A run from its first step to its end; the state that it ended in."""
-    if run.endswith(UNDO):
-        return await _undo_after_end(world, run.removesuffix(UNDO))
+    if UNDO in run:
+        return await _undo_after_end(world, run.partition(UNDO)[0])
     stored, text = await patiently(world, "begin", lambda: _began(world, run))
     playbook = world.load_revision(text)
     end = await _climb(world, playbook, stored)
@@ -55,24 +55,44 @@ async def carry(world: World, run: str) -> str:
 
 
 async def _climb(world: World, playbook: Playbook, run: Run) -> End:
-    """Rung after rung, until the symptom is proved gone or nothing is left to try."""
+    """Rung after rung, until the symptom is proved gone or nothing is left to try.
+
+    The next rung needs proof that the symptom is still there, and time: where it cannot be read, or time is up, a person must look.
+    """
     end = End(state=RunState.NOT_HEALED, reason=Reason.NO_MORE_RUNGS)
     for number, rung in enumerate(playbook.ladder):
-        ending = await _rung(world, playbook, run.id, number, rung)
-        if ending.end is not StepEnd.SUCCEEDED:
-            return _after(ending, number)
-        if run.dry_run:
-            return End(state=RunState.PREDICTED, detail="dry run: every step up to the last call was taken, and nothing was changed")
-        if playbook.verify is None:
-            return End(state=RunState.DONE, detail=ending.detail)
-        proof = await _proof(world, playbook, run.id, number)
-        if proof.healed:
-            return End(state=RunState.HEALED, reason=Reason.HEALED, detail=proof.detail)
-        state = RunState.CANCELLED if proof.reason is Reason.CANCELLED_BY else RunState.NOT_HEALED
-        end = End(state=state, reason=proof.reason, detail=proof.detail)
-        if state is RunState.CANCELLED:
+        if number and await _too_late(world, run.id, number):
+            return evolve(end, detail=f"{end.detail}; the run's time is up, so the rung {rung.name!r} was not tried")
+        end = await _attempt(world, playbook, run, number, rung)
+        if end.reason not in (Reason.STILL_FIRING, Reason.RELAPSED):
             return end
     return end
+
+
+async def _attempt(world: World, playbook: Playbook, run: Run, number: int, rung: Rung) -> End:
+    """How the run would end after this rung."""
+    ending = await _rung(world, playbook, run.id, number, rung)
+    if ending.end is not StepEnd.SUCCEEDED:
+        return _after(ending, number)
+    if run.dry_run:
+        return End(state=RunState.PREDICTED, detail="dry run: every step up to the last call was taken, and nothing was changed")
+    if playbook.verify is None:
+        return End(state=RunState.DONE, detail=ending.detail)
+    proof = await _proof(world, playbook, run.id, number)
+    if proof.healed:
+        return End(state=RunState.HEALED, reason=Reason.HEALED, detail=proof.detail)
+    state = RunState.CANCELLED if proof.reason is Reason.CANCELLED_BY else RunState.NOT_HEALED
+    return End(state=state, reason=proof.reason, detail=proof.detail)
+
+
+async def _too_late(world: World, run: str, number: int) -> bool:
+    """Whether rung ``number`` must not begin any more; one that began before a crash goes on, for it looks first."""
+
+    async def work() -> bool:
+        stored = await _stored(world, run)
+        return stored.rung < number and world.clock.now() >= stored.deadline
+
+    return await _durably(world, f"{number}.time", work)
 
 
 async def _rung(world: World, playbook: Playbook, run: str, number: int, rung: Rung) -> StepEnding:
@@ -128,24 +148,41 @@ async def _close(world: World, playbook: Playbook, run: str, end: End) -> str:
         return stored.state.value
     detail = end.detail
     failed = end.state in (RunState.FAILED, RunState.NOT_HEALED, RunState.CANCELLED)
-    if failed and playbook.on_failure == "undo" and any(c.left_behind for s in stored.steps for c in s.changes):
+    if failed and playbook.on_failure == "undo" and _leaves(stored):
         await world.journal.save_run(evolve(stored, state=RunState.UNDOING, reason=end.reason, detail=detail))
         world.feed.publish("run", run)
         detail = "; ".join(part for part in (detail, (await undo(world, stored)).words) if part)
         stored = await _stored(world, run)
-    if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await resolved(world, stored):
+    if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await _resolved(world, stored):
         detail = f"{detail}; the alert resolved, {(await undo(world, stored)).words}"
         stored = await _stored(world, run)
     closed = await record.ended(world, stored, end.state, end.reason, detail)
     return closed.state.value
 
 
-async def resolved(world: World, run: Run) -> bool:
+async def _resolved(world: World, run: Run) -> bool:
     """Whether the run's episode is over already; if it ends later, the resolved notification brings the undo."""
     if run.alert is None:
         return False
     page = await world.journal.episodes(open_only=False, fingerprint=run.alert.fingerprint)
     return any((e.fingerprint, e.starts_at) == run.alert.episode and e.resolved_at is not None for e in page.items)
+
+
+async def undo_due(world: World, run: str) -> bool:
+    """Whether what an ended run left behind is to go back now, because its own alert resolved and its playbook says so."""
+    stored = await world.journal.run(run)
+    if stored is None or stored.state.open or not _leaves(stored) or not await _resolved(world, stored):
+        return False
+    text = await world.journal.revision(stored.revision)
+    try:
+        return text is not None and world.load_revision(text).on_resolved == "undo"
+    except DocumentError:
+        log.exception("this version cannot read the playbook of a run that left something behind", run=run)
+        return False
+
+
+def _leaves(run: Run) -> bool:
+    return any(change.left_behind for step in run.steps for change in step.changes)
 
 
 async def _undo_after_end(world: World, run: str) -> str:

@@ -108,6 +108,8 @@ class StepContext:
         """See Context."""
         await self._heed_people()
         now = self.clock.now()
+        if now >= self._deadline:
+            raise StepFailed(f"{verb} {resource.key} was not sent: the time for it ended {iso(self._deadline)}", reason=Reason.DEADLINE)
         identity = new_id(now)
         change = Change(
             id=identity,

@@ -7,7 +7,6 @@ when the building fails half-way.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import signal
 from contextlib import AsyncExitStack
@@ -22,7 +21,7 @@ from aiohttp import web
 from remediator import __version__
 from remediator.actions import Cilium, actions
 from remediator.clock import SystemClock
-from remediator.errors import DocumentError, UsageError
+from remediator.errors import DocumentError, JournalUnavailable, UsageError
 from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
 from remediator.journal import Journal, Redactor
@@ -148,7 +147,10 @@ class Daemon:
             report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
             log.info("playbooks reloaded", playbooks=len(library.playbooks))
         _announce(self.world.library, report)
-        await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
+        try:
+            await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
+        except JournalUnavailable as error:
+            log.warning("a reload is in force and could not be noted", error=str(error))
         return report
 
     async def _listen(self, listen: str | None) -> None:
@@ -173,8 +175,9 @@ class Daemon:
 
         async def end() -> None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait([task])
+            if not task.cancelled() and (failure := task.exception()) is not None:
+                log.error("a background task had ended by a fault of this program", task=name, exc_info=failure)
 
         self._stack.push_async_callback(end)
 
@@ -185,7 +188,10 @@ class Daemon:
 
     async def _keep_looking(self) -> None:
         while True:
-            await self.operations.look_at_doors()
+            try:
+                await self.operations.look_at_doors()
+            except JournalUnavailable as error:
+                log.warning("the journal could not be asked for pauses", error=str(error))
             await self.world.clock.sleep(_LOOK_AT_DOORS)
 
 

@@ -48,8 +48,10 @@ if TYPE_CHECKING:
 __all__ = ["Decider", "Judged"]
 
 log = structlog.get_logger(__name__)
-_SLICE = timedelta(milliseconds=20)
-"""Real time that deliveries are judged for before what was decided is kept."""
+_SLICE = timedelta(milliseconds=10)
+"""Real time that deliveries are judged for before what was decided is kept and requests have their turn."""
+_ALERTS_IN_A_ROW = 100
+"""Of one delivery, before requests have their turn."""
 _MOST_ALERTS = 5_000
 """Of one delivery; ``receive`` takes fewer."""
 
@@ -108,7 +110,7 @@ class Decider:
         return self._episodes.get(alert.episode)
 
     def runs_to_begin(self) -> list[Run]:
-        """The runs that ``deliveries`` decided on and that are on disk; each is handed out once."""
+        """The runs that ``deliveries`` decided on and that are on disk; each once, and once more if it is in doubt whether it began."""
         runs, self._to_begin = self._to_begin, []
         return runs
 
@@ -125,7 +127,6 @@ class Decider:
                 await self._judge_all(delivery, slice_, again=again)
                 if self._to_begin or time.monotonic() > until or count == len(waiting):
                     break
-                await asyncio.sleep(0)  # requests that came meanwhile have their turn
             else:
                 return 0
             await self._keep_all(slice_.take())
@@ -138,6 +139,8 @@ class Decider:
             return
         batch, facts = _Batch(delivery.id), Facts(self._world)
         for alert in delivery.alerts:
+            if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
+                await asyncio.sleep(0)
             key = alert.episode
             if done[key, alert.status]:
                 done[key, alert.status] -= 1  # an alert that is in it twice has two decisions
@@ -148,23 +151,30 @@ class Decider:
             batch.add(judged, episode)
             if judged.run is not None:
                 # A run is on disk before the next alert is judged, so that it counts for it.
-                await self._keep_all([*slice_.take(), batch])
+                if delivery.id in await self._keep_all([*slice_.take(), batch]):
+                    return  # it must not be closed without its decision
                 batch, facts = _Batch(delivery.id), Facts(self._world)
         batch.closed_at = self._world.clock.now()
         slice_.batches.append(batch)
 
-    async def _keep_all(self, batches: Sequence[_Batch]) -> None:
-        """Ask for all of them at once, so that they share a commit. Raises JournalUnavailable if one of them could not be kept for that."""
+    async def _keep_all(self, batches: Sequence[_Batch]) -> set[str | None]:
+        """Ask for all of them at once, so that they share a commit. Out: the deliveries of those that the journal refused for good.
+
+        Raises JournalUnavailable if one of them could not be kept for that.
+        """
         outcomes = await asyncio.gather(*map(self._keep, batches), return_exceptions=True)
+        refused: set[str | None] = set()
         for batch, outcome in zip(batches, outcomes, strict=True):
             if outcome is None:
                 self._to_begin += batch.runs
             elif isinstance(outcome, JournalError) and not isinstance(outcome, JournalUnavailable):
                 # One record that the store will not have must not keep the others waiting; it is tried again at the next start.
                 log.error("decisions on one delivery cannot be kept", delivery=batch.delivery, exc_info=outcome)
+                refused.add(batch.delivery)
         for outcome in outcomes:
             if outcome is not None and (isinstance(outcome, JournalUnavailable) or not isinstance(outcome, JournalError)):
                 raise outcome
+        return refused
 
     async def _keep(self, batch: _Batch) -> None:
         """One transaction; what is in memory follows only when it is on disk."""
@@ -320,31 +330,27 @@ class Decider:
         )
 
     async def _decided_before(self, delivery: Delivery) -> Counter[tuple[tuple[str, datetime], AlertStatus]] | None:
-        """How often each alert of ``delivery`` was decided on before, and what follows from that; None if all of it is decided.
+        """How often each alert of ``delivery`` was decided on before; None if all of it is decided.
 
-        After a crash, or when the journal kept what it could not confirm: memory follows, and the runs begin if they have not begun.
+        The journal may have kept what it could not confirm: memory follows here, and runs that are open are handed out (once more).
         """
         page = await self._world.journal.decisions(delivery=delivery.id, limit=_MOST_ALERTS)
         for decision in reversed(page.items):
-            await self._take_note(decision)
+            self._take_note(decision)
+            run = await self._world.journal.run(decision.run) if decision.run and decision.decision is DecisionKind.RUN else None
+            if run is not None and run.state.open:
+                self._to_begin.append(run)
         stored = await self._world.journal.delivery(delivery.id)
         if stored is not None and stored.decided_at is not None:
             return None
         return Counter((d.alert.episode, d.alert.status) for d in page.items if d.alert)
 
-    async def _take_note(self, decision: Decision) -> None:
-        """A decision that is on disk, whether or not this process knows."""
-        if decision.alert is None:
+    def _take_note(self, decision: Decision) -> None:
+        """Remember a decision that is on disk, unless it is known here."""
+        known = self._episodes.get(decision.alert.episode) if decision.alert else None
+        if decision.alert is None or (known is not None and known.last_seen >= decision.at):
             return
-        known = self._episodes.get(decision.alert.episode)
-        new = known is None or known.last_seen < decision.at
-        if new:
-            self._episodes.put(Episodes.after(known, decision, decision.alert))
-            record.decided([decision])
-        if decision.decision is not DecisionKind.RUN or decision.run is None:
-            return
-        run = await self._world.journal.run(decision.run)
-        if run is not None and run.state.open:
-            self._to_begin.append(run)
-            if new:
-                record.count_open(run.playbook, +1)
+        self._episodes.put(Episodes.after(known, decision, decision.alert))
+        record.decided([decision])
+        if decision.decision is DecisionKind.RUN and decision.playbook is not None:
+            record.count_open(decision.playbook, +1)

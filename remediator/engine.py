@@ -84,9 +84,12 @@ class Engine:
             raise EngineError(f"the run engine could not open its store: {error}") from error
 
     async def start(self, run: str) -> None:
-        """Begin ``run``, or do nothing if it has begun already. Returns when its start is on disk, not when it ends."""
-        with SetWorkflowID(run):
-            await DBOS.start_workflow_async(_workflow, run)
+        """Begin ``run``, or do nothing if it has begun already. Returns when its start is on disk, not when it ends. Raises EngineError."""
+        try:
+            with SetWorkflowID(run):
+                await DBOS.start_workflow_async(_workflow, run)
+        except Exception as error:  # DBOS raises whatever its driver raises
+            raise EngineError(f"the run engine could not store the start of {run}: {error}") from error
 
     async def ended(self, run: str) -> bool:
         """Whether the engine believes that ``run`` is over (the journal may know better)."""

@@ -34,6 +34,10 @@ class Inbox:
         self._on_disk = False
         self._after_restart = True
         self._count = 0
+        self._handled: set[str] = set()
+        """Those done since the last page was read."""
+        self._unkept: set[str] = set()
+        """Those done whose decisions the store would not have. They stay undecided on disk and are left for the next start."""
 
     def put(self, delivery: Delivery) -> None:
         """A delivery that the journal has just kept."""
@@ -43,6 +47,11 @@ class Inbox:
             self._beyond += 1
         else:
             self._waiting.append((delivery, False))
+        self._arrived.set()
+
+    def doubt(self) -> None:
+        """A delivery may be on disk without anybody knowing; look there."""
+        self._on_disk = True
         self._arrived.set()
 
     async def load(self) -> int:
@@ -66,12 +75,14 @@ class Inbox:
     def done(self, count: int) -> None:
         """The decisions on the oldest ``count`` are on disk."""
         for _ in range(count):
-            self._waiting.popleft()
+            delivery, _again = self._waiting.popleft()
+            if self._on_disk:
+                self._handled.add(delivery.id)
         self._counted(-count)
 
     def retry(self, count: int) -> None:
-        """The decisions on the oldest ``count`` may be on disk in part; the next look at them is a careful one."""
-        for index in range(count):
+        """The decisions on the oldest ``count``, if there are as many, may be on disk in part; the next look at them is a careful one."""
+        for index in range(min(count, len(self._waiting))):
             self._waiting[index] = (self._waiting[index][0], True)
 
     def __len__(self) -> int:
@@ -80,7 +91,10 @@ class Inbox:
     async def _refill(self) -> None:
         """The next page from the disk. What arrives while it is read is on disk too, so it is read next."""
         before = self._beyond
-        page = await self._journal.undecided(_PAGE)
+        found = await self._journal.undecided(_PAGE + len(self._unkept))
+        self._unkept |= {delivery.id for delivery in found} & self._handled
+        self._handled.clear()
+        page = [delivery for delivery in found if delivery.id not in self._unkept]
         self._waiting.extend((delivery, self._after_restart) for delivery in page)
         if not page and before == self._beyond:
             self._on_disk = False

@@ -16,7 +16,7 @@ The webhook, a person's trigger and the dry run all come through here. ``decide`
 from __future__ import annotations
 
 import asyncio
-import time
+import contextvars
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING
 import structlog
 
 from remediator import record
-from remediator.carry import UNDO, carry
+from remediator.carry import UNDO, carry, patiently, undo_due
 from remediator.decide import Decider
-from remediator.engine import Engine
+from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
 from remediator.errors import JournalUnavailable
 from remediator.inbox import Inbox
@@ -49,12 +49,13 @@ _EPISODES_AT_START = 5_000
 _RETRY = timedelta(seconds=2)
 _LARGE = 64 * 1024
 """Bodies from here on are parsed off the event loop."""
+_PAGE = 500
 _TOGETHER = 32
 """Deliveries decided on together, at most."""
 _STORM = 16
 """Writes that wait for the journal, from which on decisions give way to requests."""
-_REST = 4
-"""How many times as long as they took decisions then rest."""
+_REST = timedelta(milliseconds=500)
+"""Between two slices of decisions then."""
 
 
 class Pipeline:
@@ -66,6 +67,7 @@ class Pipeline:
         self._decider: Decider | None = None
         self._inbox = Inbox(world.journal)
         self._deciding: asyncio.Task[None] | None = None
+        self._after: set[asyncio.Task[None]] = set()
 
     @property
     def decider(self) -> Decider:
@@ -93,6 +95,7 @@ class Pipeline:
                 await self._give_up(run.id, "the run engine holds this run for ended, the journal does not")
             else:
                 await self._engine.start(run.id)
+        await self._undo_what_is_due()
         left = await self._inbox.load()
         if left:
             log.info("deliveries from before the start are decided now", count=left)
@@ -103,7 +106,11 @@ class Pipeline:
         now = self._world.clock.now()
         parse = partial(parse_delivery, body, id=new_id(now), at=now, sender=sender, limits=limits)
         delivery = parse() if len(body) < _LARGE else await asyncio.to_thread(parse)
-        await self._world.journal.add_delivery(delivery)
+        try:
+            await self._world.journal.add_delivery(delivery)
+        except JournalUnavailable:
+            self._inbox.doubt()  # a commit without an answer may have taken place all the same
+            raise
         self._inbox.put(delivery)
         return delivery
 
@@ -111,30 +118,53 @@ class Pipeline:
         """Hand decided runs to the engine. A crash before this is mended at the next start."""
         for run in runs:
             self._world.feed.publish("run", run.id)
-            await self._engine.start(run.id)
+            await self._hand_over(run.id)
 
     async def undo(self, run: str) -> None:
-        """Begin to put back what an ended run left behind."""
-        await self._engine.start(run + UNDO)
+        """Begin to put back what an ended run left behind; anew, if an earlier try ended and could not."""
+        entries = await self._world.journal.entries(ref=run, kind="undo")
+        tries = sum("outcome" in entry.data for entry in entries)
+        await self._hand_over(f"{run}{UNDO}{tries or ''}")
 
     async def stop(self, within: timedelta) -> None:
         """Decide nothing more, let the call under way end, leave open runs for the next start."""
-        if self._deciding is not None:
-            self._deciding.cancel()
-            await asyncio.wait([self._deciding])
+        tasks = [*self._after, *([self._deciding] if self._deciding else [])]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         await self._engine.stop(within)
+
+    async def _hand_over(self, run: str) -> None:
+        """What is to be done is on disk, so it must begin: patiently, since nobody else would see to it before the next start."""
+        while True:
+            try:
+                return await self._engine.start(run)
+            except EngineError as error:
+                log.warning("a run cannot begin yet", run=run, error=str(error))
+                await self._world.clock.sleep(_RETRY)
 
     async def _carry(self, run: str) -> str:
         structlog.contextvars.clear_contextvars()  # of the request that began the run, in this task only
         structlog.contextvars.bind_contextvars(run=run)
         try:
-            return await carry(self._world, run)
+            state = await carry(self._world, run)
         except Exception as error:  # the last boundary: a fault of ours ends this run and no other
             log.exception("a run ended by a fault of this program")
-            return await self._give_up(run, f"internal error, please report it: {type(error).__name__}: {error}")
+            detail = f"internal error, please report it: {type(error).__name__}: {error}"
+            return await patiently(self._world, "give up", lambda: self._give_up(run, detail))
+        if UNDO not in run:
+            # The alert may have resolved while the run was closed. In a context of its own, since it is no part of the run.
+            task = asyncio.create_task(self._undo_if_due(run), name="undo if due", context=contextvars.Context())
+            self._after.add(task)
+            task.add_done_callback(self._after.discard)
+        return state
 
     async def _give_up(self, run: str, detail: str) -> str:
         """Close a run that cannot be carried on as ``unknown``: a person must look what it left behind."""
+        if UNDO in run:
+            await self._world.journal.note("undo", run.partition(UNDO)[0], {"outcome": detail})
+            return RunState.UNKNOWN.value
         stored = await self._world.journal.run(run)
         if stored is not None and stored.state.open:
             await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
@@ -143,14 +173,18 @@ class Pipeline:
     async def _decide_all(self) -> None:
         """Oldest first. A delivery leaves the inbox only when its decisions are on disk."""
         while True:
-            waiting = await self._inbox.next(_TOGETHER)
-            METRICS.queue_oldest.set((self._world.clock.now() - waiting[0][0].received_at).total_seconds())
-            began = time.monotonic()
             try:
+                waiting = await self._inbox.next(_TOGETHER)
+                METRICS.queue_oldest.set((self._world.clock.now() - waiting[0][0].received_at).total_seconds())
                 count = await self._decide(waiting)
             except JournalUnavailable as error:
-                log.warning("decisions could not be kept; they are made again", delivery=waiting[0][0].id, error=str(error))
-                self._inbox.retry(len(waiting))
+                log.warning("decisions could not be read or kept; they are made again", error=str(error))
+                self._inbox.retry(_TOGETHER)
+                await self._world.clock.sleep(_RETRY)
+                continue
+            except Exception:  # the last boundary: without this loop nothing would be decided any more, and nobody would know
+                log.exception("decisions failed by a fault of this program; they are made again")
+                self._inbox.retry(_TOGETHER)
                 await self._world.clock.sleep(_RETRY)
                 continue
             self._inbox.done(count)
@@ -158,7 +192,7 @@ class Pipeline:
                 METRICS.queue_oldest.set(0)
             if self._world.journal.queue_depth >= _STORM:
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
-                await asyncio.sleep((time.monotonic() - began) * _REST)
+                await asyncio.sleep(_REST.total_seconds())
 
     async def _decide(self, waiting: Sequence[tuple[Delivery, bool]]) -> int:
         """Decide on the oldest of ``waiting`` and begin what follows; how many were decided."""
@@ -167,17 +201,25 @@ class Pipeline:
         finally:
             await self.begin(self.decider.runs_to_begin())
         for delivery, _ in waiting[:count]:
-            if any(alert.status is AlertStatus.RESOLVED for alert in delivery.alerts):
-                await self._undo_resolved(delivery)
+            await self._undo_resolved(delivery)
         return count
 
     async def _undo_resolved(self, delivery: Delivery) -> None:
-        """What a healed run left behind goes back when its own episode resolves, if its playbook says so."""
         for alert in delivery.alerts:
             episode = self.decider.episode(alert) if alert.status is AlertStatus.RESOLVED else None
-            run = await self._world.journal.run(episode.run) if episode and episode.run else None
-            if run is None or run.state.open or not any(c.left_behind for s in run.steps for c in s.changes):
-                continue
-            text = await self._world.journal.revision(run.revision)
-            if text is not None and self._world.load_revision(text).on_resolved == "undo":
-                await self.undo(run.id)
+            if episode is not None and episode.run is not None and await undo_due(self._world, episode.run):
+                await self.undo(episode.run)
+
+    async def _undo_if_due(self, run: str) -> None:
+        if await patiently(self._world, "undo if due", lambda: undo_due(self._world, run)):
+            await self.undo(run)
+
+    async def _undo_what_is_due(self) -> None:
+        """At the start: alerts whose resolution is on disk while the undo that follows from it never began."""
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._world.journal.changes(left_behind=True, limit=_PAGE, cursor=cursor or None)
+            for run in {change.run for change in page.items}:
+                if await undo_due(self._world, run):
+                    await self.undo(run)
+            cursor = page.next

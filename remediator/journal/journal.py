@@ -286,7 +286,7 @@ class Journal:
         return await self._read(queries.entries, ref, kind, after, limit)
 
     async def verify(self) -> ChainReport:
-        """Check the log's chain, and every row against the last entry about it; takes about 20 s per million entries."""
+        """Check the log's chain, and every row against the last entry about it; takes about two minutes per million entries."""
         return await self._read(audit.verify, within=_WHOLE_READ)
 
     async def export(self) -> AsyncIterator[Entry]:

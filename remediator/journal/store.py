@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import sqlite3
+import time
 import weakref
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -45,11 +46,14 @@ class Store:
         self._seconds = deadline.total_seconds()
         self._lines: weakref.WeakSet[Any] = weakref.WeakSet()
         parsed = _parse(url)
-        self.shown = parsed.render_as_string(hide_password=True)
+        self.shown = parsed.set(query={}).render_as_string(hide_password=True)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         self._path = Path(parsed.database or "") if self.sqlite else None
-        self.writing = self._engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
-        self._reading = self._engine(parsed, begin="BEGIN", pool_size=READERS)
+        try:
+            self.writing = self._engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
+            self._reading = self._engine(parsed, begin="BEGIN", pool_size=READERS)
+        except ImportError as problem:
+            raise JournalUnavailable("PostgreSQL needs psycopg: install remediator[postgres]") from problem
 
     def prepare(self) -> None:
         """Create the SQLite file, for its owner only, and switch it to write-ahead logging. Raises JournalUnavailable."""
@@ -63,7 +67,7 @@ class Store:
         except OSError as problem:
             raise JournalUnavailable(f"the journal {self._path} cannot be created: {problem.strerror}") from problem
         with outage_of("open", self.shown), closing(sqlite3.connect(self._path, timeout=self._seconds)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection, self._seconds)
 
     def lock_schema(self, connection: Connection) -> None:
         """Hold off other replicas until this transaction ends. SQLite's transactions for writing do that by themselves."""
@@ -143,6 +147,22 @@ def _parse(url: str) -> URL:
     if backend == "sqlite" and parsed.database and parsed.database != ":memory:":
         return parsed.set(drivername="sqlite")
     raise JournalUnavailable(f"{backend!r} is not a store; write sqlite:////path/to/file.db or postgresql://...")
+
+
+def _write_ahead(connection: sqlite3.Connection, seconds: float) -> None:
+    """Switch the file to write-ahead logging. Where others switch it at the same time SQLite says busy at once, whatever its timeout."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError as problem:
+            if problem.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+            continue
+        if mode != "wal":
+            raise sqlite3.OperationalError(f"this file system does not bear write-ahead logging (the file is in mode {mode})")
+        return
 
 
 def is_outage(problem: BaseException) -> bool:

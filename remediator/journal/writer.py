@@ -117,7 +117,7 @@ class Writer:
                 await self._ended.wait()
         except TimeoutError:
             self._store.abort()
-            log.error("the journal's writer does not end; its store does not answer", store=self._store.shown)
+            log.warning("the journal's writer does not end; its store does not answer", store=self._store.shown)
         if self._watch is not None:
             self._watch.cancel()
 

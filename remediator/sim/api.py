@@ -154,7 +154,9 @@ class KubeApi:
             namespace, name = key_of(obj)
             self.cluster.registry.delete(call.resource, namespace, name, deletion, options)
         meta = {"resourceVersion": page.version}
-        return {"kind": f"{call.resource.kind}List", "apiVersion": call.resource.api_version(), "metadata": meta, "items": page.items}
+        bare = ("kind", "apiVersion") if not call.resource.custom else ()
+        items = [{k: v for k, v in obj.items() if k not in bare} for obj in page.items]
+        return {"kind": f"{call.resource.kind}List", "apiVersion": call.resource.api_version(), "metadata": meta, "items": items}
 
     def _evict(self, call: Call, body: Any, *, dry_run: bool) -> Obj:
         eviction = body if isinstance(body, dict) else {}
@@ -178,8 +180,9 @@ class KubeApi:
 
 def _deletion(body: Any, query: Mapping[str, str]) -> Deletion:
     options: Obj = {**body} if isinstance(body, dict) else {}
-    if "gracePeriodSeconds" in query and "gracePeriodSeconds" not in options:
-        options["gracePeriodSeconds"] = int(query["gracePeriodSeconds"]) if query["gracePeriodSeconds"].isdigit() else "?"
+    asked = query.get("gracePeriodSeconds", "")
+    if asked and "gracePeriodSeconds" not in options:
+        options["gracePeriodSeconds"] = int(asked) if asked.removeprefix("-").isdigit() else asked
     if "propagationPolicy" in query:
         options.setdefault("propagationPolicy", query["propagationPolicy"])
     return Deletion.of(options)

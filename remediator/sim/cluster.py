@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from remediator.errors import UsageError
 from remediator.sim import bootstrap, status
-from remediator.sim.calls import RequestLog
+from remediator.sim.calls import Logged, RequestLog
 from remediator.sim.controllers import (
     AgentController,
     BudgetController,
@@ -363,6 +363,6 @@ class Cluster:
             if not self.kubelet_alive(node):
                 self.start_kubelet(node)
 
-    def writes(self) -> list[Any]:
+    def writes(self) -> list[Logged]:
         """The requests of clients that changed the cluster, oldest first."""
         return self.request_log.writes()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["complete", "complete_pod_spec", "copy_zone", "refill", "tidy"]
 
-_MAY_BE_NULL = ("eventTime", "firstTimestamp", "lastTimestamp", "lastProbeTime")
+_MAY_BE_NULL = ("eventTime", "firstTimestamp", "lastTimestamp", "lastProbeTime", "lastTransitionTime")
 _NOT_READY = "node.kubernetes.io/not-ready"
 _UNREACHABLE = "node.kubernetes.io/unreachable"
 _ZONE = "topology.kubernetes.io/zone"
@@ -39,6 +39,11 @@ def refill(resource: Resource, obj: Obj) -> None:
     """Fill in what an update may have left out."""
     if resource.kind in ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet") and dig(obj, "spec.template.spec.containers"):
         complete_pod_spec(obj["spec"]["template"]["spec"])
+    if resource.kind == "Pod" and isinstance(obj.get("spec"), dict):
+        _tolerate_trouble(obj["spec"])
+        for condition in dig(obj, "status.conditions") or ():
+            condition.setdefault("lastProbeTime", None)
+            condition.setdefault("lastTransitionTime", None)
 
 
 def tidy(resource: Resource, obj: Obj) -> None:
@@ -51,11 +56,13 @@ def tidy(resource: Resource, obj: Obj) -> None:
         _drop_empty(obj, "data", "binaryData")
     if resource.kind == "Node":
         _drop_empty(obj.get("spec") or {}, "taints", "unschedulable")
+    if resource.kind == "Pod":
+        _drop_empty(obj.get("spec") or {}, "nodeName")
 
 
 def _drop_empty(obj: Obj, *fields: str) -> None:
     for field in fields:
-        if field in obj and (obj[field] is False or obj[field] == {} or obj[field] == []):
+        if field in obj and (obj[field] is False or obj[field] in ({}, [], "")):
             del obj[field]
 
 
@@ -100,13 +107,18 @@ def _pod(obj: Obj) -> None:
     spec.setdefault("priority", 0)
     spec.setdefault("enableServiceLinks", True)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
+    _tolerate_trouble(spec)
+    obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
+
+
+def _tolerate_trouble(spec: Obj) -> None:
+    """Every pod tolerates a node in trouble for five minutes, unless it says otherwise."""
     tolerations = list(spec.get("tolerations") or ())
     for key in (_NOT_READY, _UNREACHABLE):
         tolerated = any(t.get("key") in (None, "", key) and t.get("effect") in (None, "", "NoExecute") for t in tolerations)
         if not tolerated:
             tolerations.append({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300})
     spec["tolerations"] = tolerations
-    obj["status"] = {"phase": "Pending", "qosClass": "BestEffort"}
 
 
 def _template(obj: Obj) -> Obj:

@@ -38,6 +38,9 @@ class Deletion:
         if grace is not None and (not isinstance(grace, int) or isinstance(grace, bool)):
             raise status.bad_request("json: cannot unmarshal value into Go struct field DeleteOptions.gracePeriodSeconds of type int64")
         policy = str(options.get("propagationPolicy") or ("Orphan" if options.get("orphanDependents") else ""))
+        if policy not in ("", "Foreground", "Background", "Orphan"):
+            message = f'Unsupported value: "{policy}": supported values: "Foreground", "Background", "Orphan", "nil"'
+            raise status.invalid_options("DeleteOptions", status.Cause("propagationPolicy", message, "FieldValueNotSupported"))
         return cls(grace, str(dig(options, "preconditions.uid") or ""), str(dig(options, "preconditions.resourceVersion") or ""), policy)
 
 
@@ -48,8 +51,6 @@ def start_deletion(store: Store, resource: Resource, obj: Obj, deletion: Deletio
         return _again(store, resource, obj, deletion, dry_run=dry_run)
     grace = _grace(resource, obj, deletion)
     finalizers = _finalizers(obj, deletion.propagation)
-    if resource.kind == "Namespace":
-        finalizers = finalizers or None
     if grace == 0 and not finalizers and resource.kind != "Namespace":
         return _gone(store, resource, obj, dry_run=dry_run)
     marked: Obj = clone(obj)
@@ -107,7 +108,7 @@ def _grace(resource: Resource, obj: Obj, deletion: Deletion) -> int:
     if not dig(obj, "spec.nodeName") or dig(obj, "status.phase") in ("Succeeded", "Failed"):
         return 0
     if deletion.grace is not None:
-        return max(0, deletion.grace)
+        return deletion.grace if deletion.grace >= 0 else 1
     return int(dig(obj, "spec.terminationGracePeriodSeconds", 30))
 
 
@@ -132,6 +133,8 @@ def _gone(store: Store, resource: Resource, obj: Obj, *, dry_run: bool) -> Obj:
     shown: Obj = clone(last)
     shown["metadata"].setdefault("deletionTimestamp", rfc3339(store.clock.now()))
     shown["metadata"]["deletionGracePeriodSeconds"] = 0
+    if "deletionTimestamp" not in obj["metadata"]:
+        shown["metadata"]["generation"] = shown["metadata"].get("generation", 0) + 1
     return shown
 
 

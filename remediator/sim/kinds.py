@@ -198,6 +198,10 @@ class Kinds:
         """In the order in which they were added."""
         return tuple(self._resources.values())
 
+    def is_built_in(self, group: str) -> bool:
+        """Whether the group is the API server's own; paths below it are answered a little differently."""
+        return any(r.group == group and not r.custom for r in self._resources.values())
+
     def groups(self) -> dict[str, list[str]]:
         """Group -> served versions, preferred first."""
         found: dict[str, list[str]] = {}

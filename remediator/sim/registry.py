@@ -155,6 +155,9 @@ class Registry:
         new = clone(body)
         meta = new.setdefault("metadata", {})
         check_types(resource, new)
+        if resource.namespaced and meta.get("namespace") not in (None, "", namespace):
+            raise status.bad_request("the namespace of the provided object does not match the namespace sent on the request")
+        new |= {"apiVersion": resource.api_version(), "kind": resource.kind}
         if meta.get("name") != name:
             raise _name_mismatch(str(meta.get("name", "")), name)
         current = self.store.get(resource, name, namespace if resource.namespaced else "")

@@ -162,7 +162,6 @@ def _name(obj: Obj, _now: datetime) -> str:
     return name_of(obj)
 
 
-_Column = "tuple[str, int, Callable[[Obj, datetime], str]]"
 _DEFAULT: list[tuple[str, int, Callable[[Obj, datetime], str]]] = [("Name", 0, _name), ("Age", 0, _age)]
 _COLUMNS: dict[str, list[tuple[str, int, Callable[[Obj, datetime], str]]]] = {
     "Node": [

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from remediator.sim.kinds import Resource
     from remediator.sim.objects import Obj
 
-__all__ = ["Test", "field_test", "label_test", "selector_test"]
-
-Test = "Callable[[Obj], bool]"
+__all__ = ["field_test", "label_test", "selector_test"]
 
 _TOKEN = re.compile(r"\s*(==|!=|=|!|\(|\)|,|>|<|[^\s=!(),<>]+)")
 _SET_OPERATORS = ("in", "notin")

@@ -126,14 +126,17 @@ def check_types(resource: Resource, obj: Obj) -> None:
 
 def check_meta(resource: Resource, obj: Obj) -> None:
     """422 for a bad name, label or annotation."""
-    causes = [*_name_causes(resource, obj["metadata"]), *_label_causes(obj["metadata"])]
+    causes = [*_name_causes(resource, obj["metadata"]), *_label_causes(obj["metadata"]), *_finalizer_causes(obj["metadata"])]
     if causes:
         raise invalid(resource, str(obj["metadata"].get("name", "")), causes)
 
 
 def _name_causes(resource: Resource, meta: Obj) -> Iterator[Cause]:
-    name = meta.get("name", "")
+    name, prefix = meta.get("name", ""), meta.get("generateName", "")
     pattern, longest, why = _NAME_RULES[resource.name_rule]
+    masked = prefix[:-2] + "a" if len(prefix) > 1 and prefix.endswith("-") else prefix
+    if prefix and not re.fullmatch(pattern, masked):
+        yield Cause.bad_value("metadata.generateName", prefix, why)
     if not name:
         yield Cause.required("metadata.name", "name or generateName is required")
         return
@@ -152,6 +155,13 @@ def _label_causes(meta: Obj) -> Iterator[Cause]:
             yield Cause.bad_value("metadata.labels", value, _VALUE_TEXT)
     for key in meta.get("annotations") or {}:
         yield from _key_causes("metadata.annotations", key.lower())
+
+
+def _finalizer_causes(meta: Obj) -> Iterator[Cause]:
+    for number, name in enumerate(meta.get("finalizers") or ()):
+        if "/" not in name and name not in ("orphan", "foregroundDeletion", "kubernetes"):
+            why = "name is neither a standard finalizer name nor is it fully qualified"
+            yield Cause.bad_value(f"metadata.finalizers[{number}]", name, why)
 
 
 def _key_causes(field: str, key: str) -> Iterator[Cause]:
@@ -173,23 +183,43 @@ def check_object(resource: Resource, obj: Obj) -> None:
 
 def _kind_causes(resource: Resource, obj: Obj) -> Iterator[Cause]:
     if resource.custom:
-        yield from _schema_causes(resource, obj)
-    elif resource.kind == "Pod":
-        yield from _container_causes(obj.get("spec") or {}, "spec")
-    elif resource.kind in ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet"):
-        yield from _workload_causes(obj)
-    elif resource.kind == "PodDisruptionBudget":
-        spec = obj.get("spec") or {}
-        if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
-            yield Cause.bad_value("spec", spec, "minAvailable and maxUnavailable cannot be both set")
-    elif resource.kind == "Lease":
-        duration = dig(obj, "spec.leaseDurationSeconds")
-        if duration is not None and duration <= 0:
-            yield Cause.bad_value("spec.leaseDurationSeconds", duration, "must be greater than 0")
-    elif resource.kind == "Event":
-        yield from _event_causes(obj, new=bool(resource.group))
-    elif resource.kind == "Node":
-        yield from _taint_causes(obj)
+        return _schema_causes(resource, obj)
+    if resource.kind == "Event":
+        return _event_causes(obj, new=bool(resource.group))
+    checks = {
+        "Pod": _pod_causes,
+        "DaemonSet": _workload_causes,
+        "Deployment": _workload_causes,
+        "ReplicaSet": _workload_causes,
+        "StatefulSet": _workload_causes,
+        "PodDisruptionBudget": _budget_causes,
+        "Lease": _lease_causes,
+        "Node": _taint_causes,
+    }
+    return checks.get(resource.kind, _nothing)(obj)
+
+
+def _nothing(_obj: Obj) -> Iterator[Cause]:
+    return iter(())
+
+
+def _pod_causes(obj: Obj) -> Iterator[Cause]:
+    return _container_causes(obj.get("spec") or {}, "spec")
+
+
+def _budget_causes(obj: Obj) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    if spec.get("minAvailable") is not None and spec.get("maxUnavailable") is not None:
+        yield Cause.bad_value("spec", spec, "minAvailable and maxUnavailable cannot be both set")
+    for field in ("minAvailable", "maxUnavailable"):
+        if isinstance(spec.get(field), int) and spec[field] < 0:
+            yield Cause.bad_value(f"spec.{field}", spec[field], "must be greater than or equal to 0")
+
+
+def _lease_causes(obj: Obj) -> Iterator[Cause]:
+    duration = dig(obj, "spec.leaseDurationSeconds")
+    if duration is not None and duration <= 0:
+        yield Cause.bad_value("spec.leaseDurationSeconds", duration, "must be greater than 0")
 
 
 def _schema_causes(resource: Resource, obj: Obj) -> Iterator[Cause]:

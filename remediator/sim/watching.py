@@ -111,6 +111,9 @@ class Watch:
         if isinstance(item, ApiError):
             return encode({"type": "ERROR", "object": item.body()}) + b"\n"
         kind = self._kind(item)
+        if kind == "DELETED" and item.before is not None:
+            version = {"resourceVersion": item.obj["metadata"]["resourceVersion"]}
+            return self._event(kind, {**item.before, "metadata": {**item.before["metadata"], **version}})
         return self._event(kind, item.obj) if kind else b""
 
     def _kind(self, change: Change) -> str | None:

@@ -9,13 +9,14 @@ import ssl
 import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import pytest
 
 from remediator.clock import FastClock
-from remediator.sim import Simulation
+from remediator.sim import Simulation, Timing
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -24,7 +25,7 @@ MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
 APPLY = "application/apply-patch+yaml"
-_RATE = 20
+_RATE = 4
 _PATIENCE = 30.0
 _numbers = itertools.count(1)
 _run = f"{int(time.time() * 1000):x}"
@@ -142,8 +143,9 @@ def pod(name: str, node: str = "", labels: dict[str, str] | None = None, **meta:
 
 @pytest.fixture
 async def simulation() -> AsyncIterator[Simulation]:
-    """As bare as the real one starts: five nodes and no Cilium."""
-    async with Simulation(clock=FastClock(_RATE), cilium=False) as sim:
+    """As bare as the real one starts: five nodes and no Cilium; its pods come and go as fast as kwok's."""
+    timing = Timing(pod_start=timedelta(milliseconds=200), pod_stop=timedelta(milliseconds=200))
+    async with Simulation(clock=FastClock(_RATE), timing=timing, cilium=False) as sim:
         yield sim
 
 

@@ -50,6 +50,10 @@ class TestCreate:
         assert answer.message == 'ConfigMap "" is invalid: metadata.name: Required value: name or generateName is required'
         assert answer.body["details"]["causes"][0]["reason"] == "FieldValueRequired"
 
+    async def test_a_bad_prefix_is_named_too(self, api, space):
+        answer = await api.post(f"{space}/configmaps", {"metadata": {"generateName": "Ab-"}})
+        assert (answer.status, [c["field"] for c in answer.body["details"]["causes"]]) == (422, ["metadata.generateName", "metadata.name"])
+
     async def test_several_bad_labels_are_named_together(self, api, space):
         answer = await api.post(f"{space}/configmaps", {"metadata": {"name": "a", "labels": {"x y": "b", "k": "bad value!"}}})
         assert answer.status == 422
@@ -533,7 +537,7 @@ class TestDelete:
         assert (await api.get(f"{space}/configmaps", labelSelector="x")).names == ["c"]
 
     async def test_a_running_pod_has_its_grace(self, api, running, space):
-        found = await running("p", annotations={"controlplane/stop-after": "2s"})
+        found = await running("p", annotations={"controlplane/stop-after": "4s"})
         path = f"{space}/pods/p"
         would = (await api.delete(path, dryRun="All")).body["metadata"]
         assert (would["deletionGracePeriodSeconds"], would["generation"]) == (5, found["metadata"]["generation"] + 1)
@@ -545,8 +549,8 @@ class TestDelete:
         assert (await api.get(path)).body["metadata"]["deletionTimestamp"] == gone.body["metadata"]["deletionTimestamp"]
         longer = await api.delete(path, {"gracePeriodSeconds": 60})
         assert longer.body["metadata"]["deletionGracePeriodSeconds"] == 5
-        shorter = await api.delete(path, {"gracePeriodSeconds": 3})
-        assert shorter.body["metadata"]["deletionGracePeriodSeconds"] == 3
+        shorter = await api.delete(path, {"gracePeriodSeconds": 4})
+        assert shorter.body["metadata"]["deletionGracePeriodSeconds"] == 4
         await api.gone(path)
 
     async def test_no_grace_removes_a_pod_at_once(self, api, running, space):
@@ -561,6 +565,15 @@ class TestDelete:
         await api.post(f"{space}/configmaps", {"metadata": {"name": "child", "ownerReferences": [reference]}})
         await api.delete(f"{space}/configmaps/owner")
         await api.gone(f"{space}/configmaps/child")
+
+    async def test_dependents_may_be_left_as_orphans(self, api, space):
+        owner = (await api.post(f"{space}/configmaps", {"metadata": {"name": "owner"}})).body["metadata"]
+        reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": owner["uid"]}
+        await api.post(f"{space}/configmaps", {"metadata": {"name": "child", "ownerReferences": [reference]}})
+        answer = await api.delete(f"{space}/configmaps/owner", {"propagationPolicy": "Orphan"})
+        assert answer.body["metadata"]["finalizers"] == ["orphan"]
+        await api.gone(f"{space}/configmaps/owner")
+        assert "ownerReferences" not in (await api.get(f"{space}/configmaps/child")).body["metadata"]
 
     async def test_a_foreground_deletion_waits_for_dependents(self, api, space):
         owner = (await api.post(f"{space}/configmaps", {"metadata": {"name": "owner"}})).body["metadata"]

@@ -11,6 +11,7 @@ import time
 from datetime import timedelta
 
 import pytest
+import structlog
 
 from remediator import engine
 from remediator.decide import Decider
@@ -166,6 +167,8 @@ class Line:
     def __init__(self, stage, store):
         self.stage = stage
         self.world = stage.world
+        self.journal = stage.world.journal
+        """For the tests' own looks, whatever the pipeline is given."""
         self.outside = Outside(stage)
         self.store = store
         self.pipeline = None
@@ -193,7 +196,7 @@ class Line:
 
     async def decided(self, delivery):
         """Its decisions, once there are all of them."""
-        journal = self.world.journal
+        journal = self.journal
 
         async def look():
             stored = await journal.delivery(delivery.id)
@@ -214,7 +217,7 @@ class Line:
         deadline = self.world.clock.now() + timedelta(minutes=30)
         while True:
             seen = self.world.feed.version(run)
-            stored = await self.world.journal.run(run)
+            stored = await self.journal.run(run)
             if stored is not None and look(stored):
                 return stored
             assert self.world.clock.now() < deadline, f"{what}: never; the run is {stored}"
@@ -243,6 +246,13 @@ class Line:
             assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
             await self.world.clock.sleep(timedelta(seconds=1))
         return found
+
+
+@pytest.fixture(autouse=True)
+def logged():
+    """Every log entry of the test; nothing is printed."""
+    with structlog.testing.capture_logs() as entries:
+        yield entries
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from remediator.engine import EngineError
 from remediator.errors import JournalError, JournalUnavailable
 from remediator.model import RunState
 
@@ -66,7 +67,7 @@ async def test_a_decision_that_could_not_be_confirmed_is_one_run(line, flaky, sy
     await healed(line, decision.run)
     (again,) = await line.decided(await line.deliver(alert))
     assert (again.decision, again.run) == ("duplicate", decision.run)
-    assert len((await line.world.journal.runs()).items) == 1
+    assert len((await line.journal.runs()).items) == 1
 
 
 @pytest.mark.parametrize("landed", [False, True])
@@ -101,18 +102,18 @@ async def test_one_record_that_the_journal_refuses_does_not_stop_the_others(line
     line.load(text())
     await line.start()
     flaky.fail(method, error=JournalError)
-    poison = await line.deliver(line.outside.fire(node="node-2"))
+    poison = await line.deliver(line.outside.fire(node="node-2"), line.outside.fire("Other"))
     run = await line.run_of(line.outside.fire(node="node-1"))
     await healed(line, run)
-    stored = await line.world.journal.delivery(poison.id)
+    stored = await line.journal.delivery(poison.id)
     if method == "decide":
         assert stored.decided_at is None
         await line.restart()
-        (decision,) = await line.decided(poison)
-        assert decision.decision == "run"
+        decisions = await line.decided(poison)
+        assert sorted(d.decision for d in decisions) == ["run", "unmatched"]
     else:
-        (decision,) = await line.decided(poison)
-        assert (decision.decision, decision.reason) == ("refused", "unreadable")
+        decisions = await line.decided(poison)
+        assert sorted((d.decision, d.reason) for d in decisions) == [("refused", "unreadable"), ("unmatched", "unmatched")]
 
 
 async def test_what_cannot_be_decided_does_not_keep_the_rest_on_disk(line, flaky, text):
@@ -153,7 +154,8 @@ async def test_reads_that_fail_are_made_again(line, flaky, text, method):
     await line.decided(delivery)
 
 
-async def test_a_run_that_cannot_be_begun_now_is_begun_later(line, symptom, text, monkeypatch):
+@pytest.mark.parametrize("error", [EngineError, ZeroDivisionError])
+async def test_a_run_that_cannot_be_begun_now_is_begun_later(line, symptom, text, monkeypatch, error):
     symptom.set("node-3", False)
     line.load(text())
     await line.start()
@@ -162,7 +164,7 @@ async def test_a_run_that_cannot_be_begun_now_is_begun_later(line, symptom, text
     async def fails_twice(run):
         calls.append(run)
         if len(calls) <= 2:
-            raise OSError("disk full")
+            raise error("as the test wants it")
         await start(run)
 
     monkeypatch.setattr(line.world.engine, "start", fails_twice)

@@ -95,6 +95,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     if not assets or not (Path(assets) / "kube-apiserver").exists():
         pytest.skip("no real control plane: KUBEBUILDER_ASSETS names no folder with kube-apiserver")
     folder = Path(os.environ.get("REMEDIATOR_CONTROLPLANE") or ROOT.parent / "shared" / "controlplane")
+    folder = folder.parent if folder.is_file() else folder
     if not (folder / "up").exists():
         pytest.skip(f"no real control plane: {folder / 'up'} does not exist (REMEDIATOR_CONTROLPLANE names its folder)")
     home = tmp_path_factory.mktemp("controlplane")

@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediator import pipeline as pipeline_module
+from remediator.errors import JournalUnavailable
 from remediator.feed import Feed
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
@@ -41,11 +42,12 @@ class Fate:
         self._buried = False
 
     @property
-    def died(self) -> bool:
-        """Whether it came as far as ``at``."""
+    def happened(self) -> bool:
+        """Whether life came as far as ``at``."""
         return self.at is not None and self.at < len(self.passed)
 
-    async def point(self, name: str) -> None:
+    async def point(self, name: str, failure: type[Exception] | None = None) -> None:
+        """Pass on, or stand still for ever. ``failure`` is what the door raises when it cannot be reached."""
         if not self.dead.is_set():
             self.passed.append(name)
             if len(self.passed) - 1 == self.at:
@@ -68,13 +70,31 @@ class Fate:
             future.cancel()
 
 
+class Outage(Fate):
+    """Nobody dies, but the journal says ``length`` times from the point ``at`` on that it cannot: before a write (which is then not kept),
+    or after it (which is kept, and nobody knows).
+    """
+
+    def __init__(self, at: int | None, length: int) -> None:
+        super().__init__(at)
+        self._length = length
+
+    async def point(self, name: str, failure: type[Exception] | None = None) -> None:
+        if failure is None:
+            return
+        self.passed.append(name)
+        if self.at is not None and self.at <= len(self.passed) - 1 < self.at + self._length:
+            raise failure("an outage of the test")
+
+
 class Watched:
     """A door whose effects are points."""
 
-    def __init__(self, door: Any, names: tuple[str, ...], fate: Fate) -> None:
+    def __init__(self, door: Any, names: tuple[str, ...], fate: Fate, failure: type[Exception] | None = None) -> None:
         self._door = door
         self._names = names
         self._fate = fate
+        self._failure = failure
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._door, name)
@@ -83,9 +103,9 @@ class Watched:
 
         async def effect(*args: Any, **kwargs: Any) -> Any:
             about = f"{name} {_about(args)}".strip()
-            await self._fate.point(f"before {about}")
+            await self._fate.point(f"before {about}", self._failure)
             result = await found(*args, **kwargs)
-            await self._fate.point(f"after {about}")
+            await self._fate.point(f"after {about}", self._failure)
             return result
 
         return effect
@@ -172,7 +192,8 @@ class Lives:
     async def live(self, story: Callable[[Pipeline], Awaitable[None]], fate: Fate) -> bool:
         """Tell ``story`` to a new pipeline; whether it came to its end, or died as fate wanted."""
         self._monkeypatch.setattr(pipeline_module, "Engine", lambda _, body: DictEngine(self.store, body, fate))
-        journal, kube = Watched(self.world.journal, WRITES, fate), Watched(self.world.kube, CALLS, fate)
+        journal = Watched(self.world.journal, WRITES, fate, JournalUnavailable)
+        kube = Watched(self.world.kube, CALLS, fate)
         world = replace(self.world, journal=journal, kube=kube, feed=Feed(), signals=Signals(), engine=None)
         pipeline = Pipeline(world, "")
 
@@ -195,6 +216,10 @@ class Lives:
 
 
 async def receive(pipeline: Pipeline, body: dict[str, Any]) -> str:
-    """A webhook call; returns when it would have been answered 200."""
-    delivery = await pipeline.receive(json.dumps(body).encode(), sender="127.0.0.1", limits=Limits())
-    return delivery.id
+    """Webhook calls, as Alertmanager makes them, until one would have been answered 200."""
+    while True:
+        try:
+            delivery = await pipeline.receive(json.dumps(body).encode(), sender="127.0.0.1", limits=Limits())
+        except JournalUnavailable:
+            continue
+        return delivery.id

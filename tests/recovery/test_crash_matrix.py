@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import timedelta
 
 import pytest
-from recovery.life import Fate, Lives, receive
+from recovery.life import Fate, Lives, Outage, receive
 
 from remediator.clock import FastClock, iso
 from remediator.daemon import Daemon
@@ -18,7 +18,7 @@ from remediator.settings import load_settings
 from remediator.sim import Simulation
 from remediator.sim.alerting.alert import Alert
 
-RATE = 100
+RATE = 50
 AFTER = timedelta(days=365)
 
 
@@ -81,7 +81,7 @@ class Story:
     async def until(self, look):
         async with asyncio.timeout(30):
             while not await look():
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
 
     async def decisions(self):
         page = await self.journal.decisions(fingerprint=self.alert.fingerprint, limit=200)
@@ -149,7 +149,7 @@ alertmanager: {{url: '{simulation.alertmanager_url}'}}
 @pytest.fixture
 async def stage(playbook_texts, tmp_path, monkeypatch):
     (tmp_path / "playbooks").mkdir()
-    for index, text in enumerate(playbook_texts(patience="10m", hold="2s", every="1s", ready_for="2s")):
+    for index, text in enumerate(playbook_texts(patience="30m", hold="2s", every="1s", ready_for="2s")):
         (tmp_path / "playbooks" / f"{index}.yaml").write_text(text)
     async with Simulation(nodes=5, clock=FastClock(RATE)) as simulation:
         (tmp_path / "settings.yaml").write_text(SETTINGS.format(simulation=simulation))
@@ -167,45 +167,50 @@ STORIES = [
 ]
 
 
-async def one_story(stage, name, another, state, deaths):
-    """Die at each of ``deaths``, then live to the end. The first life's fate, and what is wrong at the end."""
+async def one_story(stage, name, another, state, fates):
+    """Die at each of ``fates`` that wants it, then live to the end. What is wrong at the end; empty if nothing."""
     story = stage.story(name, another_is_down=another)
-    fates = [*map(Fate, deaths), Fate()]
     try:
-        for fate in fates:
+        for fate in [*fates, Fate()]:
             if await stage.lives.live(story.tell, fate):
                 break
         await story.reckon(state)
     except (AssertionError, TimeoutError) as error:
-        where = " and ".join(fate.passed[fate.at] for fate in fates[:-1] if fate.at is not None and fate.at < len(fate.passed))
-        return fates[0], f"death {where}: {type(error).__name__} {error}"
-    return fates[0], ""
+        where = " and ".join(fate.passed[fate.at] for fate in fates if fate.happened)
+        return f"{type(fates[0]).__name__} {where}: {type(error).__name__} {error}"
+    return ""
 
 
-async def every_death(stage, name, another, state, step):
-    """What is wrong after a death at every ``step``-th point, and how many deaths that were."""
+async def at_every_point(stage, name, another, state, make, step=1):
+    """What is wrong after a death or outage at every ``step``-th point, and how many of them there were."""
     wrong = []
-    for deaths, at in enumerate(itertools.count(0, step)):
-        fate, fault = await one_story(stage, name, another, state, [at])
-        if fault:
+    for count, at in enumerate(itertools.count(0, step)):
+        fate = make(at)
+        if fault := await one_story(stage, name, another, state, [fate]):
             wrong.append(fault)
-        if not fate.died or len(wrong) > 2:
-            return wrong, deaths
+        if not fate.happened or len(wrong) > 2:
+            return wrong, count
     raise AssertionError("unreachable")
 
 
 @pytest.mark.parametrize(("name", "another", "state"), STORIES)
-async def test_a_death_at_every_fifth_point(stage, name, another, state):
-    wrong, deaths = await every_death(stage, name, another, state, 5)
+async def test_a_death_at_every_seventh_point(stage, name, another, state):
+    wrong, deaths = await at_every_point(stage, name, another, state, Fate, step=7)
     assert wrong == []
-    assert deaths >= 8
+    assert deaths >= 6
+
+
+async def test_an_outage_of_the_journal_at_every_seventh_point(stage):
+    wrong, outages = await at_every_point(stage, *STORIES[1].values, lambda at: Outage(at, 1), step=7)
+    assert wrong == []
+    assert outages >= 6
 
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "another", "state"), STORIES)
 async def test_a_death_at_every_point(stage, name, another, state):
-    wrong, deaths = await every_death(stage, name, another, state, 1)
+    wrong, deaths = await at_every_point(stage, name, another, state, Fate)
     assert wrong == []
     assert deaths >= 40
 
@@ -217,5 +222,14 @@ async def test_several_deaths_in_one_story(stage, name, another, state):
     chance = random.Random(20260105)
     for _ in range(25):
         deaths = [chance.randrange(50) for _ in range(chance.randrange(2, 5))]
-        _, fault = await one_story(stage, name, another, state, deaths)
-        assert fault == "", deaths
+        assert await one_story(stage, name, another, state, [Fate(at) for at in deaths]) == "", deaths
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("length", [1, 4])
+@pytest.mark.parametrize(("name", "another", "state"), STORIES)
+async def test_an_outage_of_the_journal_at_every_point(stage, name, another, state, length):
+    wrong, outages = await at_every_point(stage, name, another, state, lambda at: Outage(at, length))
+    assert wrong == []
+    assert outages >= 30

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from remediator.sim.controllers.nodes import set_taint
-from remediator.sim.objects import clone, dig, is_ready, key_of, labels_of, name_of, namespace_of
+from remediator.sim.objects import clone, dig, is_ready, key_of, labels_of, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +23,7 @@ __all__ = ["AGENT_TAINT", "AgentController", "AgentFault", "Agents", "OperatorCo
 AGENT_TAINT = "node.cilium.io/agent-not-ready"
 AgentFault: TypeAlias = Literal["hung", "crash_loop"]
 _PODS, _NODES = ("", "pods"), ("", "nodes")
-_CILIUM_NODES, _ENDPOINTS = ("cilium.io", "ciliumnodes"), ("cilium.io", "ciliumendpoints")
+_CILIUM_NODES = ("cilium.io", "ciliumnodes")
 
 
 class Agents:
@@ -148,9 +148,3 @@ class OperatorController:
         node = self.cluster.store.get(_NODES, name)
         if node is not None and self.cluster.operator_works():
             set_taint(self.cluster, node, AGENT_TAINT, "NoSchedule", present=self._wanted(name), stamped=False)
-
-
-def endpoints_of(cluster: Cluster, node: str) -> list[Obj]:
-    """The CiliumEndpoints that say they are on that node."""
-    address = cluster.node_address(node)
-    return [e for e in cluster.store.list(_ENDPOINTS) if dig(e, "status.networking.node") == address and namespace_of(e)]

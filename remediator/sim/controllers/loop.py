@@ -88,11 +88,6 @@ class ControlLoop:
         while self._queue:
             self._run_one()
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing waits to be looked at."""
-        return not self._queue
-
     async def _wait(self, delay: timedelta, action: Callable[..., None], args: tuple[Any, ...]) -> None:
         await self.clock.sleep(delay)
         action(*args)

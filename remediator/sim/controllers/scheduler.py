@@ -59,7 +59,8 @@ class Scheduler:
         """Pods without a node; after a node's change or a pod's end, those that found none before."""
         if change.table == ("", "nodes") or change.kind == "DELETED":
             return tuple(self._waiting)
-        return () if dig(change.obj, "spec.nodeName") else (key_of(change.obj),)
+        others = dig(change.obj, "spec.schedulerName") not in (None, "default-scheduler")
+        return () if others or dig(change.obj, "spec.nodeName") else (key_of(change.obj),)
 
     def reconcile(self, key: tuple[str, str]) -> None:
         """Bind one pod, or note that it cannot be."""
@@ -96,5 +97,5 @@ class Scheduler:
         copy = self.cluster.store.edit(self.cluster.kind("Pod"), pod)
         count = len(self.cluster.store.list(("", "nodes")))
         message = f"0/{count} nodes are available."
-        set_condition(copy, "PodScheduled", "False", self.cluster.clock.now(), reason="Unschedulable", message=message)
+        set_condition(copy, "PodScheduled", "False", self.cluster.clock.now(), lastProbeTime=None, reason="Unschedulable", message=message)
         self.cluster.store.replace(self.cluster.kind("Pod"), copy)

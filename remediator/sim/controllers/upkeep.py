@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remediator.sim.defaults import tidy
 from remediator.sim.deletion import Deletion, remove_finalizer, start_deletion
 from remediator.sim.disruption import refresh
 from remediator.sim.objects import dig, key_of, name_of, namespace_of
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["BudgetController", "GarbageCollector", "NamespaceController"]
 
-_FOREGROUND = "foregroundDeletion"
+_FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
 
 
 class GarbageCollector:
@@ -44,12 +45,14 @@ class GarbageCollector:
             self._foreground.pop(meta["uid"], None)
             yield meta["uid"]
             yield from (r["uid"] for r in meta.get("ownerReferences") or () if r["uid"] in self._foreground)
-        elif "deletionTimestamp" in meta and _FOREGROUND in (meta.get("finalizers") or ()):
+        elif "deletionTimestamp" in meta and {_FOREGROUND, _ORPHAN} & {*(meta.get("finalizers") or ())}:
             self._foreground[meta["uid"]] = change.table, key_of(change.obj)
             yield meta["uid"]
 
     def reconcile(self, uid: str) -> None:
-        """Delete dependents; let a foreground deletion finish when none is left."""
+        """Delete dependents (or let them go, if they are to be orphans); let the deletion finish when none is left."""
+        if uid in self._foreground and self._orphaned(uid):
+            return
         dependents = self.cluster.indexes.tables_owned_by(uid)
         for table, obj in dependents:
             owners = [r["uid"] for r in obj["metadata"].get("ownerReferences") or ()]
@@ -62,6 +65,23 @@ class GarbageCollector:
             owner, resource = self.cluster.store.get(table, name, namespace), self.cluster.resource_of(table)
             if owner is not None and resource is not None:
                 remove_finalizer(self.cluster.store, resource, owner, _FOREGROUND)
+
+    def _orphaned(self, uid: str) -> bool:
+        """Whether the owner wanted its dependents to outlive it; then they no longer refer to it."""
+        table, (namespace, name) = self._foreground[uid]
+        owner, resource = self.cluster.store.get(table, name, namespace), self.cluster.resource_of(table)
+        if owner is None or resource is None or _ORPHAN not in (owner["metadata"].get("finalizers") or ()):
+            return False
+        for other, obj in self.cluster.indexes.tables_owned_by(uid):
+            kind = self.cluster.resource_of(other)
+            if kind is not None:
+                copy = self.cluster.store.edit(kind, obj)
+                copy["metadata"]["ownerReferences"] = [r for r in copy["metadata"]["ownerReferences"] if r["uid"] != uid]
+                tidy(kind, copy)
+                self.cluster.store.replace(kind, copy)
+        del self._foreground[uid]
+        remove_finalizer(self.cluster.store, resource, owner, _ORPHAN)
+        return True
 
 
 class NamespaceController:

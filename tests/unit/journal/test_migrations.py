@@ -5,6 +5,10 @@ from __future__ import annotations
 import asyncio
 import re
 import stat
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from importlib.resources import files
 
 import pytest
@@ -15,6 +19,7 @@ from sqlalchemy import create_engine, text
 from remediator.errors import JournalUnavailable
 from remediator.journal.migrations import HEAD, VERSION_TABLE
 from remediator.journal.schema import METADATA
+from remediator.journal.store import Store
 
 
 def engine_of(url):
@@ -80,6 +85,19 @@ async def test_many_may_open_at_once(store_url, open_journal, make):
     assert (await journals[0].verify()).problems == []
 
 
+def test_many_may_switch_a_file_to_write_ahead_logging_at_once(tmp_path):
+    for number in range(20):
+        stores = [Store(f"sqlite:///{tmp_path}/{number}.db", deadline=timedelta(seconds=10)) for _ in range(6)]
+        together = threading.Barrier(len(stores))
+
+        def prepare(store, together=together):
+            together.wait(10)
+            store.prepare()
+
+        with ThreadPoolExecutor(len(stores)) as threads:
+            list(threads.map(prepare, stores))
+
+
 async def test_a_journal_that_is_up_to_date_is_opened_as_it_is(store_url, open_journal, make):
     first = await open_journal(store_url)
     delivery = make.delivery()
@@ -107,10 +125,24 @@ async def test_what_is_no_store_is_refused(open_journal, url):
 
 
 async def test_a_server_that_is_not_there_is_named_without_its_password(open_journal):
+    pytest.importorskip("psycopg", reason="psycopg is not installed (the extra `postgres`)")
     with pytest.raises(JournalUnavailable) as problem:
         await open_journal("postgresql://anna:hunter2@127.0.0.1:9/journal")
     assert "127.0.0.1" in str(problem.value)
     assert "hunter2" not in str(problem.value)
+
+
+async def test_a_password_in_the_query_is_not_shown_either(open_journal):
+    pytest.importorskip("psycopg", reason="psycopg is not installed (the extra `postgres`)")
+    with pytest.raises(JournalUnavailable) as problem:
+        await open_journal("postgresql://anna@127.0.0.1:9/journal?password=hunter2")
+    assert "hunter2" not in str(problem.value)
+
+
+async def test_postgresql_without_its_driver_says_what_to_install(open_journal, monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(JournalUnavailable, match=r"remediator\[postgres\]"):
+        await open_journal("postgresql://anna@127.0.0.1:9/journal")
 
 
 async def test_a_file_that_is_no_database_is_refused_and_left_alone(open_journal, tmp_path):

@@ -205,3 +205,20 @@ async def test_a_server_that_does_not_answer(private_server, postgres_database, 
     finally:
         private_server.thaw()
     await recovers(journal, make, eventually)
+
+
+@pytest.mark.postgres
+async def test_close_does_not_wait_for_a_server_that_does_not_answer(private_server, postgres_database, open_journal, make):
+    journal = await open_journal(postgres_database, deadline=timedelta(milliseconds=500))
+    await journal.add_delivery(make.delivery())
+    await journal.deliveries()
+    private_server.freeze()
+    try:
+        async with asyncio.timeout(15):
+            tasks = [asyncio.create_task(work) for work in (journal.add_delivery(make.delivery()), journal.deliveries())]
+            await asyncio.sleep(0)
+            await journal.close()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        private_server.thaw()
+    assert {type(result) for result in results} == {JournalUnavailable}
