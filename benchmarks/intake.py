@@ -64,23 +64,25 @@ def rows() -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="intake-") as folder:
         with ExitStack() as stack:
             servers = {name: _server(name, Path(folder)) for name in seen}
-            for name, server in servers.items():
+            for server in servers.values():
                 stack.enter_context(server)
                 server.wait_until_ready() if isinstance(server, Daemon) else server.wait_until_open()
                 server.pause()
+            generator = stack.enter_context(load.Generator())
+            generator.prepare()
             for _ in range(ROUNDS):
                 for name, server in servers.items():
-                    _turn(server, seen[name])
+                    _turn(server, generator, seen[name])
         lost = {name: len(seen[name].ids - _kept(Path(folder, file))) for name, file in ((DURABLE, "bare.db"), (OURS, "journal.db"))}
         return [*_rates(seen), *_details(seen, lost), *_decide_the_rest(Path(folder))]
 
 
-def _turn(server: Process, seen: Seen) -> None:
-    server.resume()
+def _turn(server: Process, generator: load.Generator, seen: Seen) -> None:
     before = server.cpu()
-    answered = load.run(server.port, seconds=SECONDS, connections=CONNECTIONS)
-    seen.add(answered, server.cpu() - before)
+    server.resume()
+    answered = generator.run(server.port, seconds=SECONDS, connections=CONNECTIONS)
     server.pause()
+    seen.add(answered, server.cpu() - before)
 
 
 def _server(name: str, folder: Path) -> Process:

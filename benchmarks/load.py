@@ -1,24 +1,22 @@
 """The load generator, a process of its own: keeps many webhooks under way at once, and says what was answered.
 
-    python -m benchmarks.load PORT [--seconds 5] [--connections 64] [--first 0] [--bodies 512] [--requests N]
-
 Bodies are Alertmanager's payload v4 with 10 alerts, about 5 KB; body N has alerts that no other body has. They are sent in turn, from
-the first again after the last. Prints JSON: seconds, statuses, latencies (in seconds) and the ids of the deliveries answered 200.
+the first again after the last. ``python -m benchmarks.load`` takes orders as lines of JSON and answers each with one: seconds, statuses,
+latencies (in seconds) and the ids of the deliveries answered 200.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import subprocess
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 from benchmarks.processes import ROOT, TOKEN
 
-__all__ = ["ALERTS", "make_body", "make_request", "run"]
+__all__ = ["ALERTS", "Generator", "make_body", "make_request"]
 
 ALERTS = 10
 """In each body."""
@@ -150,26 +148,45 @@ class Load:
         return {"seconds": time.perf_counter() - began, "statuses": self.statuses, "latencies": self.latencies, "ids": self.ids}
 
 
-def run(port: int, *, seconds: float, connections: int = 64, first: int = 0, bodies: int = 512, requests: int = 200_000) -> dict[str, Any]:
-    """Load the server on ``port`` from another process; what that process saw."""
-    options = {"seconds": seconds, "connections": connections, "first": first, "bodies": bodies, "requests": requests}
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "benchmarks.load", str(port), *words]
-    answer = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=seconds + 60, cwd=ROOT)
-    return dict(json.loads(answer.stdout))
+class Generator:
+    """The process, ready to load one server after the other. As ``with``."""
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "benchmarks.load"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+    def prepare(self, *, first: int = 0, bodies: int = 512) -> None:
+        """Make the bodies ``first`` and so on; returns when they are made."""
+        self._ask({"first": first, "bodies": bodies})
+
+    def run(self, port: int, *, seconds: float, connections: int = 64, requests: int = 200_000) -> dict[str, Any]:
+        """Load the server on ``port``: no request begins after ``seconds``, at most ``requests`` of them. What was seen."""
+        return self._ask({"port": port, "seconds": seconds, "connections": connections, "requests": requests})
+
+    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return dict(json.loads(self._process.stdout.readline()))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("port", type=int)
-    parser.add_argument("--seconds", type=float, default=5.0, help="no request begins later")
-    parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--first", type=int, default=0, help="number of the first body")
-    parser.add_argument("--bodies", type=int, default=512, help="how many there are; then the first again")
-    parser.add_argument("--requests", type=int, default=200_000, help="at most so many")
-    args = parser.parse_args()
-    requests = [make_request(make_body(number)) for number in range(args.first, args.first + args.bodies)]
-    json.dump(asyncio.run(Load(requests, args.seconds, args.requests).run(args.port, args.connections)), sys.stdout)
+    requests: list[bytes] = []
+    for line in sys.stdin:
+        order = json.loads(line)
+        seen: dict[str, Any] = {}
+        if "port" in order:
+            seen = asyncio.run(Load(requests, order["seconds"], order["requests"]).run(order["port"], order["connections"]))
+        else:
+            requests = [make_request(make_body(number)) for number in range(order["first"], order["first"] + order["bodies"])]
+        print(json.dumps(seen), flush=True)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,9 @@ def rows() -> list[Row]:
         began, before = time.perf_counter(), daemon.cpu()
         time.sleep(REST)
         cpu = (daemon.cpu() - before) / (time.perf_counter() - began)
-        rest, first, second = daemon.memory(), _after(daemon, 0), _after(daemon, 1)
+        rest = daemon.memory()
+        with load.Generator() as generator:
+            first, second = _after(daemon, generator, 0), _after(daemon, generator, 1)
         peak = f"peak {daemon.memory('VmHWM'):.0f} MB"
     flat = {"unit": "MB", "aim": 1 + FLAT, "of_ratio": True}
     return [
@@ -38,10 +40,11 @@ def rows() -> list[Row]:
     ]
 
 
-def _after(daemon: Daemon, turn: int) -> float:
+def _after(daemon: Daemon, generator: load.Generator, turn: int) -> float:
     """MB once another 10,000 alerts are decided."""
     count = ALERTS // load.ALERTS
-    answered = load.run(daemon.port, seconds=30, connections=8, first=turn * count, bodies=count, requests=count)
+    generator.prepare(first=turn * count, bodies=count)
+    answered = generator.run(daemon.port, seconds=30, connections=8, requests=count)
     if answered["statuses"] != {"200": count}:
         raise RuntimeError(f"not all were taken: {answered['statuses']}")
     daemon.wait_until_decided(LONGEST_WAIT)

@@ -102,10 +102,11 @@ async def _rung(world: World, playbook: Playbook, run: str, number: int, rung: R
     for index, spec in enumerate(rung.steps, start=first):
 
         async def work(index: int = index, spec: Any = spec) -> dict[str, Any]:
-            now = await _stored(world, run)
-            if now.rung != number or now.state is not RunState.RUNNING:
-                now = evolve(now, rung=number, state=RunState.RUNNING)
-                await world.journal.save_run(now)
+            async with world.signals.writing(run):
+                now = await _stored(world, run)
+                if now.rung != number or now.state is not RunState.RUNNING:
+                    now = evolve(now, rung=number, state=RunState.RUNNING)
+                    await world.journal.save_run(now)
             return _plain(await run_step(world, playbook, now, now.steps[index], spec))
 
         ending = from_json(await _durably(world, f"{number}.{spec.name}", work), StepEnding)
@@ -149,7 +150,9 @@ async def _close(world: World, playbook: Playbook, run: str, end: End) -> str:
     detail = end.detail
     failed = end.state in (RunState.FAILED, RunState.NOT_HEALED, RunState.CANCELLED)
     if failed and playbook.on_failure == "undo" and _leaves(stored):
-        await world.journal.save_run(evolve(stored, state=RunState.UNDOING, reason=end.reason, detail=detail))
+        async with world.signals.writing(run):
+            stored = await _stored(world, run)
+            await world.journal.save_run(evolve(stored, state=RunState.UNDOING, reason=end.reason, detail=detail))
         world.feed.publish("run", run)
         detail = "; ".join(part for part in (detail, (await undo(world, stored)).words) if part)
         stored = await _stored(world, run)

@@ -150,11 +150,12 @@ class Operations:
 
     async def cancel(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. The wish is on disk before the run hears of it, so a restart does not lose it."""
-        stored = await self._run(run)
-        if not stored.state.open:
-            raise UsageError(f"run {run} has ended: {stored.state}")
-        asked = evolve(stored, cancel=f"{by}: {reason}" if reason else by)
-        await self.journal.save_run(asked)
+        async with self._world.signals.writing(run):
+            stored = await self._run(run)
+            if not stored.state.open:
+                raise UsageError(f"run {run} has ended: {stored.state}")
+            asked = evolve(stored, cancel=f"{by}: {reason}" if reason else by)
+            await self.journal.save_run(asked)
         self._world.signals.cancel(run)
         self.feed.publish("run", run)
         return asked

@@ -55,8 +55,10 @@ def count_open(playbook: str, change: int) -> None:
 async def ended(world: World, run: Run, state: RunState, reason: Reason | None, detail: str) -> Run:
     """Close ``run``: its last row, its metrics, one log line."""
     now = world.clock.now()
-    closed = evolve(run, state=state, reason=reason, detail=detail, ended_at=now)
-    await world.journal.save_run(closed)
+    async with world.signals.writing(run.id):
+        stored = await world.journal.run(run.id) or run
+        closed = evolve(stored, state=state, reason=reason, detail=detail, ended_at=now)
+        await world.journal.save_run(closed)
     METRICS.runs.labels(run.playbook, state.value).inc()
     METRICS.run_duration.labels(run.playbook).observe((now - run.started_at).total_seconds())
     count_open(run.playbook, -1)

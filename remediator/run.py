@@ -124,6 +124,8 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
     unclear = await _look_at_open_changes(ctx, step)
     if unclear:
         return StepEnding(end=StepEnd.UNKNOWN, reason=Reason.CRASHED, detail=unclear)
+    if world.signals.cancelled(ctx.run.id).is_set():
+        raise CancelledByPersonError
     if action.disruptive and not ctx.changes:
         refused = await _judge_again(ctx, world, playbook)
         if refused:
@@ -176,9 +178,10 @@ async def _judge_again(ctx: StepContext, world: World, playbook: Playbook) -> St
 
 
 async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...]) -> None:
-    stored = await world.journal.run(run.id)
-    if stored is not None:
-        await world.journal.save_run(evolve(stored, gates=verdicts))
+    async with world.signals.writing(run.id):
+        stored = await world.journal.run(run.id)
+        if stored is not None:
+            await world.journal.save_run(evolve(stored, gates=verdicts))
 
 
 def _parameters(spec: StepSpec, action: Action[Any], values: dict[str, Any]) -> Any:
@@ -219,5 +222,6 @@ def _told(step: Step) -> StepEnding:
 
 
 async def _save(world: World, run: Run, step: Step) -> None:
-    await world.journal.save_step(run.id, step)
+    async with world.signals.writing(run.id):
+        await world.journal.save_step(run.id, step)
     world.feed.publish("run", run.id)

@@ -1,9 +1,13 @@
-"""A person's wish to cancel, carried to a run wherever it waits in this process. The wish itself stands in the journal (``Run.cancel``)."""
+"""A person's wish to cancel, carried to a run wherever it waits in this process. The wish itself stands in the journal (``Run.cancel``).
+
+In: ids of runs. Out: an event to wait for, and a lock for whoever alters the run's record. Nothing is refused.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -18,6 +22,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}
+        self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def cancel(self, run: str) -> None:
         """Wake ``run`` where it waits."""
@@ -26,6 +31,13 @@ class Signals:
     def cancelled(self, run: str) -> asyncio.Event:
         """Set once somebody asked to cancel ``run``."""
         return self._cancelled.setdefault(run, asyncio.Event())
+
+    def writing(self, run: str) -> asyncio.Lock:
+        """Held while ``run`` is read, changed and kept: a person's wish and the run's own progress must not overwrite one another."""
+        lock = self._writing.get(run)
+        if lock is None:
+            lock = self._writing[run] = asyncio.Lock()
+        return lock
 
     async def sleep(self, clock: Clock, run: str, duration: timedelta) -> None:
         """Sleep on ``clock``, but wake at once when somebody cancels ``run``."""

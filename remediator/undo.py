@@ -83,8 +83,9 @@ async def _took_effect(ctx: StepContext, earlier: Change) -> bool:
 
 async def _close(world: World, run: Run, step: Step, change: Change, state: ChangeState) -> None:
     await world.journal.save_change(evolve(change, state=state, ended_at=world.clock.now()))
-    stored = await world.journal.run(run.id)
-    now_step = next((s for s in stored.steps if s.index == step.index), None) if stored else None
-    if now_step and not any(c.left_behind for c in now_step.changes):
-        await world.journal.save_step(run.id, evolve(now_step, state=StepState.UNDONE))
+    async with world.signals.writing(run.id):
+        stored = await world.journal.run(run.id)
+        now_step = next((s for s in stored.steps if s.index == step.index), None) if stored else None
+        if now_step and not any(c.left_behind for c in now_step.changes):
+            await world.journal.save_step(run.id, evolve(now_step, state=StepState.UNDONE))
     world.feed.publish("run", run.id)

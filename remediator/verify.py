@@ -133,7 +133,9 @@ async def _objects(world: World, spec: Verify, values: dict[str, Any]) -> Look |
 
 
 async def _save(world: World, run: Run, state: Verification) -> None:
-    stored = await world.journal.run(run.id)
-    if stored is not None:
+    async with world.signals.writing(run.id):
+        stored = await world.journal.run(run.id)
+        if stored is None:
+            return
         await world.journal.save_run(evolve(stored, state=RunState.VERIFYING, verification=state))
-        world.feed.publish("run", run.id)
+    world.feed.publish("run", run.id)

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
-import itertools
+import io
 import json
 import time
 from datetime import timedelta
+from types import MappingProxyType
 
+import aiohttp
 import pytest
 import structlog
 
-from remediator import engine
+from remediator import engine, telemetry
+from remediator.daemon import Daemon
 from remediator.decide import Decider
 from remediator.episodes import Episodes
 from remediator.feed import Feed
@@ -22,13 +25,13 @@ from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library
 from remediator.receive import parse_delivery
+from remediator.settings import load_settings
 from remediator.signals import Signals
 from remediator.sim.alerting.alert import Alert as SimulatedAlert
 from remediator.sim.prometheus.series import Sample
 
 LIMITS = Limits()
 A_DAY = timedelta(days=1)
-_SERIAL = itertools.count()
 
 
 def playbook_text(name="remedy", *, alert="Symptom", steps=None, ladder=None, verify="symptom", mode="auto", kind="Node", **more):
@@ -240,12 +243,7 @@ class Line:
         return await self.when(run, lambda r: any(s.name == name and s.state == "running" for s in r.steps), f"the step {name}")
 
     async def until(self, look, what="it", *, seconds=30):
-        """Bounded in real time; polls on the fast clock."""
-        deadline = time.monotonic() + seconds
-        while not (found := await look()):
-            assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-            await self.world.clock.sleep(timedelta(seconds=1))
-        return found
+        return await until(self.world.clock, look, what, seconds=seconds)
 
 
 @pytest.fixture(autouse=True)
@@ -287,3 +285,93 @@ async def line(stage, tmp_path, quick_engine):
     line = Line(stage, f"sqlite:///{tmp_path}/stage.db")
     yield line
     await line.stop()
+
+
+class House:
+    """A whole daemon in this process, on the simulated cluster, with its files in a folder."""
+
+    TOKENS = MappingProxyType({name: f"the-{name}-token-is-a-secret-{n}" for n, name in enumerate(("webhook", "read", "write", "door"))})
+
+    def __init__(self, stage, folder):
+        self.stage, self.folder = stage, folder
+        self.outside = Outside(stage)
+        self.daemon = None
+        for name, token in self.TOKENS.items():
+            (folder / name).write_text(token)
+        (folder / "playbooks").mkdir()
+
+    def put(self, name, text):
+        (self.folder / "playbooks" / name).write_text(text)
+
+    async def start(self, **settings):
+        door = {"token_file": "door"}
+        document = {
+            "apiVersion": "remediator.dev/v1",
+            "kind": "Settings",
+            "server": {"listen": "127.0.0.1:0", **{f"{name}_token_file": name for name in ("webhook", "read", "write")}},
+            "store": {"url": "sqlite:///remediator.db"},
+            "playbooks": ["playbooks"],
+            "kubernetes": {"server": self.stage.simulation.url},
+            "prometheus": {"url": self.stage.simulation.prometheus_url, "max_age": "5m", **door},
+            "alertmanager": {"url": self.stage.simulation.alertmanager_url, **door},
+            **settings,
+        }
+        (self.folder / "settings.yaml").write_text(json.dumps(document))
+        self.daemon = await Daemon.build(load_settings(self.folder / "settings.yaml", {}), clock=self.stage.world.clock)
+        await self.daemon.start()
+        return self.daemon
+
+    async def stop(self):
+        if self.daemon is not None:
+            daemon, self.daemon = self.daemon, None
+            await daemon.stop()
+
+    @property
+    def operations(self):
+        return self.daemon.operations
+
+    @property
+    def journal(self):
+        return self.daemon.world.journal
+
+    async def http(self, method, path, data=None, *, token="write"):
+        """Status and JSON (or text)."""
+        headers = {"Authorization": f"Bearer {self.TOKENS.get(token, token)}", "Content-Type": "application/json"}
+        payload = data if isinstance(data, bytes) else None if data is None else json.dumps(data).encode()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, self.daemon.url + path, data=payload, headers=headers) as answer,
+        ):
+            text = await answer.text()
+            return answer.status, json.loads(text) if "json" in answer.content_type else text
+
+    async def until(self, look, what="it", *, seconds=30):
+        return await until(self.stage.world.clock, look, what, seconds=seconds)
+
+    async def ended(self, run):
+        async def over():
+            stored = await self.journal.run(run)
+            return stored if stored is not None and not stored.state.open else None
+
+        return await self.until(over, "the run's end")
+
+
+async def until(clock, look, what, *, seconds=30):
+    """The first truthy result of ``look``; bounded in real time, polled on the fast clock."""
+    deadline = time.monotonic() + seconds
+    while not (found := await look()):
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        await clock.sleep(timedelta(seconds=1))
+    return found
+
+
+@pytest.fixture
+async def house(stage, tmp_path, quick_engine, monkeypatch):
+    """``house.log`` is what the daemon logs, as text."""
+    folder = tmp_path / "house"
+    folder.mkdir()
+    house = House(stage, folder)
+    house.log = io.StringIO()
+    monkeypatch.setattr(telemetry, "_given", {"stream": house.log, "json": True})
+    yield house
+    await house.stop()

@@ -10,7 +10,7 @@ import asyncio
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import aiohttp
 from aiohttp import web
@@ -63,7 +63,7 @@ class Between:
         self._behind = behind
         self._traps: list[Trap] = []
 
-    async def __aenter__(self) -> Between:
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(auto_decompress=False)
         app = web.Application(client_max_size=64 * 1024**2)
         app.router.add_route("*", "/{path:.*}", self._handle)

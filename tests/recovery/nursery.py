@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 PRELOADED = ("remediator.cli", "remediator.cli.serve", "remediator.cli.session", "remediator.daemon", "remediator.kube.connection")
 PRELOADED += ("remediator.sim.__main__", "remediator.settings")
@@ -24,7 +25,7 @@ PRELOADED += ("remediator.sim.__main__", "remediator.settings")
 def start(order: dict) -> int:
     # The output goes through a pipe, so that a limit on the size of files that a test sets for the child does not concern it.
     reading, writing = os.pipe()
-    with open(order["output"], "ab") as file:
+    with Path(order["output"]).open("ab") as file:
         subprocess.Popen(["cat"], stdin=reading, stdout=file)
     os.close(reading)
     pid = os.fork()
@@ -36,7 +37,7 @@ def start(order: dict) -> int:
     except SystemExit as end:
         sys.stdout.flush()
         os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the child reports whatever ended it, as an interpreter would
         sys.excepthook(*sys.exc_info())
         os._exit(70)
     os._exit(0)
@@ -48,7 +49,8 @@ def become(order: dict, output: int) -> None:
         os.dup2(old, new)
     os.close(output)
     os.close(empty)
-    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+    sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115 - a process's own streams stay open
+    sys.stderr = open(2, "w", buffering=1)  # noqa: SIM115 - as above
     os.chdir(order["cwd"])
     sys.argv = [order["call"], *order["args"]]
     module, _, function = order["call"].partition(":")
@@ -70,7 +72,7 @@ def main() -> None:
     assert threading.active_count() == 1, "only a process of one thread may fork"
     ended: dict[int, int] = {}
     started: list[int] = []
-    print(json.dumps({"ready": True}), flush=True)
+    print(json.dumps({"ready": True}), flush=True)  # noqa: T201 - its answers are its output
     for line in sys.stdin:
         order = json.loads(line)
         if "poll" in order:
@@ -78,7 +80,7 @@ def main() -> None:
         else:
             started.append(start(order))
             answer = {"pid": started[-1]}
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), flush=True)  # noqa: T201 - as above
     for pid in started:
         with contextlib.suppress(ProcessLookupError):
             if poll(pid, ended) is None:

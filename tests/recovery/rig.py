@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
-from recovery.between import Between, Trap
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from recovery.between import Between, Trap
 
 PATIENCE = 60.0
 """Seconds for what should take one or two: the machine may be busy with other things."""

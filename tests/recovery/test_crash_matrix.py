@@ -80,7 +80,7 @@ class Story:
 
     async def until(self, look):
         async with asyncio.timeout(30):
-            while not await look():
+            while not await look():  # noqa: ASYNC110 - bounded polling; the journal has no event for it
                 await asyncio.sleep(0.02)
 
     async def decisions(self):

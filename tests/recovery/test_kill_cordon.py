@@ -33,7 +33,8 @@ async def undone(rig):
 
 
 def cordon_in(run):
-    (change,) = [change for change in changes_of(run) if change["action"] == "node.cordon" and not change["undoes"] and change["state"] != "absent"]
+    cordons = [change for change in changes_of(run) if change["action"] == "node.cordon" and not change["undoes"]]
+    (change,) = [change for change in cordons if change["state"] != "absent"]
     return change
 
 

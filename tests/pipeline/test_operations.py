@@ -1,0 +1,246 @@
+"""What people may ask of a running daemon: trigger, match, cancel, undo, pause, resume. In process, and through HTTP where status codes count."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from remediator.errors import UsageError
+from remediator.server.service import ManualRequest, MatchRequest, PauseRequest
+
+CORDON = {"cordon": {"action": "node.cordon"}}
+SETTLE = {"settle": {"action": "wait", "for": "${parameters.pause}"}}
+PARAMETERS = {"pause": {"type": "duration", "default": "1s"}}
+
+
+@pytest.fixture
+async def open_house(house, symptom, text):
+    """With a playbook ``remedy`` (settle, cordon) that heals what it cordons."""
+    symptom.cured = lambda node: bool(house.stage.cluster.get("Node", node)["spec"].get("unschedulable"))
+    house.put("remedy.yaml", text(steps=[SETTLE, CORDON], parameters=PARAMETERS, deadline="2h"))
+    await house.start(mode="auto")
+    return house
+
+
+def request(**more):
+    return ManualRequest(**{"playbook": "remedy", "target": "Node/node-3", "by": "anna", "reason": "to see", **more})
+
+
+class TestTrigger:
+    async def test_through_http(self, open_house):
+        status, run = await open_house.http(
+            "POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-3", "by": "anna", "reason": "to see"}
+        )
+        assert (status, run["state"]) == (201, "running")
+        assert (run["trigger"]["kind"], run["trigger"]["by"], run["trigger"]["reason"]) == ("manual", "anna", "to see")
+        assert len(run["gates"]) >= 8
+        assert (await open_house.ended(run["id"])).state == "healed"
+
+    @pytest.mark.parametrize(
+        ("asked", "said"),
+        [
+            ({"playbook": "remedi"}, 'no playbook is named "remedi".*remedy'),
+            ({"target": "node-3"}, "is not Kind/name"),
+            ({"target": "Node//node-3"}, "is not Kind/name"),
+            ({"target": "Nod/node-3"}, "Node"),
+            ({"target": "Pod/kube-system/cilium-x"}, "acts on a Node"),
+            ({"target": "Node/default/node-3"}, "Kind/name"),
+            ({"parameters": {"paus": "1s"}}, "pause"),
+            ({"parameters": {"pause": "soon"}}, "pause"),
+        ],
+    )
+    async def test_what_makes_no_sense_is_a_usage_error_and_no_decision(self, open_house, asked, said):
+        with pytest.raises(UsageError, match=said):
+            await open_house.operations.trigger(request(**asked))
+        assert (await open_house.journal.decisions()).items == ()
+
+    async def test_a_target_that_is_not_there_is_a_refused_decision(self, open_house):
+        decision = await open_house.operations.trigger(request(target="Node/node-99"))
+        assert (decision.decision, decision.reason) == ("refused", "target_missing")
+        assert (await open_house.journal.decisions()).items == (decision,)
+        status, problem = await open_house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-99"})
+        assert (status, problem["reason"]) == (409, "target_missing")
+
+    async def test_a_second_run_on_the_target_is_409_with_the_gates(self, open_house):
+        first = await open_house.operations.trigger(request(parameters={"pause": "1h"}))
+        status, problem = await open_house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-3"})
+        assert (status, problem["reason"], problem["title"]) == (409, "target_busy", "Refused")
+        no = [gate for gate in problem["gates"] if not gate["allowed"]]
+        assert [gate["gate"] for gate in no] == ["target_busy"]
+        assert first.run in no[0]["detail"]
+
+    async def test_a_kubernetes_that_cannot_be_asked_refuses(self, open_house):
+        open_house.stage.cluster.fail(path="^/api", status=403, count=None)
+        decision = await open_house.operations.trigger(request())
+        assert (decision.decision, decision.reason) == ("refused", "unreadable")
+
+    async def test_no_symptom_and_no_alertmanager_are_needed_for_a_person(self, open_house):
+        open_house.stage.cluster.fail(path="^/alertmanager", status=500, count=None)
+        decision = await open_house.operations.trigger(request())
+        no = [verdict.gate for verdict in decision.gates if not verdict.allowed]
+        assert (decision.decision, no) == ("refused", ["not_firing", "silenced"]) or decision.decision == "run", decision.detail
+
+    async def test_a_dry_run_by_hand(self, open_house):
+        decision = await open_house.operations.trigger(request(dry_run=True))
+        run = await open_house.ended(decision.run)
+        assert (run.state, run.dry_run) == ("predicted", True)
+        assert open_house.stage.writes() == []
+
+    async def test_suggest_lets_a_person_act_and_no_alert(self, house, symptom, text):
+        house.put("remedy.yaml", text(mode="suggest"))
+        symptom.set("node-3", False)
+        await house.start(mode="auto")
+        delivery = await house.operations.receive(body_of(house.outside.fire()), sender="10.0.0.7")
+
+        async def decided():
+            return (await house.journal.decisions(delivery=delivery.id)).items
+
+        (suggested,) = await house.until(decided)
+        assert (suggested.decision, suggested.reason) == ("refused", "observe_only")
+        assert "remediator run remedy --target Node/node-3" in suggested.detail
+        assert (await house.operations.trigger(request())).decision == "run"
+
+    async def test_observe_is_the_ceiling_for_people_too(self, house, text):
+        house.put("remedy.yaml", text())
+        await house.start(mode="observe")
+        decision = await house.operations.trigger(request())
+        assert (decision.decision, decision.reason) == ("refused", "observe_only")
+
+
+def body_of(*alerts):
+    import json
+
+    return json.dumps({"version": "4", "status": "firing", "receiver": "r", "groupKey": "g", "alerts": list(alerts)}).encode()
+
+
+class TestMatch:
+    async def test_tells_what_would_be_and_changes_nothing(self, open_house):
+        labels = {"alertname": "Symptom", "node": "node-3", "severity": "critical"}
+        entries = len(await open_house.journal.entries())
+        open_house.outside.fire()
+        report = await open_house.operations.match(MatchRequest(labels=labels))
+        assert (report.playbook, report.target.key, report.decision) == ("remedy", "Node/node-3", "run"), report.detail
+        assert len(report.gates) >= 8
+        assert len(await open_house.journal.entries()) == entries
+        assert (await open_house.journal.runs()).items == ()
+        assert open_house.stage.writes() == []
+
+    async def test_of_an_alert_that_does_not_fire_now(self, open_house):
+        report = await open_house.operations.match(MatchRequest(labels={"alertname": "Symptom", "node": "node-3"}))
+        assert (report.decision, report.reason) == ("refused", "not_firing")
+
+    async def test_of_a_missing_target_and_of_nothing(self, open_house):
+        report = await open_house.operations.match(MatchRequest(labels={"alertname": "Symptom", "node": "node-99"}))
+        assert (report.playbook, report.decision, report.reason) == ("remedy", "refused", "target_missing")
+        report = await open_house.operations.match(MatchRequest(labels={"alertname": "Symptoms"}))
+        assert (report.playbook, report.decision) == (None, "unmatched")
+        assert report.nearest[0].playbook == "remedy"
+
+    async def test_of_a_cluster_that_cannot_be_asked(self, open_house):
+        open_house.stage.cluster.fail(path="^/api", status=403, count=None)
+        report = await open_house.operations.match(MatchRequest(labels={"alertname": "Symptom", "node": "node-3"}))
+        assert (report.decision, report.reason) == ("refused", "unreadable")
+
+
+class TestCancelAndUndo:
+    async def test_cancel_and_then_nothing_is_left_to_cancel(self, open_house):
+        decision = await open_house.operations.trigger(request(parameters={"pause": "1h"}))
+        asked = await open_house.operations.cancel(decision.run, by="berta", reason="wrong node")
+        assert asked.cancel == "berta: wrong node"
+        run = await open_house.ended(decision.run)
+        assert (run.state, run.reason, run.detail) == ("cancelled", "cancelled_by", "berta: wrong node")
+        with pytest.raises(UsageError, match="has ended: cancelled"):
+            await open_house.operations.cancel(decision.run, by="berta", reason="")
+        with pytest.raises(UsageError, match="there is no run"):
+            await open_house.operations.cancel("01nothing", by="berta", reason="")
+        status, problem = await open_house.http("POST", f"/api/v1/runs/{decision.run}/cancel", {})
+        assert (status, problem["state"]) == (409, "cancelled")
+
+    async def test_a_cancel_that_comes_as_a_step_ends_overwrites_nothing(self, open_house, monkeypatch):
+        """The wish is written over the run as it was read; what the run wrote in between must not be lost."""
+        journal, save_run = open_house.journal, open_house.journal.save_run
+        writes = asyncio.Event()
+
+        async def slow_wish(run):
+            if run.cancel and not run.ended_at and not writes.is_set():
+                writes.set()
+                await asyncio.sleep(0.2)  # the run's own progress has every chance to come first
+            await save_run(run)
+
+        monkeypatch.setattr(journal, "save_run", slow_wish)
+        decision = await open_house.operations.trigger(request(parameters={"pause": "5s"}))
+        await open_house.operations.cancel(decision.run, by="berta", reason="")
+        run = await open_house.ended(decision.run)
+        assert run.state == "cancelled"
+        assert all(step.ended_at for step in run.steps if step.started_at), [str(step.state) for step in run.steps]
+        assert "running" not in [step.state for step in run.steps]
+
+    async def test_undo_by_hand(self, open_house):
+        decision = await open_house.operations.trigger(request())
+        with pytest.raises(UsageError, match=r"is (running|verifying); cancel it first"):
+            await open_house.operations.undo(decision.run, by="berta", reason="")
+        await open_house.ended(decision.run)
+        status, _ = await open_house.http("POST", f"/api/v1/runs/{decision.run}/undo", {"by": "berta", "reason": "it is fine again"})
+        assert status == 200
+
+        async def undone():
+            return (await open_house.journal.run(decision.run)).steps[1].state == "undone"
+
+        await open_house.until(undone)
+        assert not open_house.stage.cluster.get("Node", "node-3")["spec"].get("unschedulable")
+        with pytest.raises(UsageError, match="left nothing behind"):
+            await open_house.operations.undo(decision.run, by="berta", reason="")
+
+
+class TestPause:
+    @pytest.mark.parametrize("target", ["node-3", "Node/", "/node-3", "Node/a/b/c", "Nodes!/x", ""])
+    async def test_a_malformed_target_is_a_usage_error(self, open_house, target):
+        with pytest.raises(UsageError):
+            await open_house.operations.pause(PauseRequest(target=target, reason="r", by="anna"))
+        with pytest.raises(UsageError):
+            await open_house.operations.resume(playbook=None, target=target, by="anna")
+        assert await open_house.journal.pauses(open_house.stage.world.clock.now()) == []
+
+    async def test_an_unknown_playbook_is_a_usage_error(self, open_house):
+        with pytest.raises(UsageError, match="remedy"):
+            await open_house.operations.pause(PauseRequest(playbook="remedi", reason="r", by="anna"))
+
+    @pytest.mark.parametrize("spelled", ["Node/node-3", "node/node-3", "nodes/node-3"])
+    async def test_a_kind_as_people_spell_it_stops_that_target(self, open_house, spelled):
+        """A kill switch that was taken and does not work is worse than one that was refused."""
+        pause = await open_house.operations.pause(PauseRequest(target=spelled, reason="exam", by="anna"))
+        assert pause.target == "Node/node-3"
+        decision = await open_house.operations.trigger(request())
+        assert (decision.decision, decision.reason) == ("refused", "paused")
+        assert await open_house.operations.resume(playbook=None, target=spelled, by="anna") == 1
+        assert (await open_house.operations.trigger(request())).decision == "run"
+
+    async def test_it_ends_by_its_own_time(self, open_house):
+        await open_house.operations.pause(PauseRequest(reason="exam", by="anna", seconds=30))
+        assert [p.reason for p in open_house.operations.status().paused] == ["exam"]
+        assert (await open_house.operations.trigger(request())).reason == "paused"
+        await open_house.stage.world.clock.sleep(timedelta(seconds=31))
+        assert open_house.operations.status().paused == ()
+        assert (await open_house.operations.trigger(request())).decision == "run"
+
+    async def test_resume_ends_exactly_its_own_scope(self, open_house):
+        operations = open_house.operations
+        await operations.pause(PauseRequest(reason="all", by="anna"))
+        await operations.pause(PauseRequest(reason="one", playbook="remedy", by="anna"))
+        assert await operations.resume(playbook=None, target=None, by="berta") == 1
+        assert [p.reason for p in operations.status().paused] == ["one"]
+        assert await operations.resume(playbook=None, target=None, by="berta") == 0
+        assert await operations.resume(playbook="remedy", target=None, by="berta") == 1
+
+    async def test_it_survives_a_restart(self, open_house):
+        await open_house.operations.pause(PauseRequest(reason="exam", by="anna"))
+        await open_house.stop()
+        await open_house.start(mode="auto")
+        assert (await open_house.operations.trigger(request())).reason == "paused"
+
+        async def shown():
+            return [p.reason for p in open_house.operations.status().paused] == ["exam"]
+
+        await open_house.until(shown)
