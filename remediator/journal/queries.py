@@ -117,7 +117,7 @@ def runs(
     """Newest first, with their steps and changes."""
     conditions = _equal(RUN, filters)
     if state is not None:
-        conditions.append(RUN.c.state.in_([one.value for one in state]))
+        conditions.append(RUN.c.state.in_([str(one) for one in state]))
     if since is not None:
         conditions.append(RUN.c.started_at >= stamp(since))
     if dry_run is not None:

@@ -97,7 +97,7 @@ def decision_row(decision: Decision, data: str) -> tuple[Any, ...]:
         key(alert.fingerprint) if alert else None,
         _key(decision.playbook),
         key(decision.target.key) if decision.target else None,
-        decision.decision.value,
+        str(decision.decision),
         decision.run,
         data,
     )
@@ -109,7 +109,7 @@ def run_row(run: Run, data: str) -> tuple[Any, ...]:
         run.id,
         key(run.playbook),
         key(run.target.key),
-        run.state.value,
+        str(run.state),
         run.dry_run,
         stamp(run.started_at),
         _stamp(run.ended_at),

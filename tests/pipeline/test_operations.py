@@ -1,4 +1,4 @@
-"""What people may ask of a running daemon: trigger, match, cancel, undo, pause, resume. In process, and through HTTP where status codes count."""
+"""What people may ask of the running daemon: trigger, match, pause, cancel, undo, reload; and what it says where a request makes no sense."""
 
 from __future__ import annotations
 
