@@ -97,12 +97,28 @@ class Engine:
         return status is not None and status.status not in ("PENDING", "ENQUEUED", "DELAYED")
 
     async def step(self, name: str, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """Do ``work`` once: if its result (plain data) is on disk from an earlier life, that is returned instead."""
+        """Do ``work`` once: if its result (plain data) is on disk from an earlier life, that is returned instead.
+
+        ``work`` must be safe to enter again: it is, where the engine's store cannot tell or keep its result.
+        """
+        outcome: list[R] = []
+        faults: list[Exception] = []
 
         async def once() -> R:  # DBOS tells a coroutine function by asking, which a lambda would not pass
-            return await work()
+            try:
+                outcome.append(await work())
+            except Exception as error:
+                faults.append(error)
+                raise
+            return outcome[0]
 
-        return await DBOS.run_step_async({"name": name}, once)
+        try:
+            return await DBOS.run_step_async({"name": name}, once)
+        except Exception as error:  # DBOS raises whatever its driver raises
+            if faults:
+                raise
+            log.warning("the run engine could not tell or keep the end of a step", step=name, error=str(error))
+            return outcome[0] if outcome else await work()
 
     async def carry(self, run: str) -> str:
         """The workflow's inside; DBOS calls it."""

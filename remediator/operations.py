@@ -13,9 +13,10 @@ import structlog
 
 from remediator import __version__
 from remediator.actions import actions
-from remediator.errors import KubeError, Refused, RemediatorError, Unreadable, UsageError
+from remediator.errors import KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
+from remediator.kube import kinds
 from remediator.match import choose, find, nearest, resolve
 from remediator.model import (
     Alert,
@@ -24,6 +25,7 @@ from remediator.model import (
     DecisionKind,
     Pause,
     Run,
+    Target,
     Trigger,
     TriggerKind,
     evolve,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
-    from remediator.model import Delivery, Mode, Noun, Target
+    from remediator.model import Delivery, Mode, Noun
     from remediator.payload import Limits
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
@@ -120,13 +122,13 @@ class Operations:
         return judged.decision
 
     async def match(self, request: MatchRequest) -> MatchReport:
-        """See Service. Judges as for an alert that fires now; nothing is kept."""
+        """See Service. Judges the episode that fires now, or one that would begin now; nothing is kept."""
         labels = request.labels
         playbook = choose(labels, self.library)
         misses = tuple(NearMiss(playbook=m.playbook, matched=m.matched, of=m.of, failed=m.failed) for m in nearest(labels, self.library))
         if playbook is None or playbook.when is None:
             return MatchReport(labels=labels, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, nearest=misses)
-        alert = _alert(labels, self._world)
+        alert = await self._as_it_fires(labels)
         try:
             target = await resolve(playbook.when.target, alert, self._world.kube)
         except Refused as error:
@@ -260,6 +262,16 @@ class Operations:
             raise UsageError(f"playbook {playbook.name} acts on a {playbook.when.target.kind}; {text} is a {kind}")
         return await find(kind, name, namespace, self._world.kube)
 
+    async def _as_it_fires(self, labels: dict[str, str]) -> Alert:
+        """With the start that Alertmanager knows it by, if it fires; what cannot be asked is for the gates to say."""
+        alert = _alert(labels, self._world)
+        try:
+            active = await self._world.alertmanager.active() if self._world.alertmanager else []
+        except MonitoringError:
+            active = []
+        starts = [one.starts_at for one in active if one.fingerprint == alert.fingerprint]
+        return evolve(alert, starts_at=max(starts)) if starts else alert
+
     def _alert_of(self, request: ManualRequest) -> Alert | None:
         if request.alert is not None:
             return _parse_alert(request.alert, self._limits)
@@ -285,18 +297,24 @@ def _parse_alert(alert: dict[str, Any], limits: Limits) -> Alert:
 
 
 def _parts(target: str) -> tuple[str, str, str]:
-    """``Node/node-3`` or ``Pod/kube-system/cilium-x`` -> kind, namespace, name. Raises UsageError."""
+    """``Node/node-3``, ``node/node-3``, ``Pod/kube-system/cilium-x`` -> the kind as Kubernetes writes it, namespace, name. Raises UsageError."""
     match target.split("/"):
         case [kind, name] if kind and name:
-            return kind, "", name
+            return kinds.by_name(kind).kind, "", name
         case [kind, namespace, name] if kind and namespace and name:
-            return kind, namespace, name
+            return kinds.by_name(kind).kind, namespace, name
         case _:
             raise UsageError(f"target {target!r} is not Kind/name or Kind/namespace/name, for example Node/node-3")
 
 
 def _key(target: str) -> str:
-    return "/".join(part for part in _parts(target) if part)
+    """As Target.key of an object that could be there, so that a pause of it works. Raises UsageError."""
+    kind, namespace, name = _parts(target)
+    if kinds.by_name(kind).namespaced != bool(namespace):
+        raise UsageError(f"target {target!r}: a {kind} has {'no' if namespace else 'a'} namespace")
+    if not kinds.possible_name(name):
+        raise UsageError(f"target {target!r}: no object can have the name {name!r}")
+    return Target(kind=kind, namespace=namespace, name=name).key
 
 
 async def _answers(ask: Callable[[], Awaitable[Any]]) -> str:

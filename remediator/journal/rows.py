@@ -8,6 +8,7 @@ spelled by the same ``key``.
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from typing import Any
 
@@ -31,6 +32,7 @@ __all__ = [
 LONGEST_KEY = 200
 
 
+@lru_cache(maxsize=4096)
 def stamp(moment: datetime) -> str:
     """A time as columns and entries have it: ``2026-01-05T10:00:00.000000Z``, always as long, so that it sorts as text."""
     if moment.tzinfo is not UTC:

@@ -85,9 +85,9 @@ class Transaction:
         """An entry of the log; ``data`` is canonical JSON."""
         self.insert(ENTRY, self.chain.append(kind, ref, data))
 
-    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None) -> CursorResult[Any]:
-        """Run ``statement`` after everything that came before it."""
-        self.flush()
+    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, *, on: Table) -> CursorResult[Any]:
+        """Run ``statement``, which touches the table ``on`` alone, after everything on it that came before."""
+        self._send(on)
         return self._connection.execute(statement, parameters)
 
     def flush(self) -> None:

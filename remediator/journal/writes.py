@@ -82,7 +82,7 @@ def decide(tx: Transaction, deed: Deed) -> None:
     """Decisions, episodes, new runs, and the mark on the delivery. JournalError if the delivery is decided already or unknown."""
     if deed.delivery is not None:
         decided = stamp(deed.decided_at)
-        if tx.execute(_DECIDE, {"delivery": key(deed.delivery), "decided": decided}).rowcount != 1:
+        if tx.execute(_DECIDE, {"delivery": key(deed.delivery), "decided": decided}, on=DELIVERY).rowcount != 1:
             raise JournalError(f"delivery {deed.delivery} does not wait for a decision")
         tx.log("decided", deed.delivery, f'{{"at":"{decided}"}}')
     for decision, data in deed.decisions:
@@ -103,12 +103,12 @@ def save_run(tx: Transaction, run: Run) -> None:
     tx.upsert(RUN, _run_row(run))
     for step in run.steps:
         tx.upsert(STEP, _step_row(run.id, step))
-    tx.execute(_DROP_TAIL, {"of_run": run.id, "from_index": max((step.index for step in run.steps), default=-1) + 1})
+    tx.execute(_DROP_TAIL, {"of_run": run.id, "from_index": max((step.index for step in run.steps), default=-1) + 1}, on=STEP)
 
 
 def save_step(tx: Transaction, run: str, step: Step) -> None:
     """One step in place of what was there. JournalError if there is no such run."""
-    if tx.execute(_RUN_EXISTS, {"run": run}).first() is None:
+    if tx.execute(_RUN_EXISTS, {"run": run}, on=RUN).first() is None:
         raise JournalError(f"there is no run {run}")
     tx.upsert(STEP, _step_row(run, step))
     tx.log("step", step_id(run, step.index), _text(evolve(step, changes=())))
@@ -140,16 +140,16 @@ def end_pauses(tx: Transaction, playbook: str | None, target: str | None, by: st
         PAUSE.c.target.is_not_distinct_from(None if target is None else key(target)),
     )
     in_force = PAUSE.c.ended_at.is_(None), PAUSE.c.until.is_(None) | (PAUSE.c.until > now)
-    found = tx.execute(select(PAUSE.c.id).where(*same, *in_force).order_by(PAUSE.c.id)).scalars().all()
+    found = tx.execute(select(PAUSE.c.id).where(*same, *in_force).order_by(PAUSE.c.id), on=PAUSE).scalars().all()
     for pause in found:
-        tx.execute(update(PAUSE).where(PAUSE.c.id == pause).values(ended_at=now))
+        tx.execute(update(PAUSE).where(PAUSE.c.id == pause).values(ended_at=now), on=PAUSE)
         tx.log("resume", pause, canonical({"at": now, "by": by}).decode())
     return len(found)
 
 
 def keep_revision(tx: Transaction, revision: str, playbook: str, text: str) -> None:
     """The text of a playbook's revision, once."""
-    if tx.execute(select(REVISION.c.id).where(REVISION.c.id == revision)).first() is None:
+    if tx.execute(select(REVISION.c.id).where(REVISION.c.id == revision), on=REVISION).first() is None:
         tx.insert(REVISION, (revision, key(playbook), text))
         tx.log("revision", revision, digest_of(text))
 

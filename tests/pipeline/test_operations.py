@@ -1,4 +1,4 @@
-"""What people may ask of the running daemon: trigger, match, pause, cancel, undo, reload; and what it says where a request makes no sense."""
+"""What people may ask of the running daemon: trigger, match, cancel, undo, pause, resume; and what it says where a request makes no sense."""
 
 from __future__ import annotations
 
@@ -79,8 +79,7 @@ class TestTrigger:
     async def test_no_symptom_and_no_alertmanager_are_needed_for_a_person(self, open_house):
         open_house.stage.cluster.fail(path="^/alertmanager", status=500, count=None)
         decision = await open_house.operations.trigger(request())
-        no = [verdict.gate for verdict in decision.gates if not verdict.allowed]
-        assert (decision.decision, no) == ("refused", ["not_firing", "silenced"]) or decision.decision == "run", decision.detail
+        assert decision.decision == "run", decision.detail
 
     async def test_a_dry_run_by_hand(self, open_house):
         decision = await open_house.operations.trigger(request(dry_run=True))
@@ -195,7 +194,7 @@ class TestCancelAndUndo:
 
 
 class TestPause:
-    @pytest.mark.parametrize("target", ["node-3", "Node/", "/node-3", "Node/a/b/c", "Nodes!/x", ""])
+    @pytest.mark.parametrize("target", ["node-3", "Node/", "/node-3", "Node/a/b/c", "Nodes!/x", "Node/a/b", "Pod/a", "Node/A b", ""])
     async def test_a_malformed_target_is_a_usage_error(self, open_house, target):
         with pytest.raises(UsageError):
             await open_house.operations.pause(PauseRequest(target=target, reason="r", by="anna"))

@@ -1,0 +1,138 @@
+"""New playbooks in a running daemon: all of them or none, said everywhere; also as a mounted ConfigMap brings them."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from remediator.errors import JournalUnavailable
+from remediator.server.service import MatchRequest
+from remediator.telemetry import METRICS
+
+
+def loaded(house):
+    return sorted(p.name for p in house.operations.library.playbooks)
+
+
+async def changed(house, names):
+    async def look():
+        return loaded(house) == names
+
+    await house.until(look, f"playbooks {names}")
+
+
+async def test_a_good_one_is_in_force_at_once(house, text):
+    house.put("remedy.yaml", text())
+    await house.start()
+    report = await house.operations.match(MatchRequest(labels={"alertname": "Other", "node": "node-3"}))
+    assert report.decision == "unmatched"
+    house.put("more.yaml", text("more", alert="Other"))
+    report = await house.operations.reload()
+    assert (report.ok, report.problems, report.playbooks) == (True, (), 2)
+    report = await house.operations.match(MatchRequest(labels={"alertname": "Other", "node": "node-3"}))
+    assert report.playbook == "more"
+
+
+BAD = {
+    "syntax": "a: [1",
+    "unknown action": '{"apiVersion": "remediator.dev/v1", "kind": "Playbook", "metadata": {"name": "x"}, "ladder": '
+    '[{"name": "r", "steps": [{"s": {"action": "node.cordn"}}]}]}',
+    "not text": b"\xff\xfe\x00",
+    "nothing": "",
+    "deep": "[" * 3000,
+    "a name twice": None,
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+async def test_a_bad_one_changes_nothing_and_is_said_everywhere(house, text, what):
+    house.put("remedy.yaml", text())
+    await house.start()
+    before = house.operations.library
+    bad = text() if BAD[what] is None else BAD[what]
+    (house.folder / "playbooks" / "bad.yaml").write_bytes(bad if isinstance(bad, bytes) else bad.encode())
+    status, problem = await house.http("POST", "/-/reload")
+    assert status == 422
+    assert any("bad.yaml:1:" in line for line in problem["problems"]), problem
+    assert house.operations.library is before
+    shown = (await house.http("GET", "/api/v1/status", token="read"))[1]
+    assert shown["last_reload"]["ok"] is False
+    assert shown["playbooks"] == 1
+    assert METRICS.reload_ok._value.get() == 0
+    assert "remediator_config_last_reload_successful 0.0" in (await house.http("GET", "/metrics", token="read"))[1]
+    assert "playbooks were not reloaded" in house.log.getvalue()
+    notes = await house.journal.entries(kind="reload")
+    assert notes[-1].data["ok"] is False
+
+    (house.folder / "playbooks" / "bad.yaml").unlink()
+    assert (await house.http("POST", "/-/reload"))[0] == 200
+    assert METRICS.reload_ok._value.get() == 1
+    assert (await house.http("GET", "/api/v1/status", token="read"))[1]["last_reload"]["ok"] is True
+
+
+async def test_an_empty_folder_is_refused(house, text):
+    """Files that are gone for a moment must not leave the daemon without playbooks unsaid."""
+    house.put("remedy.yaml", text())
+    await house.start()
+    (house.folder / "playbooks" / "remedy.yaml").rename(house.folder / "elsewhere.yaml")
+    (house.folder / "playbooks").rmdir()
+    report = await house.operations.reload()
+    assert not report.ok
+    assert loaded(house) == ["remedy"]
+
+
+async def test_a_file_that_changes_is_noticed(house, text):
+    house.put("remedy.yaml", text())
+    await house.start()
+    house.put("remedy.yaml", text("other"))
+    await changed(house, ["other"])
+
+
+async def test_a_config_map_that_changes_is_noticed(house, text):
+    """The kubelet writes a new hidden folder and swaps the symlink ``..data``; the visible names never change."""
+    folder = house.folder / "playbooks"
+
+    def swap(version, name):
+        (folder / f"..{version}").mkdir()
+        (folder / f"..{version}" / "remedy.yaml").write_text(text(name))
+        (folder / "..data_tmp").symlink_to(f"..{version}")
+        os.replace(folder / "..data_tmp", folder / "..data")
+
+    swap("2026_01", "before")
+    (folder / "remedy.yaml").symlink_to("..data/remedy.yaml")
+    await house.start()
+    assert loaded(house) == ["before"]
+    swap("2026_02", "after")
+    await changed(house, ["after"])
+    assert (await house.journal.entries(kind="reload"))[-1].data["ok"] is True
+
+
+async def test_its_own_files_beside_the_playbooks_are_no_change(house, text):
+    """A reload writes to the journal; if that were a change of the playbooks, it would never end."""
+    (house.folder / "remedy.yaml").write_text(text())
+    await house.start(playbooks=["remedy.yaml"])
+    (house.folder / "remedy.yaml").write_text(text("other"))
+    await changed(house, ["other"])
+    for number in range(3):
+        await house.journal.note("test", "", {"number": number})
+    (house.folder / "daemon.log").write_text("a line")
+    (house.folder / "remedy.yaml").write_text(text("third"))
+    await changed(house, ["third"])
+    assert len(await house.journal.entries(kind="reload")) <= 4, "once for each write of the file, give or take one that was seen half done"
+
+
+async def test_a_journal_that_cannot_note_it_does_not_end_the_watch(house, text, monkeypatch):
+    house.put("remedy.yaml", text())
+    await house.start()
+    note = house.journal.note
+
+    async def fails(*_):
+        raise JournalUnavailable("no space left on the device")
+
+    monkeypatch.setattr(house.journal, "note", fails)
+    house.put("remedy.yaml", text("second"))
+    await changed(house, ["second"])
+    monkeypatch.setattr(house.journal, "note", note)
+    house.put("remedy.yaml", text("third"))
+    await changed(house, ["third"])
