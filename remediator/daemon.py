@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import signal
 from contextlib import AsyncExitStack
 from datetime import timedelta
@@ -31,7 +32,7 @@ from remediator.monitoring import Alertmanager, Prometheus
 from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
-from remediator.playbook import Library, load_playbook, shipped
+from remediator.playbook import Library, files_of, load_playbook, shipped
 from remediator.server import Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
@@ -52,6 +53,8 @@ log = structlog.get_logger(__name__)
 _STOP = timedelta(seconds=20)
 """For the calls under way when the daemon is told to stop; Kubernetes kills a pod after 30 s by default."""
 _LOOK_AT_DOORS = timedelta(seconds=30)
+_LOOK_AT_FILES = timedelta(seconds=5)
+"""Real time between two looks at the playbooks where nothing hints at a change: some file systems tell nobody."""
 _YOUNG = 10_000
 """Objects made before the garbage collector looks at the young ones. Hardly anything here is garbage that only the collector finds."""
 
@@ -67,6 +70,8 @@ class Daemon:
         self._app = app
         self._stack = AsyncExitStack()
         self._runner: web.AppRunner | None = None
+        self._seen = ""
+        """What the playbooks' files held when they were last read."""
         self.url = ""
 
     @classmethod
@@ -77,6 +82,7 @@ class Daemon:
             tokens, secrets = _tokens(settings)
             redact = Redactor(secrets)
             configure_logging(redact=redact.data)
+            seen = _contents(settings)
             library = _load(settings)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
@@ -107,6 +113,7 @@ class Daemon:
             )
             app = build_app(operations, tokens=tokens, max_body=settings.server.max_body, clock=clock)
             daemon = cls(settings, operations, pipeline, app, world)
+            daemon._seen = seen
             operations.on_reload = daemon.reload
             daemon._stack = stack.pop_all()
             return daemon
@@ -136,6 +143,7 @@ class Daemon:
     async def reload(self) -> ReloadReport:
         """Build the new playbooks, check all of them, then swap. On any problem the old ones stay in force."""
         now = self.world.clock.now()
+        self._seen = await asyncio.to_thread(_contents, self._settings)
         try:
             library = await asyncio.to_thread(_load, self._settings)
         except (DocumentError, OSError) as error:
@@ -182,9 +190,10 @@ class Daemon:
         self._stack.push_async_callback(end)
 
     async def _watch_playbooks(self) -> None:
-        """Reload when a file in a playbook folder changes; folders are watched, since a ConfigMap swaps a symlink in them."""
-        async for _ in _changes(_folders(self._settings)):
-            await self.operations.reload()
+        """Reload when what the playbooks' files hold is not what was read last, whatever else is written into their folders."""
+        async for _ in _hints(_folders(self._settings)):
+            if await asyncio.to_thread(_contents, self._settings) != self._seen:
+                await self.operations.reload()
 
     async def _keep_looking(self) -> None:
         while True:
@@ -236,9 +245,29 @@ def _folders(settings: Settings) -> list[Path]:
     return sorted({path if path.is_dir() else path.parent for path in paths})
 
 
-async def _changes(folders: Iterable[Path]) -> AsyncIterator[None]:
-    async for _ in watchfiles.awatch(*folders, watch_filter=None, step=200):
-        yield
+def _contents(settings: Settings) -> str:
+    """A digest of the playbooks' files, or the words that say why they cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        for path in settings.playbooks or (shipped(),):
+            for file in files_of(path):
+                digest.update(f"{file}\n".encode() + hashlib.sha256(file.read_bytes()).digest())
+    except (DocumentError, OSError) as error:
+        return str(error)
+    return digest.hexdigest()
+
+
+async def _hints(folders: Iterable[Path]) -> AsyncIterator[None]:
+    """Whenever something in ``folders`` changes, and every few seconds. Folders are watched, since a ConfigMap swaps a symlink in them."""
+    milliseconds = int(_LOOK_AT_FILES.total_seconds() * 1000)
+    while True:
+        try:
+            async for _ in watchfiles.awatch(*folders, watch_filter=None, step=200, rust_timeout=milliseconds, yield_on_timeout=True):
+                yield
+        except (OSError, RuntimeError) as error:
+            log.debug("the playbooks' folders cannot be watched; they are looked at", error=str(error))
+            await asyncio.sleep(_LOOK_AT_FILES.total_seconds())
+            yield
 
 
 def _announce(library: Library, report: ReloadReport) -> None:

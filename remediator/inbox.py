@@ -58,7 +58,6 @@ class Inbox:
         """Begin with what an earlier life stored and did not decide; how many deliveries that is at least."""
         self._on_disk = True
         await self._refill()
-        self._counted(len(self._waiting))
         self._arrived.set()
         return len(self._waiting)
 
@@ -86,7 +85,7 @@ class Inbox:
             self._waiting[index] = (self._waiting[index][0], True)
 
     def __len__(self) -> int:
-        return self._count
+        return max(self._count, int(self._on_disk))  # there may be more on disk
 
     async def _refill(self) -> None:
         """The next page from the disk. What arrives while it is read is on disk too, so it is read next."""
@@ -96,6 +95,7 @@ class Inbox:
         self._handled.clear()
         page = [delivery for delivery in found if delivery.id not in self._unkept]
         self._waiting.extend((delivery, self._after_restart) for delivery in page)
+        self._counted(max(0, len(self._waiting) - self._count))  # an earlier life left what nobody counted
         if not page and before == self._beyond:
             self._on_disk = False
             self._after_restart = False

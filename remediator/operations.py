@@ -240,10 +240,13 @@ class Operations:
     async def look_at_doors(self) -> None:
         """Ask each system once whether it answers, for the status; the daemon repeats it."""
         await self._know_pauses()
-        self._doors["kubernetes"] = await _answers(self._world.kube.version)
         prometheus, alertmanager = self._world.prometheus, self._world.alertmanager
-        self._doors["prometheus"] = await _answers(prometheus.require_fresh) if prometheus else "not set"
-        self._doors["alertmanager"] = await _answers(alertmanager.active) if alertmanager else "not set"
+        answers = {
+            "kubernetes": await _answers(self._world.kube.version),
+            "prometheus": await _answers(prometheus.require_fresh) if prometheus else "not set",
+            "alertmanager": await _answers(alertmanager.active) if alertmanager else "not set",
+        }
+        self._doors.update({door: self._world.redact.text(words) for door, words in answers.items()})
 
     async def _know_pauses(self) -> None:
         self._pauses = tuple(await self.journal.pauses(self._world.clock.now()))
@@ -297,7 +300,7 @@ def _parse_alert(alert: dict[str, Any], limits: Limits) -> Alert:
 
 
 def _parts(target: str) -> tuple[str, str, str]:
-    """``Node/node-3``, ``node/node-3``, ``Pod/kube-system/cilium-x`` -> the kind as Kubernetes writes it, namespace, name. Raises UsageError."""
+    """``Node/node-3``, ``node/node-3``, ``Pod/kube-system/cilium-x`` -> kind as Kubernetes has it, namespace, name. Raises UsageError."""
     match target.split("/"):
         case [kind, name] if kind and name:
             return kinds.by_name(kind).kind, "", name

@@ -100,12 +100,14 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _drop_colour,
     ]
+    processors.append(structlog.processors.format_exc_info)  # before the redaction: a traceback may quote anything
     if redact is not None:
         processors.append(lambda _, __, event: redact(event))
     if as_json:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+        processors.append(structlog.processors.JSONRenderer())
     else:
-        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty()))
+        # The default formatter would show the values of local variables, tokens among them.
+        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback))
     number = logging.getLevelNamesMapping()[_given.get("level", "info").upper()]
     structlog.configure(
         processors=processors,

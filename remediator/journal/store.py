@@ -123,7 +123,7 @@ class Store:
             url,
             pool_size=pool_size,
             max_overflow=0,
-            connect_args={"isolation_level": None, "timeout": self._seconds},
+            connect_args={"isolation_level": None, "timeout": self._seconds, "cached_statements": 256},
         )
 
         def on_connect(connection: sqlite3.Connection, _: Any) -> None:

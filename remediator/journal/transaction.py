@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Statements", "Transaction"]
 
-_SIZES = (64, 32, 16, 8, 4, 2, 1)
-"""Rows in one statement: any number is a sum of these, so few statements are ever compiled."""
+_LARGE, _MIDDLE = 64, 32
+"""Rows in one statement: these, or any smaller number; so there are few statements, and few texts for the database to know."""
 _ONE_ROW = re.compile(r"(?<= VALUES )(\([^()]*\))")
 _TAKE_HEAD = select(HEAD.c.seq, HEAD.c.hash).with_for_update()
 _KEEP_HEAD = update(HEAD).values(seq=bindparam("to_seq"), hash=bindparam("to_hash"))
@@ -125,8 +125,9 @@ class Transaction:
         how, rows = self._pending.pop(table, ("insert", []))
         left = list(rows.values()) if isinstance(rows, dict) else rows
         begin = 0
-        for size in _SIZES:
-            while len(left) - begin >= size:
-                values = tuple(flatten.from_iterable(left[begin : begin + size]))
-                self._connection.exec_driver_sql(self._statements.text(how, table, size), values)
-                begin += size
+        while (size := len(left) - begin) > 0:
+            if size > _MIDDLE:
+                size = _LARGE if size >= _LARGE else _MIDDLE
+            values = tuple(flatten.from_iterable(left[begin : begin + size]))
+            self._connection.exec_driver_sql(self._statements.text(how, table, size), values)
+            begin += size

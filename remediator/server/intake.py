@@ -39,10 +39,11 @@ async def receive(call: Call) -> Receipt:
 
 
 def _count(delivery: Delivery) -> None:
-    resolved = sum(alert.status is AlertStatus.RESOLVED for alert in delivery.alerts)
-    _FIRING.inc(len(delivery.alerts) - resolved)
-    _RESOLVED.inc(resolved)
-    METRICS.alerts_truncated.inc(delivery.truncated)
+    resolved = [alert.status for alert in delivery.alerts].count(AlertStatus.RESOLVED)
+    firing = len(delivery.alerts) - resolved
+    for counter, number in ((_FIRING, firing), (_RESOLVED, resolved), (METRICS.alerts_truncated, delivery.truncated)):
+        if number:
+            counter.inc(number)
 
 
 ROUTES = (

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import time
@@ -15,7 +16,7 @@ import aiohttp
 import pytest
 import structlog
 
-from remediator import engine, telemetry
+from remediator import engine, facts, telemetry
 from remediator.daemon import Daemon
 from remediator.decide import Decider
 from remediator.episodes import Episodes
@@ -227,8 +228,6 @@ class Line:
             await self._next_change(run, seen)
 
     async def _next_change(self, run, seen):
-        import asyncio
-
         try:
             async with asyncio.timeout(0.5):
                 await self.world.feed.next_change(run, seen)
@@ -242,8 +241,8 @@ class Line:
         """Wait until the step is on its way."""
         return await self.when(run, lambda r: any(s.name == name and s.state == "running" for s in r.steps), f"the step {name}")
 
-    async def until(self, look, what="it", *, seconds=30):
-        return await until(self.world.clock, look, what, seconds=seconds)
+    async def until(self, look, what="it", *, seconds=30, every=1):
+        return await until(self.world.clock, look, what, seconds=seconds, every=every)
 
 
 @pytest.fixture(autouse=True)
@@ -269,7 +268,13 @@ def outside(stage):
 
 
 @pytest.fixture
-def deciding(stage):
+def unhurried(monkeypatch):
+    """A busy machine is no hanging system: facts may take longer than in production, except where that is what is tested."""
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=20))
+
+
+@pytest.fixture
+def deciding(stage, unhurried):
     return Deciding(stage)
 
 
@@ -281,7 +286,7 @@ def quick_engine(monkeypatch):
 
 
 @pytest.fixture
-async def line(stage, tmp_path, quick_engine):
+async def line(stage, tmp_path, quick_engine, unhurried):
     line = Line(stage, f"sqlite:///{tmp_path}/stage.db")
     yield line
     await line.stop()
@@ -321,6 +326,10 @@ class House:
         await self.daemon.start()
         return self.daemon
 
+    async def watching(self):
+        """Until the watch on the playbooks has begun, which it does in its task's first turn."""
+        await asyncio.sleep(0)
+
     async def stop(self):
         if self.daemon is not None:
             daemon, self.daemon = self.daemon, None
@@ -356,17 +365,17 @@ class House:
         return await self.until(over, "the run's end")
 
 
-async def until(clock, look, what, *, seconds=30):
+async def until(clock, look, what, *, seconds=30, every=1):
     """The first truthy result of ``look``; bounded in real time, polled on the fast clock."""
     deadline = time.monotonic() + seconds
     while not (found := await look()):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
-        await clock.sleep(timedelta(seconds=1))
+        await clock.sleep(timedelta(seconds=every))
     return found
 
 
 @pytest.fixture
-async def house(stage, tmp_path, quick_engine, monkeypatch):
+async def house(stage, tmp_path, quick_engine, unhurried, monkeypatch):
     """``house.log`` is what the daemon logs, as text."""
     folder = tmp_path / "house"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""What people may ask of the running daemon: trigger, match, cancel, undo, pause, resume; and what it says where a request makes no sense."""
+"""What people may ask of the running daemon: trigger, match, cancel, undo, pause, resume; what it says where a request makes no sense."""
 
 from __future__ import annotations
 

@@ -18,9 +18,8 @@ CORDON = {"cordon": {"action": "node.cordon"}}
 async def everything(house):
     """All that the daemon has written or would tell."""
     exported = [json.dumps(entry.data) + entry.ref async for entry in house.journal.export()]
-    answers = []
-    for path in ("runs", "decisions", "deliveries", "alerts", "changes", "status", "playbooks"):
-        answers.append(json.dumps((await house.http("GET", f"/api/v1/{path}", token="read"))[1]))
+    paths = ("runs", "decisions", "deliveries", "alerts", "changes", "status", "playbooks")
+    answers = [json.dumps((await house.http("GET", f"/api/v1/{path}", token="read"))[1]) for path in paths]
     answers.append((await house.http("GET", "/metrics", token="read"))[1])
     return {"journal": "\n".join(exported), "log": house.log.getvalue(), "answers": "\n".join(answers)}
 
@@ -75,6 +74,11 @@ async def test_over_a_whole_run(house, symptom, text):
         assert not [token for token in tokens if token in raw], name
 
 
+def fail(token):
+    headers = {"X": f"Bearer {token}"}
+    raise RuntimeError(f"bad header {headers}")
+
+
 @pytest.mark.parametrize("as_json", [True, False])
 def test_a_traceback_in_the_log_holds_no_secret(monkeypatch, as_json):
     from remediator.journal import Redactor
@@ -85,9 +89,8 @@ def test_a_traceback_in_the_log_holds_no_secret(monkeypatch, as_json):
     before = structlog.get_config()
     try:
         configure_logging(stream=out, json=as_json, redact=Redactor([secret]).data)
-        headers = {"X": f"Bearer {secret}"}
         try:
-            raise RuntimeError(f"bad header {headers}")
+            fail(secret)
         except RuntimeError:
             structlog.get_logger().exception("it failed")
     finally:

@@ -93,7 +93,11 @@ class PrivateServer(Server):
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                self._command("postgres", "-D", "data", *options), cwd=self._folder, stdout=log, stderr=log, user=self._uid()
+                [*_dying_with_us(), *self._command("postgres", "-D", "data", *options)],
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                user=self._uid(),
             )
         until = time.monotonic() + START_SECONDS
         while subprocess.run(
@@ -139,6 +143,12 @@ class PrivateServer(Server):
 
     def _uid(self) -> int | None:
         return self._user.pw_uid if self._user else None
+
+
+def _dying_with_us() -> list[str]:
+    """A prefix that ends the server when the tests are killed, where util-linux is there."""
+    setpriv = shutil.which("setpriv")
+    return [setpriv, "--pdeathsig", "QUIT"] if setpriv else []
 
 
 def _free_port() -> int:

@@ -34,8 +34,9 @@ _RUN: contextvars.ContextVar[str] = contextvars.ContextVar("run")
 class Fate:
     """Counts the points that a life passes; at the one numbered ``at`` it ends: nothing has an effect from there on."""
 
-    def __init__(self, at: int | None = None) -> None:
+    def __init__(self, at: int | str | None = None) -> None:
         self.at = at
+        """The number of the point, or its name."""
         self.passed: list[str] = []
         self.dead = asyncio.Event()
         self._frozen: list[asyncio.Future[None]] = []
@@ -44,13 +45,13 @@ class Fate:
     @property
     def happened(self) -> bool:
         """Whether life came as far as ``at``."""
-        return self.at is not None and self.at < len(self.passed)
+        return self.at in self.passed if isinstance(self.at, str) else self.at is not None and self.at < len(self.passed)
 
     async def point(self, name: str, failure: type[Exception] | None = None) -> None:
         """Pass on, or stand still for ever. ``failure`` is what the door raises when it cannot be reached."""
         if not self.dead.is_set():
             self.passed.append(name)
-            if len(self.passed) - 1 == self.at:
+            if self.at in (len(self.passed) - 1, name):
                 self.dead.set()
         if self.dead.is_set():
             await self._freeze()

@@ -189,7 +189,7 @@ class Rig:
         self._session = session
         self.url = f"http://127.0.0.1:{_free_port()}"
 
-    def configure(self, *playbooks: str, **settings: Any) -> None:
+    def configure(self, *playbooks: str, kubernetes_timeout: str = "10s") -> None:
         """Write the settings, as a user would. JSON is YAML."""
         (self.folder / "playbooks").mkdir()
         for index, text in enumerate(playbooks):
@@ -201,9 +201,8 @@ class Rig:
             "store": {"url": "sqlite:///journal.db"},
             "playbooks": ["playbooks"],
             "modes": {"*": "auto"},
-            "kubernetes": {"server": self.between.url},
+            "kubernetes": {"server": self.between.url, "timeout": kubernetes_timeout},
             "alertmanager": {"url": f"{self.cluster.url}/alertmanager"},
-            **settings,
         }
         (self.folder / "settings.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()))
 
@@ -232,10 +231,29 @@ class Rig:
 
     async def dies_at(self, trap: Trap) -> None:
         """SIGKILL once the request is stopped there; the request never goes on."""
-        async with asyncio.timeout(PATIENCE):
-            await trap.reached.wait()
+        await self.until_reached(trap)
         await self.kill()
         trap.drop()
+
+    async def until_reached(self, trap: Trap) -> None:
+        async def look() -> bool:
+            return trap.reached.is_set()
+
+        await self.wait_for(f"{trap.method} {trap.path} is sent", look)
+
+    async def stop(self) -> int:
+        """SIGTERM; its exit status."""
+        self.daemon.signal(signal.SIGTERM)
+        return await self.daemon.ended()
+
+    async def refuses_connections(self) -> bool:
+        try:
+            async with self._session.get(f"{self.url}/-/ready"):
+                return False
+        except aiohttp.ClientConnectorError:
+            return True
+        except (aiohttp.ClientError, TimeoutError):
+            return False
 
     async def reachable(self) -> bool:
         try:
@@ -255,6 +273,12 @@ class Rig:
 
     async def get(self, path: str) -> Any:
         async with self._session.get(self.url + path) as answer:
+            assert answer.status == 200, await answer.text()
+            return await answer.json()
+
+    async def call(self, method: str, path: str, body: Any) -> Any:
+        """What a person asks for."""
+        async with self._session.request(method, self.url + path, json=body) as answer:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
@@ -340,12 +364,13 @@ class Rig:
 
     async def _all_decided(self) -> None:
         async def look() -> bool:
-            return (await self.get("/api/v1/status"))["undecided"] == 0
+            return all(delivery["decided_at"] for delivery in await self.every("/api/v1/deliveries"))
 
-        await until("everything is decided", look)
+        await self.wait_for("everything on disk is decided", look)
         decisions = Counter(d["delivery"] for d in await self.every("/api/v1/decisions"))
         wrong = {id_: decisions[id_] for id_, body in self.taken.items() if decisions[id_] != len(body["alerts"])}
         assert wrong == {}, "a delivery that was answered 200 has not one decision for each alert"
+        assert (await self.get("/api/v1/status"))["undecided"] == 0
 
     async def _each_pod_deleted_once(self) -> None:
         calls = await self.cluster.calls()

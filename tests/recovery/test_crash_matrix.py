@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from recovery.life import Fate, Lives, Outage, receive
 
 from remediator.clock import FastClock, iso
 from remediator.daemon import Daemon
+from remediator.kube.errors import Unreachable
 from remediator.model import ChangeState, DecisionKind, RunState
 from remediator.settings import load_settings
 from remediator.sim import Simulation
@@ -109,13 +111,18 @@ class Story:
     async def nothing_left(self):
         return not (await self.journal.changes(left_behind=True)).items
 
+    def calls(self):
+        """What was meant to change the cluster since the story began."""
+        entries = list(self.cluster.request_log)[self.calls_before :]
+        return [entry for entry in entries if entry.verb in ("create", "update", "patch", "delete")]
+
     async def reckon(self, state):
         """Raises AssertionError for whatever was lost, done twice, done to another, or told wrongly."""
         run = await self.run()
         assert run.state is state, run.detail
         changes = [change for step in run.steps for change in step.changes]
         by_request = {change.request_id: change for change in changes}
-        calls = [e for e in list(self.cluster.request_log)[self.calls_before :] if e.verb in ("create", "update", "patch", "delete")]
+        calls = self.calls()
         sent = Counter(call.audit_id for call in calls)
         assert set(sent) <= set(by_request), "a call without an intent on disk"
         assert set(sent.values()) <= {1}, "a call was sent twice for one intent"
@@ -233,3 +240,42 @@ async def test_an_outage_of_the_journal_at_every_point(stage, name, another, sta
     wrong, outages = await at_every_point(stage, name, another, state, lambda at: Outage(at, length))
     assert wrong == []
     assert outages >= 30
+
+
+class Deaf:
+    """A Kubernetes door whose first DELETE takes effect without an answer, and that cannot be asked anything afterwards."""
+
+    def __init__(self, kube):
+        self._kube = kube
+        self._cut = False
+
+    def __getattr__(self, name):
+        return getattr(self._kube, name)
+
+    async def delete(self, *args, **kwargs):
+        await self._kube.delete(*args, **kwargs)
+        self._cut = True
+        raise Unreachable("connection lost", call="DELETE", maybe_applied=True)
+
+    async def get(self, *args, **kwargs):
+        if self._cut:
+            raise Unreachable("no route to host", call="GET")
+        return await self._kube.get(*args, **kwargs)
+
+
+async def test_what_nobody_could_tell_is_looked_at_again_after_a_death(stage, monkeypatch):
+    """Dead between "nobody can say" and the end of the step: taken for absent, the call would be sent again, and hit the new agent."""
+    monkeypatch.setattr("remediator.playbook.model.StepSpec.timeout_for", lambda *_: timedelta(seconds=20))
+    story = stage.story("AgentHung", another_is_down=False)
+    well = stage.lives.world
+    stage.lives.world = replace(well, kube=Deaf(well.kube))
+    fate = Fate("before save_step Step unknown")
+    assert not await stage.lives.live(story.tell, fate)
+    run = await story.run()
+    assert [change.state for change in run.steps[0].changes] == ["unknown"]
+    stage.lives.world = well
+    await stage.lives.live(story.tell, Fate())
+    run = await story.run()
+    assert [change.state for change in run.steps[0].changes] == ["kept"]
+    deletes = [entry for entry in story.calls() if entry.verb == "delete"]
+    assert [entry.body["preconditions"]["uid"] for entry in deletes] == [story.before[story.node]]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from recovery.steps import AGENTS, NODES, POD, changes_of, cordon_of, healed, hung, states_of
 
@@ -61,8 +59,7 @@ async def test_a_cordon_that_arrives_late(rig, before):
     """The dead daemon's cordon reaches the API after the restarted one looked: its test of the resourceVersion fails there."""
     late = rig.between.hold("PATCH", NODES)
     alert = await hung(rig, ALERT)
-    async with asyncio.timeout(60):
-        await late.reached.wait()
+    await rig.until_reached(late)
     await rig.kill()
     await rig.up()
     await healed(rig, alert, before)
@@ -85,8 +82,7 @@ async def test_after_the_cordon_and_around_the_restart(rig, before):
 async def test_while_a_failed_run_is_undone(rig, before, another_is_down, when):
     first = rig.between.hold("PATCH", NODES)
     alert = await hung(rig, ALERT)
-    async with asyncio.timeout(60):
-        await first.reached.wait()
+    await rig.until_reached(first)
     first.release()
     undo = rig.between.hold("PATCH", NODES, when)
     await rig.dies_at(undo)

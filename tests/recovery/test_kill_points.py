@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import pytest
 from recovery.steps import AGENTS, POD, VERIFY, healed, hung, replaced_once, states_of
 
@@ -50,7 +48,7 @@ async def test_between_the_call_and_its_outcome(rig, before):
 async def test_between_the_outcome_and_the_end_of_the_step(rig, before):
     call = rig.between.hold("DELETE", POD, "after")
     alert = await hung(rig)
-    await call.reached.wait()
+    await rig.until_reached(call)
     look = rig.between.hold("GET", AGENTS)
     call.release()
     await rig.dies_at(look)
@@ -65,7 +63,7 @@ async def test_during_the_verification(rig, before, looks):
     traps = [rig.between.hold("GET", VERIFY) for _ in range(looks)]
     alert = await hung(rig)
     for trap in traps[:-1]:
-        await trap.reached.wait()
+        await rig.until_reached(trap)
         trap.release()
     await rig.dies_at(traps[-1])
     await rig.up()
@@ -77,8 +75,7 @@ async def test_during_the_verification(rig, before, looks):
 async def test_a_call_of_the_dead_daemon_that_arrives_late(rig, before):
     late = rig.between.hold("DELETE", POD)
     alert = await hung(rig)
-    async with asyncio.timeout(60):
-        await late.reached.wait()
+    await rig.until_reached(late)
     await rig.kill()
     await rig.up()
     run = await healed(rig, alert, before)

@@ -16,7 +16,7 @@ from remediator.errors import JournalUnavailable
 
 @pytest.fixture
 async def sqlite_journal(open_journal, tmp_path):
-    return await open_journal(f"sqlite:///{tmp_path}/journal.db", deadline=timedelta(milliseconds=200))
+    return await open_journal(f"sqlite:///{tmp_path}/journal.db", deadline=timedelta(seconds=1))
 
 
 @pytest.fixture
@@ -191,12 +191,12 @@ async def test_a_server_that_restarted_unnoticed(private_server, postgres_databa
 
 @pytest.mark.postgres
 async def test_a_server_that_does_not_answer(private_server, postgres_database, open_journal, make, eventually):
-    journal = await open_journal(postgres_database, deadline=timedelta(seconds=1))
+    journal = await open_journal(postgres_database, deadline=timedelta(seconds=2))
     await journal.add_delivery(make.delivery())
     await journal.deliveries()
     private_server.freeze()
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             writes = [journal.add_delivery(make.delivery()) for _ in range(3)]
             results = await asyncio.gather(*writes, return_exceptions=True)
             assert {type(result) for result in results} == {JournalUnavailable}
@@ -209,12 +209,12 @@ async def test_a_server_that_does_not_answer(private_server, postgres_database, 
 
 @pytest.mark.postgres
 async def test_close_does_not_wait_for_a_server_that_does_not_answer(private_server, postgres_database, open_journal, make):
-    journal = await open_journal(postgres_database, deadline=timedelta(milliseconds=500))
+    journal = await open_journal(postgres_database, deadline=timedelta(seconds=2))
     await journal.add_delivery(make.delivery())
     await journal.deliveries()
     private_server.freeze()
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(40):
             tasks = [asyncio.create_task(work) for work in (journal.add_delivery(make.delivery()), journal.deliveries())]
             await asyncio.sleep(0)
             await journal.close()

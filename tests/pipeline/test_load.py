@@ -1,0 +1,173 @@
+"""Many deliveries while a run goes on, and more than memory holds: every alert gets its one decision, also across a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+
+import pytest
+
+from remediator import inbox
+
+CORDON = {"cordon": {"action": "node.cordon"}}
+
+
+def group(line, number):
+    """One delivery's ten alerts: unmatched, one that is over, and in every fifth two more that need questions."""
+    made = [line.outside.fire("Other", pod=f"{number}-{index}", known=False) for index in range(7)]
+    over = line.outside.fire(pod=f"{number}-over", known=False)
+    made.append({**over, "status": "resolved", "endsAt": over["startsAt"]})
+    asks = number % 5 == 0
+    made.append(line.outside.fire("Symptom" if asks else "Other", node="node-99", pod=f"{number}", known=False))
+    made.append(line.outside.fire("Symptom" if asks else "Other", pod=f"{number}-busy"))
+    return made
+
+
+async def all_decided(line, count, *, seconds=60):
+    async def look():
+        return not await line.journal.undecided(1) and line.pipeline.undecided == 0
+
+    await line.until(look, f"{count} deliveries are decided", seconds=seconds, every=20)
+
+
+async def decisions_of(line, total):
+    """Every decision there is, page by page."""
+    found, cursor = [], None
+    while True:
+        page = await line.journal.decisions(limit=5000, cursor=cursor)
+        found += page.items
+        cursor = page.next
+        if cursor is None:
+            break
+    assert len(found) == total
+    return found
+
+
+async def test_three_hundred_groups_while_a_run_goes_on(line, symptom, text):
+    symptom.cured = lambda node: bool(line.stage.cluster.get("Node", node)["spec"].get("unschedulable"))
+    line.load(text(steps=[{"settle": {"action": "wait", "for": "40m", "timeout": "50m"}}, CORDON], deadline="2h"))
+    await line.start()
+    run = await line.run_of(line.outside.fire())
+    await line.step_begins(run, "settle")
+    groups = [group(line, number) for number in range(300)]
+    deliveries = []
+    for start in range(0, 300, 50):
+        deliveries += await asyncio.gather(*(line.deliver(*alerts) for alerts in groups[start : start + 50]))
+    await all_decided(line, 300)
+    found = await decisions_of(line, 3001)
+    per_delivery = Counter(d.delivery for d in found)
+    assert {per_delivery[d.id] for d in deliveries} == {10}
+    assert Counter((d.decision, str(d.reason or "")) for d in found) == {
+        ("run", ""): 1,
+        ("unmatched", "unmatched"): 2580,
+        ("resolved", "resolved"): 300,
+        ("refused", "target_missing"): 60,
+        ("refused", "target_busy"): 60,
+    }
+    done = await line.ended(run)
+    assert done.state == "healed", done.detail
+    assert len((await line.journal.runs()).items) == 1
+    report = await line.journal.verify()
+    assert report.ok, report.problems
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_more_than_memory_holds(line, text, monkeypatch, restart):
+    """Some hundreds wait while nothing is decided; beyond the bound they wait on disk only."""
+    monkeypatch.setattr(inbox, "_IN_MEMORY", 100)
+    monkeypatch.setattr(inbox, "_PAGE", 40)
+    line.load(text())
+    await line.start()
+    decide, gate = line.pipeline.decider.deliveries, asyncio.Event()
+
+    async def waits(waiting):
+        await gate.wait()
+        return await decide(waiting)
+
+    line.pipeline.decider.deliveries = waits
+    deliveries = []
+    for number in range(6):
+        alerts = [line.outside.fire("Other", pod=f"{number}-{index}", known=False) for index in range(50)]
+        deliveries += await asyncio.gather(*(line.deliver(alert) for alert in alerts))
+    assert line.pipeline.undecided == 300
+    assert len(line.pipeline._inbox._waiting) == 100
+    if restart:
+        await line.restart()
+        assert len(line.pipeline._inbox._waiting) <= 100
+    gate.set()
+    more = [await line.deliver(line.outside.fire("Other", pod=f"later-{number}", known=False)) for number in range(5)]
+    await all_decided(line, 305)
+    found = await decisions_of(line, 305)
+    assert Counter(d.delivery for d in found) == Counter(d.id for d in deliveries + more)
+    last = await line.deliver(line.outside.fire("Other", known=False))
+    assert len(await line.decided(last)) == 1
+    assert line.pipeline.undecided == 0
+
+
+async def test_a_restart_in_the_middle_of_a_delivery(line, symptom, text):
+    """Its first alert's run is on disk, the rest of it is not decided yet; and more waits behind it."""
+    for node in line.stage.cluster.node_names():
+        symptom.set(node, False)
+    line.load(text())
+    await line.start()
+    keep, stuck = line.journal.decide, asyncio.Event()
+
+    async def hangs(closes, *args, **more):
+        if closes is not None:
+            stuck.set()
+            await asyncio.Event().wait()
+        await keep(closes, *args, **more)
+
+    line.journal.decide = hangs
+    first = await line.deliver(line.outside.fire(node="node-1"), line.outside.fire(node="node-2"), line.outside.fire("Other"))
+    behind = [await line.deliver(line.outside.fire("Other", pod=str(number))) for number in range(3)]
+    await asyncio.wait_for(stuck.wait(), 20)
+    line.journal.decide = keep
+    await line.restart()
+    decisions = await line.decided(first)
+    assert Counter(str(d.decision) for d in decisions) == {"run": 2, "unmatched": 1}
+    for decision in decisions:
+        if decision.run:
+            assert (await line.ended(decision.run)).state == "healed"
+    for delivery in behind:
+        assert len(await line.decided(delivery)) == 1
+    assert len((await line.journal.runs()).items) == 2
+
+
+async def test_many_peers_deliver_one_alert_at_once(line, symptom, text):
+    symptom.set("node-3", False)
+    line.load(text())
+    await line.start()
+    alert = line.outside.fire()
+    deliveries = await asyncio.gather(*(line.deliver(alert) for _ in range(60)))
+    kinds = Counter()
+    for delivery in deliveries:
+        (decision,) = await line.decided(delivery)
+        kinds[str(decision.decision)] += 1
+    assert kinds == {"run": 1, "duplicate": 59}
+    assert len((await line.journal.runs()).items) == 1
+
+
+async def test_requests_are_answered_while_a_large_delivery_is_decided(line, text):
+    """2,000 alerts that nobody takes: the event loop must not stand still meanwhile."""
+    line.load(*(text(f"book-{number}", alert=f"Alert{number}") for number in range(25)))
+    await line.start()
+    alerts = [line.outside.fire("Other", pod=str(number), known=False) for number in range(2000)]
+    stall, going = 0.0, True
+
+    async def beat():
+        """How long this thread computes between two turns of the loop; in processor time, so that a busy machine does not count."""
+        nonlocal stall
+        while going:
+            before = time.thread_time()
+            await asyncio.sleep(0)
+            stall = max(stall, time.thread_time() - before)
+            await asyncio.sleep(0.01)
+
+    beating = asyncio.create_task(beat())
+    decisions = await line.decided(await line.deliver(*alerts))
+    going = False
+    await beating
+    assert len(decisions) == 2000
+    assert stall < 0.5, f"the loop stood still for {stall} s"

@@ -1,0 +1,112 @@
+"""The engine's own store fails where a step ends: the run goes on, since the journal knows what was done."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from dbos._sys_db import SystemDatabase
+from sqlalchemy.exc import OperationalError
+
+from remediator.engine import Engine, EngineError
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Methods of the engine's store that fail as on a full disk, by how often they still do."""
+    left: dict[str, int] = {}
+
+    def fail(name):
+        found = getattr(SystemDatabase, name)
+
+        def method(*args, **kwargs):
+            if left.get(name, 0) > 0:
+                left[name] -= 1
+                raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+            return found(*args, **kwargs)
+
+        monkeypatch.setattr(SystemDatabase, name, method)
+
+    for name in ("record_operation_result", "check_operation_execution", "init_workflow"):
+        fail(name)
+    return left
+
+
+class Work:
+    """A run of two steps that counts how often each was entered."""
+
+    def __init__(self):
+        self.entered = {"one": 0, "two": 0}
+        self.ended = asyncio.Event()
+        self.engine = None
+        self.results = []
+
+    async def body(self, run):
+        for name in self.entered:
+            self.results.append(await self.engine.step(name, lambda name=name: self.step(name)))
+        self.ended.set()
+        return "healed"
+
+    async def step(self, name):
+        self.entered[name] += 1
+        return {"end": name}
+
+
+@pytest.fixture
+async def work(tmp_path):
+    work = Work()
+    work.engine = Engine(f"sqlite:///{tmp_path}/journal.db", work.body)
+    work.engine.launch()
+    yield work
+    await work.engine.stop(timedelta(seconds=10))
+
+
+@pytest.mark.parametrize("times", [1, 4])
+async def test_the_result_of_a_step_cannot_be_kept(work, failing, times):
+    failing["record_operation_result"] = times
+    await work.engine.start("run-1")
+    async with asyncio.timeout(30):
+        await work.ended.wait()
+    assert work.results == [{"end": "one"}, {"end": "two"}]
+    assert work.entered == {"one": 1, "two": 1}
+
+
+async def test_whether_a_step_was_done_cannot_be_read(work, failing):
+    failing["check_operation_execution"] = 1
+    await work.engine.start("run-1")
+    async with asyncio.timeout(30):
+        await work.ended.wait()
+    assert work.results == [{"end": "one"}, {"end": "two"}]
+
+
+async def test_a_run_whose_start_cannot_be_kept_may_be_started_again(work, failing):
+    failing["init_workflow"] = 1
+    with pytest.raises(EngineError, match="full"):
+        await work.engine.start("run-1")
+    await work.engine.start("run-1")
+    async with asyncio.timeout(30):
+        await work.ended.wait()
+    assert work.entered == {"one": 1, "two": 1}
+
+
+async def test_a_fault_of_the_step_itself_is_not_mistaken_for_one_of_the_store(tmp_path):
+    entered, seen = [], asyncio.Event()
+
+    async def broken():
+        entered.append(True)
+        raise ValueError("a fault of the step")
+
+    async def body(_):
+        with pytest.raises(ValueError, match="of the step"):
+            await engine.step("one", broken)
+        seen.set()
+        return "unknown"
+
+    engine = Engine(f"sqlite:///{tmp_path}/journal.db", body)
+    engine.launch()
+    await engine.start("run-1")
+    async with asyncio.timeout(30):
+        await seen.wait()
+    await engine.stop(timedelta(seconds=10))
+    assert entered == [True]
