@@ -44,7 +44,7 @@ class Proof:
     async def until(self, look):
         """Wait for a state of the verification on disk, while it goes on."""
         seen = 0
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(90):
             while True:
                 state = (await self.stored()).verification
                 if state is not None and look(state):

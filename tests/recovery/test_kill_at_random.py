@@ -20,10 +20,9 @@ async def spree(rig, *, kills, seed, at_once=3):
     await rig.up()
     nodes = itertools.cycle(sorted(await rig.cluster.whole()))
     ends = []
-    for number in itertools.count():
-        if rig.kills >= kills:
-            await rig.reckon()
-            return ends
+    number = -1
+    while rig.kills < kills:
+        number += 1
         node, badly = next(nodes), bool(number % 2)
         before = await rig.cluster.whole()
         await rig.cluster.hang(node)
@@ -42,6 +41,8 @@ async def spree(rig, *, kills, seed, at_once=3):
             await killed_after(rig, chance.uniform(0, 1), resolved)
         await resolved
         await settled(rig, run, before, node)
+    await rig.reckon()
+    return ends
 
 
 async def killed_after(rig, seconds, posting):
