@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
-JOBS   ?= 4
+JOBS   ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long lint check bench lock format clean
