@@ -17,7 +17,7 @@ ALERTS = 10_000
 FLAT = 0.1
 """Growth that still counts as flat: a tenth of what it was at rest."""
 REST = 5.0
-LONGEST_WAIT = 60.0
+LONGEST_WAIT = 120.0
 
 
 def rows() -> list[Row]:
@@ -44,7 +44,7 @@ def _after(daemon: Daemon, generator: load.Generator, turn: int) -> float:
     """MB once another 10,000 alerts are decided."""
     count = ALERTS // load.ALERTS
     generator.prepare(first=turn * count, bodies=count)
-    answered = generator.run(daemon.port, seconds=30, connections=8, requests=count)
+    answered = generator.run(daemon.port, seconds=120, connections=8, requests=count)
     if answered["statuses"] != {"200": count}:
         raise RuntimeError(f"not all were taken: {answered['statuses']}")
     daemon.wait_until_decided(LONGEST_WAIT)

@@ -38,7 +38,7 @@ from remediator.telemetry import METRICS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remediator.model import Delivery, Run
+    from remediator.model import Delivery, Episode, Run
     from remediator.payload import Limits
     from remediator.world import World
 
@@ -46,6 +46,9 @@ __all__ = ["Pipeline"]
 
 log = structlog.get_logger(__name__)
 _EPISODES_AT_START = 5_000
+"""Closed ones that are still known after a start; those that are open are all known."""
+_TRIES = 3
+"""Then a delivery on which deciding fails by a fault of this program is left for the next start."""
 _RETRY = timedelta(seconds=2)
 _LARGE = 64 * 1024
 """Bodies from here on are parsed off the event loop."""
@@ -83,8 +86,7 @@ class Pipeline:
 
     async def start(self) -> None:
         """Take up what an earlier life left: open runs first, then deliveries that were stored and not decided."""
-        page = await self._world.journal.episodes(open_only=False, limit=_EPISODES_AT_START)
-        self._decider = Decider(self._world, Episodes(reversed(page.items)))
+        self._decider = Decider(self._world, Episodes(await self._known_episodes()))
         for run in await self._world.journal.open_runs():
             METRICS.runs_in_flight.labels(run.playbook).inc()
             if run.cancel:
@@ -170,8 +172,19 @@ class Pipeline:
             await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
         return RunState.UNKNOWN.value
 
+    async def _known_episodes(self) -> list[Episode]:
+        """Every open one, however old, and the last that began."""
+        found = list((await self._world.journal.episodes(open_only=False, limit=_EPISODES_AT_START)).items)
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self._world.journal.episodes(limit=_EPISODES_AT_START, cursor=cursor or None)
+            found += page.items
+            cursor = page.next
+        return list(reversed(found))
+
     async def _decide_all(self) -> None:
-        """Oldest first. A delivery leaves the inbox only when its decisions are on disk."""
+        """Oldest first. A delivery leaves the inbox only when its decisions are on disk, or when we fail on it again and again."""
+        faults = 0
         while True:
             try:
                 waiting = await self._inbox.next(_TOGETHER)
@@ -183,16 +196,27 @@ class Pipeline:
                 await self._world.clock.sleep(_RETRY)
                 continue
             except Exception:  # the last boundary: without this loop nothing would be decided any more, and nobody would know
-                log.exception("decisions failed by a fault of this program; they are made again")
+                faults += 1
+                log.exception("decisions failed by a fault of this program", tries=faults)
                 self._inbox.retry(_TOGETHER)
+                if faults >= _TRIES:
+                    self._leave_oldest()
+                    faults = 0
                 await self._world.clock.sleep(_RETRY)
                 continue
+            faults = 0
             self._inbox.done(count)
             if not self._inbox:
                 METRICS.queue_oldest.set(0)
             if self._world.journal.queue_depth >= _STORM:
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
                 await asyncio.sleep(_REST.total_seconds())
+
+    def _leave_oldest(self) -> None:
+        """The others must not wait for it; it is on disk, undecided, and is taken up at the next start."""
+        if self._inbox:
+            log.error("a delivery is left for the next start")
+            self._inbox.done(1)
 
     async def _decide(self, waiting: Sequence[tuple[Delivery, bool]]) -> int:
         """Decide on the oldest of ``waiting`` and begin what follows; how many were decided."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from remediator import pipeline
 from remediator.engine import EngineError
 from remediator.errors import JournalError, JournalUnavailable
 from remediator.model import RunState
@@ -184,3 +187,41 @@ async def test_a_run_waits_for_the_journal_and_goes_on(line, flaky, stage, sympt
     await healed(line, run)
     assert flaky.failed == [method] * 2
     assert len([w for w in stage.cluster.writes() if w.verb == "patch"]) == 1
+
+
+async def test_a_delivery_on_which_we_fail_again_and_again_does_not_stop_the_others(line, text):
+    line.load(text())
+    await line.start()
+    decide = line.pipeline.decider.deliveries
+    poison = await line.deliver(line.outside.fire("Other", pod="before"))
+    await line.decided(poison)
+
+    async def a_bug(waiting):
+        if waiting[0][0].id == poison.id:
+            raise ZeroDivisionError("a bug")
+        return await decide(waiting)
+
+    line.pipeline.decider.deliveries = a_bug
+    poison = await line.deliver(line.outside.fire("Other", pod="poison"))
+    behind = [await line.deliver(line.outside.fire("Other", pod=str(number))) for number in range(3)]
+    for delivery in behind:
+        assert len(await line.decided(delivery)) == 1
+    assert (await line.journal.delivery(poison.id)).decided_at is None
+    await line.restart()
+    assert len(await line.decided(poison)) == 1
+
+
+async def test_an_old_open_episode_is_known_after_a_restart(line, symptom, text, monkeypatch):
+    """However many began since: a repeat of it must not lead to a second run."""
+    monkeypatch.setattr(pipeline, "_EPISODES_AT_START", 2)
+    symptom.set("node-3", False)
+    line.load(text())
+    await line.start()
+    old = line.outside.fire(since=line.world.clock.now() - timedelta(days=3))
+    run = await line.run_of(old)
+    await healed(line, run)
+    for number in range(5):
+        await line.decided(await line.deliver(line.outside.fire("Other", pod=str(number))))
+    await line.restart()
+    (again,) = await line.decided(await line.deliver(old))
+    assert (again.decision, again.run) == ("duplicate", run)

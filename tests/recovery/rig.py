@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 60.0
 """Seconds for what should take one or two: the machine may be busy with other things."""
-LOOK = 0.02
+LOOK = 0.05
 RATE = 20
 """How much faster than real time the cluster goes: an agent is replaced within half a second."""
 OPEN = ("awaiting_approval", "running", "verifying", "undoing")

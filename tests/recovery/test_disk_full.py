@@ -51,6 +51,7 @@ async def test_between_the_call_and_its_outcome(rig, before):
     assert len(rig.between.sent) == 1
 
 
+@pytest.mark.long
 async def test_killed_while_the_disk_is_full(rig, before):
     trap = rig.between.hold("DELETE", POD, "after")
     alert = await hung(rig)
@@ -65,6 +66,7 @@ async def test_killed_while_the_disk_is_full(rig, before):
     assert len(rig.between.sent) == 1
 
 
+@pytest.mark.long
 async def test_stopped_while_the_disk_is_full(rig, before):
     trap = rig.between.hold("PATCH", NODES, "after")
     alert = await hung(rig, "AgentHungBadly")

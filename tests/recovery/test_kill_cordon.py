@@ -40,7 +40,7 @@ def sent_patches(rig):
     return [call for call in rig.between.sent if call.method == "PATCH"]
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.long), "after"])
 async def test_around_the_cordon(rig, before, when):
     trap = rig.between.hold("PATCH", NODES, when)
     alert = await hung(rig, ALERT)
@@ -55,6 +55,7 @@ async def test_around_the_cordon(rig, before, when):
     await undone(rig)
 
 
+@pytest.mark.long
 async def test_a_cordon_that_arrives_late(rig, before):
     """The dead daemon's cordon reaches the API after the restarted one looked: its test of the resourceVersion fails there."""
     late = rig.between.hold("PATCH", NODES)
@@ -68,6 +69,7 @@ async def test_a_cordon_that_arrives_late(rig, before):
     await undone(rig)
 
 
+@pytest.mark.long
 async def test_after_the_cordon_and_around_the_restart(rig, before):
     trap = rig.between.hold("DELETE", POD, "after")
     alert = await hung(rig, ALERT)
@@ -78,7 +80,7 @@ async def test_after_the_cordon_and_around_the_restart(rig, before):
     assert len(sent_patches(rig)) == 1
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.long), "after"])
 async def test_while_a_failed_run_is_undone(rig, before, another_is_down, when):
     first = rig.between.hold("PATCH", NODES)
     alert = await hung(rig, ALERT)
@@ -95,7 +97,7 @@ async def test_while_a_failed_run_is_undone(rig, before, another_is_down, when):
     assert len(sent_patches(rig)) == (3 if when == "before" else 2)
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("when", [pytest.param("before", marks=pytest.mark.long), "after"])
 async def test_while_a_healed_run_is_undone_because_the_alert_resolved(rig, before, when):
     alert = await hung(rig, ALERT)
     run = await healed(rig, alert, before)
@@ -130,6 +132,7 @@ async def test_an_undo_leaves_alone_what_somebody_else_took_over_while_the_daemo
     await rig.reckon()
 
 
+@pytest.mark.long
 async def test_before_the_restart_is_decided_the_cordon_is_not_sent_again(rig, before):
     trap = rig.between.hold("GET", AGENTS)
     alert = await hung(rig, ALERT)

@@ -12,6 +12,7 @@ async def before(rig):
     return await rig.cluster.whole()
 
 
+@pytest.mark.long
 async def test_before_the_intent(rig, before):
     trap = rig.between.hold("GET", AGENTS)
     alert = await hung(rig)
@@ -45,6 +46,7 @@ async def test_between_the_call_and_its_outcome(rig, before):
     assert await rig.left_behind() == []
 
 
+@pytest.mark.long
 async def test_between_the_outcome_and_the_end_of_the_step(rig, before):
     call = rig.between.hold("DELETE", POD, "after")
     alert = await hung(rig)
@@ -58,7 +60,7 @@ async def test_between_the_outcome_and_the_end_of_the_step(rig, before):
     assert await rig.left_behind() == []
 
 
-@pytest.mark.parametrize("looks", [1, 2], ids=["at its first look", "while it holds"])
+@pytest.mark.parametrize("looks", [pytest.param(1, marks=pytest.mark.long, id="at its first look"), pytest.param(2, id="while it holds")])
 async def test_during_the_verification(rig, before, looks):
     traps = [rig.between.hold("GET", VERIFY) for _ in range(looks)]
     alert = await hung(rig)
@@ -72,6 +74,7 @@ async def test_during_the_verification(rig, before, looks):
     assert await rig.left_behind() == []
 
 
+@pytest.mark.long
 async def test_a_call_of_the_dead_daemon_that_arrives_late(rig, before):
     late = rig.between.hold("DELETE", POD)
     alert = await hung(rig)

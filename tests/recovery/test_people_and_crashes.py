@@ -36,6 +36,7 @@ async def test_cancelled(rig, before, in_doubt):
     await replaced_once(rig, before)
 
 
+@pytest.mark.long
 async def test_paused(rig, before, in_doubt):
     alert, trap = in_doubt
     await rig.call("PUT", "/api/v1/pause", {"by": "anna", "reason": "maintenance"})
@@ -47,6 +48,7 @@ async def test_paused(rig, before, in_doubt):
     await rig.reckon()
 
 
+@pytest.mark.long
 async def test_cancelled_while_the_answer_is_lost(rig, before, in_doubt):
     """No crash at all: the connection breaks after the call, and somebody has cancelled meanwhile."""
     alert, trap = in_doubt
@@ -60,6 +62,7 @@ async def test_cancelled_while_the_answer_is_lost(rig, before, in_doubt):
     await rig.reckon()
 
 
+@pytest.mark.long
 async def test_a_lost_answer_is_looked_for_and_nothing_is_sent_again(rig, before, in_doubt):
     alert, trap = in_doubt
     trap.drop()

@@ -69,7 +69,9 @@ async def test_an_answer_that_never_comes(make_rig):
     assert len(rig.between.sent) == 1
 
 
-@pytest.mark.parametrize("where", [AGENTS, VERIFY], ids=["in a step", "in the verification"])
+@pytest.mark.parametrize(
+    "where", [pytest.param(AGENTS, marks=pytest.mark.long, id="in a step"), pytest.param(VERIFY, id="in the verification")]
+)
 async def test_while_the_run_waits(rig, before, where):
     """It is looking when it is told to stop; a look is no call that must end."""
     alert = await hung(rig)
@@ -109,6 +111,7 @@ async def test_nobody_answers_while_it_stops(make_rig):
     assert states_of(run) == [("delete", "kept")]
 
 
+@pytest.mark.long
 async def test_stopped_and_started_again_and_again(rig, before):
     alert = await hung(rig)
     for _ in range(3):
