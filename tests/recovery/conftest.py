@@ -69,7 +69,7 @@ async def make_rig(nursery, playbook_texts, tmp_path):
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)))
 
-        async def make(name: str = "rig", **settings) -> Rig:
+        async def make(name: str = "rig", *, ready_for: str = "0s", **settings) -> Rig:
             folder = tmp_path / name
             folder.mkdir()
             simulation = ["--port", "0", "--rate", str(RATE), "--nodes", "5"]
@@ -80,7 +80,7 @@ async def make_rig(nursery, playbook_texts, tmp_path):
             between = await stack.enter_async_context(Between(cluster.url))
             rig = Rig(nursery, folder, cluster, between, session)
             stack.push_async_callback(_end, rig)
-            rig.configure(*playbook_texts(patience="90s", hold="300ms", every="100ms", ready_for="200ms"), **settings)
+            rig.configure(*playbook_texts(patience="90s", hold="300ms", every="100ms", ready_for=ready_for), **settings)
             return rig
 
         yield make

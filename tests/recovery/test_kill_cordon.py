@@ -111,6 +111,7 @@ async def test_while_a_healed_run_is_undone_because_the_alert_resolved(rig, befo
     assert cordon_in(again) == {**cordon_in(run), "state": "undone", "ended_at": cordon_in(again)["ended_at"]}
 
 
+@pytest.mark.long
 async def test_an_undo_leaves_alone_what_somebody_else_took_over_while_the_daemon_was_dead(rig, before):
     alert = await hung(rig, ALERT)
     await healed(rig, alert, before)

@@ -88,6 +88,7 @@ async def test_a_call_of_the_dead_daemon_that_arrives_late(rig, before):
     assert states_of(run) == [("delete", "absent"), ("delete", "kept")]
 
 
+@pytest.mark.long
 async def test_three_times_in_one_run(rig, before):
     alert = None
     for method, path, when in [("DELETE", POD, "before"), ("DELETE", POD, "after"), ("GET", VERIFY, "before")]:
