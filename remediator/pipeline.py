@@ -57,7 +57,7 @@ _TOGETHER = 32
 """Deliveries decided on together, at most."""
 _STORM = 16
 """Writes that wait for the journal, from which on decisions give way to requests."""
-_REST = timedelta(milliseconds=500)
+_REST = timedelta(seconds=1)
 """Between two slices of decisions then."""
 
 

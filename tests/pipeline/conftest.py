@@ -10,6 +10,7 @@ import io
 import json
 import time
 from datetime import timedelta
+from functools import partial
 from types import MappingProxyType
 
 import aiohttp
@@ -81,17 +82,47 @@ class Symptom:
         self.cured = lambda node: not self._has[node]
         self.told = True
         """False: nobody exposes it any more."""
-        stage.simulation.prometheus.extra.append(self._samples)
-        stage.simulation.prometheus.interval = timedelta(seconds=2)
-        stage.simulation.prometheus.scrape_once()
+        self._prometheus = stage.simulation.prometheus
+        self._prometheus.extra.append(self._samples)
+        self._answer, self._prometheus._route = self._prometheus._route, self._scraped_just_now
 
     def set(self, node, has):
         self._has[node] = has
-        self._stage.simulation.prometheus.scrape_once()
+
+    def _scraped_just_now(self, path, form):
+        """So that no test waits for the next scrape, or fails because that came late on a busy machine."""
+        if self._prometheus.scraping:
+            self._prometheus.scrape_once()
+        return self._answer(path, form)
 
     def _samples(self):
         nodes = self._stage.cluster.node_names() if self.told else ()
         return [Sample("symptom", {"node": node}, float(not self.cured(node))) for node in nodes]
+
+
+GATE = {"gate": {"action": "kube.get", "kind": "ConfigMap", "namespace": "default", "name": "gate"}}
+"""A step that goes on when the test opens the gate."""
+
+
+class Gated:
+    """The door to Kubernetes; whoever asks for the object ``gate`` waits until it is opened."""
+
+    def __init__(self, kube):
+        self._kube = kube
+        self.gate = asyncio.Event()
+
+    def __getattr__(self, name):
+        return getattr(self._kube, name)
+
+    async def get(self, kind, name, *args, **more):
+        if name == "gate":
+            await self.gate.wait()
+        return await self._kube.get(kind, name, *args, **more)
+
+
+def leap(clock, **duration):
+    """Time passes at once. Whoever sleeps goes on sleeping, and finds that it is late when it wakes."""
+    clock._start += timedelta(**duration)
 
 
 class Outside:
@@ -176,6 +207,8 @@ class Line:
         self.outside = Outside(stage)
         self.store = store
         self.pipeline = None
+        stage.world.kube = Gated(stage.world.kube)
+        self.gate = stage.world.kube.gate
 
     def load(self, *texts):
         self.world.library = Library(tuple(self.world.load_revision(text) for text in texts))
@@ -255,6 +288,17 @@ def logged():
 @pytest.fixture
 def text():
     return playbook_text
+
+
+@pytest.fixture
+def gate():
+    return GATE
+
+
+@pytest.fixture
+def later(stage):
+    """``later(minutes=5)``: so much time has passed."""
+    return partial(leap, stage.world.clock)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from remediator.kube import kinds
 from remediator.model import Mode, Pause
 
 CORDON = {"cordon": {"action": "node.cordon"}}
-SETTLE = {"settle": {"action": "wait", "for": "30s"}}
+WAIT = {"settle": {"action": "wait", "for": "50m", "timeout": "55m"}}
 RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s"}}
 FAILS = {"look": {"action": "prometheus.query", "query": "symptom == 7", "expect": "some"}}
 
@@ -22,20 +22,25 @@ def cordoned(stage):
 
 
 @pytest.fixture
-def waits(line, stage, symptom, text):
-    """A run that waits before it would restart the agent of node-3; how it goes on is up to the test."""
+def waits(line, stage, symptom, text, gate):
+    """A run before it would restart the agent of node-3; ``line.gate.set()`` lets it go on."""
 
-    async def begin(*before, steps=None, **more):
+    async def begin(*before, wait=gate, **more):
         stage.cluster.kill_agent("node-3")
         symptom.cured = stage.cluster.agent_works
-        line.load(text(steps=steps or [*before, SETTLE, RESTART], gates={"cooldown": "1s"}, **more))
+        line.load(text(steps=[*before, wait, RESTART], gates={"cooldown": "1s"}, **more))
         await line.start()
         line.alert = line.outside.fire()
         run = await line.run_of(line.alert)
-        await line.step_begins(run, "settle")
+        await line.step_begins(run, next(iter(wait)))
         return run
 
     return begin
+
+
+async def goes_on(line, run):
+    line.gate.set()
+    return await line.ended(run)
 
 
 def deletes(stage):
@@ -52,7 +57,7 @@ async def annotate(line, **annotations):
 
 class TestGatesAgain:
     async def test_all_allow_and_the_agent_is_restarted(self, line, stage, waits):
-        run = await line.ended(await waits())
+        run = await goes_on(line, await waits())
         assert (run.state, run.reason) == ("healed", "healed"), run.detail
         assert len(deletes(stage)) == 1
         assert refusing(run) == {}
@@ -61,7 +66,7 @@ class TestGatesAgain:
     async def test_a_node_marked_as_protected_meanwhile(self, line, stage, waits):
         run = await waits()
         await annotate(line, **{"remediator.dev/protected": "true"})
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason) == ("cancelled", "protected")
         assert refusing(done) == {"protected": "protected"}
         assert [str(step.state) for step in done.steps] == ["succeeded", "skipped"]
@@ -70,7 +75,7 @@ class TestGatesAgain:
     async def test_a_node_marked_as_paused_meanwhile(self, line, stage, waits):
         run = await waits()
         await annotate(line, **{"remediator.dev/pause": "somebody works here"})
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason) == ("cancelled", "paused")
         assert "somebody works here" in done.detail
         assert deletes(stage) == []
@@ -78,21 +83,21 @@ class TestGatesAgain:
     async def test_an_alert_that_resolved_meanwhile(self, line, stage, waits):
         run = await waits()
         line.outside.resolve(line.alert)
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason) == ("cancelled", "not_firing")
         assert deletes(stage) == []
 
     async def test_an_alertmanager_that_cannot_be_asked_any_more(self, line, stage, waits):
         run = await waits()
         stage.cluster.fail(path="^/alertmanager", status=500, count=None)
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason) == ("cancelled", "unreadable")
         assert deletes(stage) == []
 
     async def test_a_mode_that_was_lowered_meanwhile(self, line, stage, waits):
         run = await waits()
         line.world.mode_of = lambda _: Mode.OBSERVE
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason) == ("cancelled", "observe_only")
         assert deletes(stage) == []
 
@@ -102,19 +107,19 @@ class TestGatesAgain:
         await line.world.kube.delete(kinds.NODE, "node-3")
         node["metadata"] = {"name": "node-3", "labels": node["metadata"]["labels"]}
         stage.cluster.create({**node, "apiVersion": "v1", "kind": "Node"})
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason) == ("cancelled", "target_changed"), done.detail
         assert deletes(stage) == []
 
-    async def test_a_refusal_of_a_later_rung_is_not_healed_with_its_gates(self, line, stage, symptom, text):
+    async def test_a_refusal_of_a_later_rung_is_not_healed_with_its_gates(self, line, stage, symptom, text, gate):
         stage.cluster.kill_agent("node-3")
         verify = {"query": 'symptom{node="${target.name}"} == 0', "within": "6s", "hold": "2s", "every": "2s"}
-        line.load(text(ladder=[[{"settle": {"action": "wait", "for": "10s"}}], [RESTART]], verify=verify, gates={"cooldown": "1s"}))
+        line.load(text(ladder=[[gate], [RESTART]], verify=verify, gates={"cooldown": "1s"}))
         await line.start()
         run = await line.run_of(line.outside.fire())
-        await line.step_begins(run, "settle")
+        await line.step_begins(run, "gate")
         await annotate(line, **{"remediator.dev/protected": "true"})
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason, done.rung) == ("not_healed", "protected", 1)
         assert refusing(done) == {"protected": "protected"}
         assert deletes(stage) == []
@@ -123,7 +128,7 @@ class TestGatesAgain:
         run = await waits(CORDON, on_failure="undo")
         assert cordoned()
         await annotate(line, **{"remediator.dev/protected": "true"})
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason) == ("cancelled", "protected")
         assert not cordoned()
 
@@ -135,7 +140,7 @@ class TestPausesOfPeople:
 
     @pytest.mark.parametrize("what", [{}, {"playbook": "remedy"}, {"target": "Node/node-3"}], ids=["all", "playbook", "target"])
     async def test_stops_the_run_where_it_waits(self, line, stage, waits, what):
-        run = await waits()
+        run = await waits(wait=WAIT)
         await self.pause(line, **what)
         done = await line.ended(run)
         assert (done.state, done.reason) == ("failed", "paused")
@@ -145,7 +150,7 @@ class TestPausesOfPeople:
     async def test_of_something_else_does_not(self, line, waits):
         run = await waits()
         await self.pause(line, target="Node/node-4")
-        assert (await line.ended(run)).state == "healed"
+        assert (await goes_on(line, run)).state == "healed"
 
     async def test_between_the_decision_and_the_first_step(self, line, stage, symptom, text):
         line.load(text(steps=[RESTART], gates={"cooldown": "1s"}))
@@ -165,17 +170,17 @@ class TestPausesOfPeople:
 
 class TestCancel:
     async def test_in_a_step_that_waits(self, line, stage, waits):
-        run = await waits()
+        run = await waits(wait=WAIT)
         before = line.world.clock.now()
         await cancelled(line, run)
         done = await line.ended(run)
         assert (done.state, done.reason, done.detail) == ("cancelled", "cancelled_by", "anna: no")
-        assert done.ended_at - before < timedelta(seconds=25)
+        assert done.ended_at - before < timedelta(minutes=20)
         assert [str(step.state) for step in done.steps] == ["skipped", "pending"]
         assert deletes(stage) == []
 
     async def test_puts_back_what_was_done_where_the_playbook_says_so(self, line, waits, cordoned):
-        run = await waits(CORDON, on_failure="undo")
+        run = await waits(CORDON, wait=WAIT, on_failure="undo")
         await cancelled(line, run)
         done = await line.ended(run)
         assert (done.state, done.reason) == ("cancelled", "cancelled_by")
@@ -191,21 +196,20 @@ class TestCancel:
         done = await line.ended(run)
         assert (done.state, done.reason, done.detail) == ("cancelled", "cancelled_by", "anna: no")
 
-    async def test_is_heeded_before_a_step_that_waits_for_nothing(self, line, stage, symptom, text):
+    async def test_is_heeded_before_a_step_that_waits_for_nothing(self, line, symptom, text, gate):
         """Evidence alone would go on to the end: it neither waits nor changes anything."""
         look = {"action": "prometheus.query", "query": "up"}
-        line.load(text(steps=[{"first": look}, {"second": look}, {"third": look}], verify=None))
+        line.load(text(steps=[gate, {"second": look}, {"third": look}], verify=None))
         await line.start()
-        stage.cluster.slow(timedelta(seconds=20), path="^/prometheus", count=1)
         run = await line.run_of(line.outside.fire())
-        await line.step_begins(run, "first")
+        await line.step_begins(run, "gate")
         await cancelled(line, run)
-        done = await line.ended(run)
+        done = await goes_on(line, run)
         assert (done.state, done.reason) == ("cancelled", "cancelled_by")
         assert [str(step.state) for step in done.steps] == ["succeeded", "skipped", "pending"]
 
     async def test_survives_a_restart(self, line, waits):
-        run = await waits()
+        run = await waits(wait=WAIT)
         await line.stop()
         stored = await line.journal.run(run)
         from remediator.model import evolve
@@ -216,7 +220,7 @@ class TestCancel:
         assert (done.state, done.reason, done.detail) == ("cancelled", "cancelled_by", "anna: no")
 
     async def test_the_target_is_free_again_afterwards(self, line, waits):
-        run = await waits()
+        run = await waits(wait=WAIT)
         await cancelled(line, run)
         await line.ended(run)
         await line.world.clock.sleep(timedelta(seconds=2))
@@ -253,26 +257,28 @@ class TestResolved:
         assert (after.state, after.ended_at) == ("healed", done.ended_at)
         assert (await line.journal.changes(left_behind=True)).items == ()
 
-    async def test_before_the_end(self, line, symptom, text, cordoned):
+    async def test_before_the_end(self, line, symptom, text, gate, cordoned):
         symptom.cured = cordoned
-        line.load(text(steps=[CORDON, {"settle": {"action": "wait", "for": "20s"}}], on_resolved="undo"))
+        line.load(text(steps=[CORDON, gate], on_resolved="undo"))
         await line.start()
         alert = line.outside.fire()
         run = await line.run_of(alert)
-        await line.step_begins(run, "settle")
+        await line.step_begins(run, "gate")
         await line.decided(await line.deliver(line.outside.resolve(alert)))
         assert cordoned()
+        line.gate.set()
         done = await line.when(run, lambda r: not r.state.open and r.steps[0].state == "undone")
         assert done.state == "healed"
         assert not cordoned()
 
-    async def test_before_the_end_of_a_run_that_did_not_heal(self, line, symptom, text, cordoned):
-        line.load(text(steps=[CORDON, {"settle": {"action": "wait", "for": "20s"}}, FAILS], on_resolved="undo", on_failure="keep"))
+    async def test_before_the_end_of_a_run_that_did_not_heal(self, line, symptom, text, gate, cordoned):
+        line.load(text(steps=[CORDON, gate, FAILS], on_resolved="undo", on_failure="keep"))
         await line.start()
         alert = line.outside.fire()
         run = await line.run_of(alert)
-        await line.step_begins(run, "settle")
+        await line.step_begins(run, "gate")
         await line.decided(await line.deliver(line.outside.resolve(alert)))
+        line.gate.set()
         done = await line.when(run, lambda r: not r.state.open and r.steps[0].state == "undone")
         assert done.state == "failed"
         assert not cordoned()
