@@ -79,6 +79,7 @@ _FIELDS_OF_ALERT = frozenset(_Alert.__struct_encode_fields__)
 _STRINGS = 10 + 5
 """Keys that every payload has, and those of their values that are strings."""
 _STRINGS_OF_ALERT = 7 + 5
+_MANY_ESCAPES = 1000
 _DECODER = msgspec.json.Decoder(_Payload)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9A-Za-z._:-]{1,64}", re.ASCII)
@@ -125,7 +126,7 @@ def fingerprint(labels: dict[str, str]) -> str:
 
 def _fast(body: bytes, limits: Limits) -> _Payload | None:
     """The payload if it is one beyond doubt: known fields only, each once, no text that might be too long or hold a NUL."""
-    if len(body) > limits.body or b"\\u0000" in body:
+    if len(body) > limits.body:
         return None
     try:
         payload = _DECODER.decode(body)
@@ -137,10 +138,23 @@ def _fast(body: bytes, limits: Limits) -> _Payload | None:
 
 
 def _quotes(body: bytes) -> int:
-    """How many quotes open or close a string in ``body``, which is JSON."""
-    if b"\\\\" in body:
+    """How many quotes open or close a string in ``body``, which is JSON; -1 if a string holds a NUL."""
+    quotes = body.count(b'"')
+    if body.count(b"\\") > _MANY_ESCAPES:
+        if b"\\u0000" in body:
+            return -1
         body = body.replace(b"\\\\", b"")  # what is left before a quote escapes it
-    return body.count(b'"') - body.count(b'\\"')
+        return body.count(b'"') - body.count(b'\\"')
+    # A body has few, and looking at each is quicker than any search for two bytes in all of it.
+    escapes = iter(body.split(b"\\")[1:])
+    for rest in escapes:
+        if not rest:
+            next(escapes, None)  # a backslash, escaped by the one before
+        elif rest.startswith(b'"'):
+            quotes -= 1
+        elif rest.startswith(b"u0000"):
+            return -1
+    return quotes
 
 
 def _strings(payload: _Payload) -> int:
