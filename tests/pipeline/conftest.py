@@ -296,6 +296,11 @@ def gate():
 
 
 @pytest.fixture
+def gated():
+    return Gated
+
+
+@pytest.fixture
 def later(stage):
     """``later(minutes=5)``: so much time has passed."""
     return partial(leap, stage.world.clock)

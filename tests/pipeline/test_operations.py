@@ -38,9 +38,8 @@ class TestTrigger:
         assert len(run["gates"]) >= 8
         assert (await open_house.ended(run["id"])).state == "healed"
 
-    @pytest.mark.parametrize(
-        ("asked", "said"),
-        [
+    async def test_what_makes_no_sense_is_a_usage_error_and_no_decision(self, open_house, subtests):
+        for asked, said in (
             ({"playbook": "remedi"}, 'no playbook is named "remedi".*remedy'),
             ({"target": "node-3"}, "is not Kind/name"),
             ({"target": "Node//node-3"}, "is not Kind/name"),
@@ -49,11 +48,9 @@ class TestTrigger:
             ({"target": "Node/default/node-3"}, "Kind/name"),
             ({"parameters": {"paus": "1s"}}, "pause"),
             ({"parameters": {"pause": "soon"}}, "pause"),
-        ],
-    )
-    async def test_what_makes_no_sense_is_a_usage_error_and_no_decision(self, open_house, asked, said):
-        with pytest.raises(UsageError, match=said):
-            await open_house.operations.trigger(request(**asked))
+        ):
+            with subtests.test(asked=asked), pytest.raises(UsageError, match=said):
+                await open_house.operations.trigger(request(**asked))
         assert (await open_house.journal.decisions()).items == ()
 
     async def test_a_target_that_is_not_there_is_a_refused_decision(self, open_house):
@@ -157,24 +154,36 @@ class TestCancelAndUndo:
         status, problem = await open_house.http("POST", f"/api/v1/runs/{decision.run}/cancel", {})
         assert (status, problem["state"]) == (409, "cancelled")
 
-    async def test_a_cancel_that_comes_as_a_step_ends_overwrites_nothing(self, open_house, monkeypatch):
-        """The wish is written over the run as it was read; what the run wrote in between must not be lost."""
-        journal, save_run = open_house.journal, open_house.journal.save_run
-        writes = asyncio.Event()
+    async def test_a_cancel_that_comes_as_a_step_ends_overwrites_nothing(self, house, text, gate, gated, monkeypatch):
+        """The wish is kept with the run as it was read; what the run wrote in between must not be lost."""
+        house.put("remedy.yaml", text(steps=[gate, CORDON]))
+        await house.start(mode="auto")
+        door = house.daemon.world.kube = gated(house.daemon.world.kube)
+        journal, save_run = house.journal, house.journal.save_run
+        wished, go_on = asyncio.Event(), asyncio.Event()
 
         async def slow_wish(run):
-            if run.cancel and not run.ended_at and not writes.is_set():
-                writes.set()
-                await asyncio.sleep(0.2)  # the run's own progress has every chance to come first
+            if not wished.is_set():
+                wished.set()
+                await go_on.wait()
             await save_run(run)
 
+        run = (await house.operations.trigger(request())).run
+
+        async def at_the_gate():
+            return (await house.journal.run(run)).steps[0].state == "running"
+
+        await house.until(at_the_gate)
         monkeypatch.setattr(journal, "save_run", slow_wish)
-        decision = await open_house.operations.trigger(request(parameters={"pause": "5s"}))
-        await open_house.operations.cancel(decision.run, by="berta", reason="")
-        run = await open_house.ended(decision.run)
-        assert run.state == "cancelled"
-        assert all(step.ended_at for step in run.steps if step.started_at), [str(step.state) for step in run.steps]
-        assert "running" not in [step.state for step in run.steps]
+        cancelling = asyncio.create_task(house.operations.cancel(run, by="berta", reason=""))
+        await wished.wait()
+        door.gate.set()  # the step ends now, and is written down as soon as it can be
+        await house.stage.world.clock.sleep(timedelta(seconds=10))
+        go_on.set()
+        await cancelling
+        done = await house.ended(run)
+        assert (done.state, done.detail) == ("cancelled", "berta")
+        assert [str(step.state) for step in done.steps] == ["succeeded", "skipped"]
 
     async def test_undo_by_hand(self, open_house):
         decision = await open_house.operations.trigger(request())
@@ -194,33 +203,33 @@ class TestCancelAndUndo:
 
 
 class TestPause:
-    @pytest.mark.parametrize("target", ["node-3", "Node/", "/node-3", "Node/a/b/c", "Nodes!/x", "Node/a/b", "Pod/a", "Node/A b", ""])
-    async def test_a_malformed_target_is_a_usage_error(self, open_house, target):
-        with pytest.raises(UsageError):
-            await open_house.operations.pause(PauseRequest(target=target, reason="r", by="anna"))
-        with pytest.raises(UsageError):
-            await open_house.operations.resume(playbook=None, target=target, by="anna")
-        assert await open_house.journal.pauses(open_house.stage.world.clock.now()) == []
-
-    async def test_an_unknown_playbook_is_a_usage_error(self, open_house):
+    async def test_what_makes_no_sense_is_a_usage_error(self, open_house, subtests):
+        for target in ("node-3", "Node/", "/node-3", "Node/a/b/c", "Nodes!/x", "Node/a/b", "Pod/a", "Node/A b", ""):
+            with subtests.test(target=target):
+                with pytest.raises(UsageError):
+                    await open_house.operations.pause(PauseRequest(target=target, reason="r", by="anna"))
+                with pytest.raises(UsageError):
+                    await open_house.operations.resume(playbook=None, target=target, by="anna")
         with pytest.raises(UsageError, match="remedy"):
             await open_house.operations.pause(PauseRequest(playbook="remedi", reason="r", by="anna"))
+        assert await open_house.journal.pauses(open_house.stage.world.clock.now()) == []
 
-    @pytest.mark.parametrize("spelled", ["Node/node-3", "node/node-3", "nodes/node-3"])
-    async def test_a_kind_as_people_spell_it_stops_that_target(self, open_house, spelled):
+    async def test_a_kind_as_people_spell_it_stops_that_target(self, open_house, subtests):
         """A kill switch that was taken and does not work is worse than one that was refused."""
-        pause = await open_house.operations.pause(PauseRequest(target=spelled, reason="exam", by="anna"))
-        assert pause.target == "Node/node-3"
-        decision = await open_house.operations.trigger(request())
-        assert (decision.decision, decision.reason) == ("refused", "paused")
-        assert await open_house.operations.resume(playbook=None, target=spelled, by="anna") == 1
+        for spelled in ("Node/node-3", "node/node-3", "nodes/node-3"):
+            with subtests.test(target=spelled):
+                pause = await open_house.operations.pause(PauseRequest(target=spelled, reason="exam", by="anna"))
+                assert pause.target == "Node/node-3"
+                decision = await open_house.operations.trigger(request())
+                assert (decision.decision, decision.reason) == ("refused", "paused")
+                assert await open_house.operations.resume(playbook=None, target=spelled, by="anna") == 1
         assert (await open_house.operations.trigger(request())).decision == "run"
 
-    async def test_it_ends_by_its_own_time(self, open_house):
-        await open_house.operations.pause(PauseRequest(reason="exam", by="anna", seconds=30))
+    async def test_it_ends_by_its_own_time(self, open_house, later):
+        await open_house.operations.pause(PauseRequest(reason="exam", by="anna", seconds=600))
         assert [p.reason for p in open_house.operations.status().paused] == ["exam"]
         assert (await open_house.operations.trigger(request())).reason == "paused"
-        await open_house.stage.world.clock.sleep(timedelta(seconds=31))
+        later(seconds=600)
         assert open_house.operations.status().paused == ()
         assert (await open_house.operations.trigger(request())).decision == "run"
 

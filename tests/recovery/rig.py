@@ -148,8 +148,17 @@ class Cluster:
             assert answer.status == 200, await answer.text()
 
     async def hang(self, node: str) -> None:
-        """Its agent stops to answer until its pod is replaced."""
+        """Its agent stops to answer until its pod is replaced. Returns when the operator has tainted the node for it.
+
+        Until then the node changes under whoever would cordon it, and a patch that loses that race is sent anew.
+        """
         await self.ask("POST", f"/sim/agents/{node}/kill", {"how": "hung"})
+
+        async def look() -> bool:
+            taints = (await self.node(node))["spec"].get("taints", ())
+            return any(taint["key"] == "node.cilium.io/agent-not-ready" for taint in taints)
+
+        await until(f"{node} is tainted", look)
 
     async def fires(self, name: str, node: str) -> dict[str, Any]:
         """Let the Alertmanager hold an alert about the node; the alert as its webhook would have it."""

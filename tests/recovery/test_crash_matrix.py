@@ -234,12 +234,19 @@ async def test_several_deaths_in_one_story(stage, name, another, state):
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("length", [1, 4])
 @pytest.mark.parametrize(("name", "another", "state"), STORIES)
-async def test_an_outage_of_the_journal_at_every_point(stage, name, another, state, length):
-    wrong, outages = await at_every_point(stage, name, another, state, lambda at: Outage(at, length))
+async def test_an_outage_of_the_journal_at_every_point(stage, name, another, state):
+    wrong, outages = await at_every_point(stage, name, another, state, lambda at: Outage(at, 1))
     assert wrong == []
     assert outages >= 30
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_a_longer_outage_of_the_journal(stage):
+    wrong, outages = await at_every_point(stage, *STORIES[1].values, lambda at: Outage(at, 4), step=3)
+    assert wrong == []
+    assert outages >= 10
 
 
 class Deaf:
