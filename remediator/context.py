@@ -14,11 +14,11 @@ import structlog
 from remediator.actions import Observed
 from remediator.clock import iso
 from remediator.errors import KubeError, StepFailed
-from remediator.model import Change, ChangeState, Evidence, encode, evolve, new_id
+from remediator.model import PLAN, Change, ChangeState, Evidence, encode, evolve, new_id
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import datetime
 
     from remediator.actions import Action, Cilium
@@ -53,6 +53,7 @@ class StepContext:
         self.cilium: Cilium = world.cilium
         self.dry_run = run.dry_run
         self.seen: list[Evidence] = []
+        self._said = ""
         self.changes: tuple[Change, ...] = ()
         self._world = world
         self._step = step
@@ -61,6 +62,29 @@ class StepContext:
         self._undoes = undoes
         self._heeds = "" if undoes else run.id
         self._cancelled = world.signals.cancelled(self._heeds)
+
+    async def plan(self, lines: Sequence[str]) -> None:
+        """See Context."""
+        if any(known.name == PLAN for known in (*self._step.evidence, *self.seen)):
+            return  # after a crash the first one stands, since a part of it may be done already
+        self.evidence(PLAN, list(lines))
+        await self._save_progress()
+
+    async def progress(self, words: str) -> None:
+        """See Context."""
+        if words != self._said:
+            self._said = words
+            await self._save_progress()
+
+    async def _save_progress(self) -> None:
+        """Neither undoing nor a step of an ended run has a row of its own to write to."""
+        if self._undoes:
+            return
+        at = self.clock.now() if self._said else None
+        step = evolve(self._step, detail=self._said, detail_at=at, evidence=(*self._step.evidence, *self.seen))
+        async with self._world.signals.writing(self.run.id):
+            await self._world.journal.save_step(self.run.id, step)
+        self._world.feed.publish("run", self.run.id)
 
     def evidence(self, name: str, data: Any) -> None:
         """See Context."""

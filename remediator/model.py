@@ -15,6 +15,7 @@ from ulid import ULID
 from remediator.reasons import Reason
 
 __all__ = [
+    "PLAN",
     "Alert",
     "AlertStatus",
     "Change",
@@ -300,6 +301,10 @@ class Evidence(Noun, frozen=True, kw_only=True):
     data: Any = None
 
 
+PLAN = "plan"
+"""The name of the evidence that says beforehand what a step will do, as a list of lines."""
+
+
 class Step(Noun, frozen=True, kw_only=True):
     """One step of one rung of a run."""
 
@@ -314,6 +319,9 @@ class Step(Noun, frozen=True, kw_only=True):
     attempts: int = 0
     outcome: str = ""
     detail: str = ""
+    """While it runs: how it stands, if its action tells."""
+    detail_at: datetime | None = None
+    """When its action told so."""
     changes: tuple[Change, ...] = ()
     evidence: tuple[Evidence, ...] = ()
 

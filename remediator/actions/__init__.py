@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict
 from remediator.model import Noun
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import timedelta
 
     from remediator.clock import Clock
@@ -108,6 +108,14 @@ class Context(Protocol):
 
         In a dry run an action must return before it waits for an effect that never comes.
         """
+        ...
+
+    async def plan(self, lines: Sequence[str]) -> None:
+        """Say what will be done, before anything is: kept as the step's evidence ``plan`` and shown live. Later calls change nothing."""
+        ...
+
+    async def progress(self, words: str) -> None:
+        """Say how the step stands while it goes on (pods left, what blocks): the step's ``detail`` until it ends, shown live."""
         ...
 
     def evidence(self, name: str, data: Any) -> None:

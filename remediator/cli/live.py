@@ -16,7 +16,7 @@ from remediator import words
 from remediator.cli.exits import Exit
 from remediator.cli.output import to_text, to_yaml
 from remediator.cli.text import safe
-from remediator.model import RunState, StepState
+from remediator.model import PLAN, RunState, StepState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,13 +79,24 @@ def _step_facts(step: Step, count: int) -> Iterator[tuple[tuple[Any, ...], datet
         return
     name = f"step {step.index + 1}/{count} {step.name}"
     yield ("step", step.index), step.started_at, f"{name}: {step.action}"
+    for at, number, line in _planned(step):
+        yield ("plan", step.index, number), at, f"{name}: plan: {line}"
     for change in step.changes:
         told = f"{name}: {words.changed(change)}"
         yield ("change", change.id), change.at, told
         if change.ended_at is not None:
             yield ("fate", change.id, change.state), change.ended_at, f"{told}: {words.change_fate(change)}"
+    if step.ended_at is None and step.detail and step.detail_at is not None:
+        yield ("progress", step.index, step.detail), step.detail_at, f"{name}: {step.detail}"
     if step.ended_at is not None:
         yield ("ended", step.index, step.state), step.ended_at, f"{name}: {words.step_end(step)}"
+
+
+def _planned(step: Step) -> Iterator[tuple[datetime, int, str]]:
+    """The lines that the step's action wrote down before it changed anything."""
+    for seen in step.evidence:
+        if seen.name == PLAN and isinstance(seen.data, list):
+            yield from ((seen.at, number, str(line)) for number, line in enumerate(seen.data))
 
 
 def is_terminal(stream: Any) -> bool:
@@ -152,7 +163,8 @@ def picture(run: Run) -> RenderableType:
     for step in run.steps:
         line = f"{step.name}  {step.action}" + (f"  {words.step_end(step)}" if step.ended_at else "")
         if step.state is StepState.RUNNING:
-            parts.append(Spinner("dots", text(line), style="cyan"))
+            parts.append(Spinner("dots", text(f"{line}  {step.detail}" if step.detail else line), style="cyan"))
+            parts += [text(f"    {planned}", "dim") for _, _, planned in _planned(step)]
         else:
             mark, style = _MARKS[step.state]
             parts.append(text(f"{mark} {line}", style))

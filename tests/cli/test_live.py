@@ -56,6 +56,25 @@ def test_progress_says_a_relapse(runs):
     ]
 
 
+def test_a_plan_is_shown_before_anything_happens_and_then_how_it_goes(runs):
+    plan = {"name": "plan", "at": "2026-01-05T10:00:02Z", "data": ["cordon Node/node-3", "evict 2 pods"]}
+    step = {**runs.step, "state": "running", "ended_at": None, "outcome": "", "changes": [], "evidence": [plan]}
+    told = {**step, "detail": "1 pod left", "detail_at": "2026-01-05T10:00:09Z"}
+    progress = Progress()
+    said = [
+        line
+        for look in (step, told, told)
+        for line in progress.lines(from_json(runs.one(state="running", ended_at=None, steps=[look]), Run))
+    ]
+    assert [line.partition(": ")[2] for line in said if "step" in line][1:] == [
+        "plan: cordon Node/node-3",
+        "plan: evict 2 pods",
+        "1 pod left",
+    ]
+    text = drawn(runs.one(state="running", ended_at=None, steps=[told]))
+    assert text.index("1 pod left") < text.index("evict 2 pods")
+
+
 @pytest.mark.parametrize(
     ("tty", "term", "wanted"), [(True, "xterm", True), (True, "dumb", False), (True, "", False), (False, "xterm", False)]
 )
