@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from ulid import ULID
 
+from remediator.ids import new_id
 from remediator.reasons import Reason
 
 __all__ = [
@@ -416,11 +416,6 @@ class Page(Noun, Generic[T], frozen=True, kw_only=True):
 def to_milliseconds(moment: datetime) -> datetime:
     """``moment`` without what is finer than a millisecond."""
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-
-def new_id(at: datetime) -> str:
-    """A ULID for a record that came to be at ``at``: 26 characters that sort by time."""
-    return str(ULID.from_datetime(at)).lower()
 
 
 def evolve(noun: N, /, **changes: Any) -> N:

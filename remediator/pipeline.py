@@ -57,8 +57,8 @@ _TOGETHER = 32
 """Deliveries decided on together, at most."""
 _STORM = 16
 """Writes that wait for the journal, from which on decisions give way to requests."""
-_REST = timedelta(seconds=1)
-"""Between two slices of decisions then."""
+_REST = timedelta(seconds=2)
+"""Between two slices of decisions then; each costs as much as some hundred requests."""
 
 
 class Pipeline:

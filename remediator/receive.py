@@ -80,6 +80,7 @@ _STRINGS = 10 + 5
 """Keys that every payload has, and those of their values that are strings."""
 _STRINGS_OF_ALERT = 7 + 5
 _MANY_ESCAPES = 1000
+_NO_MARK = bytes(byte for byte in range(256) if byte not in b'"\\')
 _DECODER = msgspec.json.Decoder(_Payload)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9A-Za-z._:-]{1,64}", re.ASCII)
@@ -139,17 +140,21 @@ def _fast(body: bytes, limits: Limits) -> _Payload | None:
 
 def _quotes(body: bytes) -> int:
     """How many quotes open or close a string in ``body``, which is JSON; -1 if a string holds a NUL."""
-    quotes = body.count(b'"')
-    if body.count(b"\\") > _MANY_ESCAPES:
+    marks = body.translate(None, _NO_MARK)
+    escapes = marks.count(b"\\")
+    quotes = len(marks) - escapes
+    if escapes > _MANY_ESCAPES:
         if b"\\u0000" in body:
             return -1
         body = body.replace(b"\\\\", b"")  # what is left before a quote escapes it
         return body.count(b'"') - body.count(b'\\"')
+    if not escapes:
+        return quotes
     # A body has few, and looking at each is quicker than any search for two bytes in all of it.
-    escapes = iter(body.split(b"\\")[1:])
-    for rest in escapes:
+    pieces = iter(body.split(b"\\")[1:])
+    for rest in pieces:
         if not rest:
-            next(escapes, None)  # a backslash, escaped by the one before
+            next(pieces, None)  # a backslash, escaped by the one before
         elif rest.startswith(b'"'):
             quotes -= 1
         elif rest.startswith(b"u0000"):

@@ -175,6 +175,8 @@ def is_outage(problem: BaseException) -> bool:
 def sentence(problem: BaseException) -> str:
     """The database's own words, without the statement and its parameters (they may hold an alert's text)."""
     original = getattr(problem, "orig", None) or problem
+    if type(original).__name__ == "ConnectionTimeout":  # psycopg's, which may not be installed
+        return "the server did not answer a new connection in time"
     return " ".join(str(original).split())[:300] or type(original).__name__
 
 

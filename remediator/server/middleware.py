@@ -6,7 +6,6 @@ Whatever a handler raises ends here. An error that nobody foresaw becomes a 500 
 from __future__ import annotations
 
 import re
-import secrets
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from remediator.errors import JournalUnavailable
+from remediator.ids import short_id
 from remediator.server.problems import HttpProblem, problem_of, respond
 from remediator.telemetry import METRICS
 
@@ -25,15 +25,20 @@ __all__ = ["REQUEST_ID", "WEBHOOK", "around", "dress"]
 REQUEST_ID = web.RequestKey("request_id", str)
 WEBHOOK = "/api/v1/alerts"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+_ALWAYS = {
+    "Server": "remediator",  # not the versions of what it is made of
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
 _log = structlog.get_logger()
 
 
 @web.middleware
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     """See the module's first words."""
-    request_id = request.headers.get("X-Request-ID", "")
-    if not _SANE_ID.fullmatch(request_id):
-        request_id = secrets.token_hex(8)
+    request_id = request.headers.get("X-Request-ID")
+    if request_id is None or not _SANE_ID.fullmatch(request_id):
+        request_id = short_id()
     request[REQUEST_ID] = request_id
     structlog.contextvars.bind_contextvars(request_id=request_id)
     try:
@@ -61,10 +66,8 @@ def _counter(status: int) -> Any:
 
 def dress(response: web.StreamResponse, request_id: str) -> None:
     """Headers that every answer has."""
-    response.headers["Server"] = "remediator"  # not the versions of what it is made of
+    response.headers.update(_ALWAYS)
     response.headers["X-Request-ID"] = request_id
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Cache-Control"] = "no-store"
 
 
 def _answer(error: Exception, request: web.Request, request_id: str) -> web.StreamResponse:
