@@ -1,4 +1,4 @@
-"""Names that nothing else has. In: a time, or nothing. Out: a ULID, which sorts by time, or a short hex text.
+"""Names that nothing else has. In: a time, or nothing. Out: a ULID, which sorts by time, or a short text.
 
 Random bytes are taken from the kernel many at a time: each such call lets go of the interpreter's lock, and on a busy event loop it takes
 milliseconds until another thread gives it back.
@@ -18,21 +18,23 @@ if TYPE_CHECKING:
 
 __all__ = ["new_id", "short_id"]
 
-_SIZE = 10
-"""Random bytes of a ULID."""
+_LENGTH = 16
+"""Random digits of a ULID, 5 bits each."""
 _AT_ONCE = 1024
-_pieces: deque[bytes] = deque()
+_DIGITS = "".join(base32.ENCODE[byte % len(base32.ENCODE)] for byte in range(256)).lower().encode()
+"""A byte to a digit; each digit stands for eight bytes, so all are as likely."""
+_pieces: deque[str] = deque()
 os.register_at_fork(after_in_child=_pieces.clear)
 
 
 def new_id(at: datetime) -> str:
     """A ULID for a record that came to be at ``at``: 26 characters, in lower case, that sort by time (github.com/ulid/spec)."""
-    return _time(int(at.timestamp() * 1000)) + base32.encode_randomness(_piece()).lower()
+    return _time(int(at.timestamp() * 1000)) + _piece()
 
 
 def short_id() -> str:
-    """16 hex digits that nobody can guess; to find a request again in the logs."""
-    return _piece()[:8].hex()
+    """16 characters that nobody can guess; to find a request again in the logs."""
+    return _piece()
 
 
 @lru_cache(maxsize=64)
@@ -40,12 +42,12 @@ def _time(milliseconds: int) -> str:
     return base32.encode_timestamp(milliseconds.to_bytes(6, "big")).lower()
 
 
-def _piece() -> bytes:
-    """Ten random bytes that no other call gets, whichever thread asks: taking one from a deque is one step."""
+def _piece() -> str:
+    """80 random bits that no other call gets, whichever thread asks: taking one from a deque is one step."""
     try:
         return _pieces.popleft()
     except IndexError:
-        fresh = os.urandom(_SIZE * _AT_ONCE)
-        own, *others = (fresh[begin : begin + _SIZE] for begin in range(0, len(fresh), _SIZE))
+        fresh = os.urandom(_LENGTH * _AT_ONCE).translate(_DIGITS).decode()
+        own, *others = (fresh[begin : begin + _LENGTH] for begin in range(0, len(fresh), _LENGTH))
         _pieces.extend(others)
         return own

@@ -84,6 +84,7 @@ _NO_MARK = bytes(byte for byte in range(256) if byte not in b'"\\')
 _DECODER = msgspec.json.Decoder(_Payload)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9A-Za-z._:-]{1,64}", re.ASCII)
+_FINGERPRINTS = re.compile(rf"(?:{_FINGERPRINT.pattern},)*{_FINGERPRINT.pattern}", re.ASCII)
 _DEFAULT = Limits()
 
 
@@ -99,7 +100,7 @@ def parse_delivery(body: bytes, *, id: str, at: datetime, sender: str = "", limi
         payload, extra = _strict(body, limits)
     if payload.group_labels:
         extra["groupLabels"] = payload.group_labels
-    alerts = tuple([_alert(wire, index, limits) for index, wire in enumerate(payload.alerts)])
+    alerts = _plain_alerts(payload.alerts, limits) or tuple([_alert(wire, index, limits) for index, wire in enumerate(payload.alerts)])
     _refuse_clash(alerts)
     return Delivery(
         id=id,
@@ -148,17 +149,14 @@ def _quotes(body: bytes) -> int:
             return -1
         body = body.replace(b"\\\\", b"")  # what is left before a quote escapes it
         return body.count(b'"') - body.count(b'\\"')
-    if not escapes:
-        return quotes
     # A body has few, and looking at each is quicker than any search for two bytes in all of it.
-    pieces = iter(body.split(b"\\")[1:])
-    for rest in pieces:
-        if not rest:
-            next(pieces, None)  # a backslash, escaped by the one before
-        elif rest.startswith(b'"'):
+    at = body.find(b"\\") if escapes else -1
+    while at >= 0:
+        if body.startswith(b'"', at + 1):
             quotes -= 1
-        elif rest.startswith(b"u0000"):
+        elif body.startswith(b"u0000", at + 1):
             return -1
+        at = body.find(b"\\", at + 2)  # the byte after a backslash is no backslash of its own
     return quotes
 
 
@@ -213,6 +211,31 @@ def _split(data: Any, fields: frozenset[str], optional: dict[str, Any]) -> tuple
     return known, {key: value for key, value in data.items() if key not in fields}
 
 
+def _plain_alerts(wires: Sequence[_Alert], limits: Limits) -> tuple[Alert, ...]:
+    """All of them if nothing is wrong or missing in any; else none, and each is looked at by itself to find the words."""
+    if not _FINGERPRINTS.fullmatch(",".join([wire.fingerprint for wire in wires])):
+        return ()
+    if max([max(len(wire.labels), len(wire.annotations)) for wire in wires]) > limits.labels:
+        return ()
+    try:
+        alerts = [
+            Alert(
+                name=wire.labels.get("alertname", ""),
+                fingerprint=wire.fingerprint,
+                starts_at=_beginning(wire.starts_at),
+                ends_at=_moment(wire.ends_at),
+                status=wire.status,
+                labels=wire.labels,
+                annotations=wire.annotations,
+                generator_url=wire.generator_url,
+            )
+            for wire in wires
+        ]
+    except (ValueError, OverflowError):
+        return ()
+    return tuple(alerts)
+
+
 def _alert(wire: _Alert, index: int, limits: Limits) -> Alert:
     if len(wire.labels) > limits.labels or len(wire.annotations) > limits.labels:
         which = "labels" if len(wire.labels) > limits.labels else "annotations"
@@ -253,6 +276,15 @@ def _moment(text: str) -> datetime | None:
         raise ValueError('write it as "2026-01-05T10:00:00Z", with its time zone')
     moment = datetime.fromisoformat(text)
     return None if moment.year == 1 else moment.astimezone(UTC)
+
+
+@lru_cache(maxsize=1024)
+def _beginning(text: str) -> datetime:
+    """As ``_moment``, for a time that must not be the zero time."""
+    moment = _moment(text)
+    if moment is None:
+        raise ValueError("the zero time")
+    return moment
 
 
 def _refuse_clash(alerts: Sequence[Alert]) -> None:
