@@ -124,7 +124,7 @@ class TestAgents:
             sim.cluster.store.replace(sim.cluster.kind("Node"), copy)
         await seconds(1)
         assert labels_of(sim.cluster.get("CiliumNode", "node-2"))["bgp"] == "disabled"
-        assert "bgp" not in labels_of(sim.cluster.get("CiliumNode", "node-3"))
+        assert labels_of(sim.cluster.get("CiliumNode", "node-3"))["bgp"] == "enabled"
 
     async def test_without_an_operator_nobody_taints(self, sim, seconds):
         copy = sim.cluster.store.edit(sim.cluster.kind("Deployment"), sim.cluster.get("Deployment", "cilium-operator", "kube-system"))
