@@ -5,12 +5,18 @@ What is withdrawn is gone from the table of a real router, what is undone is bac
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+from datetime import UTC, datetime
 
 import pytest
 from plugins.bgp import REAL, with_crds
 from standins import objects
 from standins.network import SPEAKERS
+
+from remediator.bgp.assemble import assemble
+from remediator.bgp.read import read_objects
+from remediator.kube import Kube
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.gobgp, pytest.mark.timeout(300)]
 
@@ -168,3 +174,48 @@ def _conditions(network, name):
 def _established(network, node):
     instances = (network.node_config(node) or {}).get("status", {}).get("bgpInstances", ())
     return next((peer.get("establishedTime") for one in instances for peer in one["peers"]), None)
+
+
+@with_crds(REAL, pytest.param("1.20.2", marks=pytest.mark.long))
+def test_what_we_read_is_what_the_router_has(bgp_network):
+    local = objects.deployment("local", "default", 1)
+    local["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "node-4"}
+    bgp_network.apply(local, objects.service("local", policy="Local"), objects.service("second"))
+    try:
+        bgp_network.until("the Local service to be announced", lambda: bgp_network.announcers(bgp_network.vip("local")) == {"node-4"})
+        _agree(bgp_network)
+        bgp_network.agent("node-2", ready=False)
+        bgp_network.until("node-2 to go", lambda: bgp_network.announcers(bgp_network.vip("web")) == {"node-3", "node-4"})
+        assert bgp_network.reported("node-2") == [("established", 2)]
+        _agree(bgp_network)
+        bgp_network.label("node-3", "remediator.dev/bgp-drain", "true")
+        bgp_network.until("node-3 to go", lambda: bgp_network.announcers(bgp_network.vip("web")) == {"node-4"})
+        _agree(bgp_network)
+        found = asyncio.run(_read(bgp_network))
+        assert found.version == bgp_network.version
+        assert found.operator == ""
+        assert {node.name: (node.agent_ready, node.configured) for node in found.nodes if node.name in SPEAKERS} == {
+            "node-2": (False, True),
+            "node-3": (True, False),
+            "node-4": (True, True),
+        }
+    finally:
+        bgp_network.plane.kubectl("delete", "deployment", "local")
+
+
+def _agree(network):
+    """The product's model, read by its own door, names the same speakers of each prefix as the router's table."""
+
+    def look():
+        model = {prefix.prefix: set(prefix.speakers) for prefix in asyncio.run(_read(network)).prefixes}
+        return model == {prefix: network.announcers(prefix) for prefix in network.fabric.table()} and model
+
+    return network.until("the model and the router to agree", look)
+
+
+async def _read(network):
+    kube = await Kube.connect(kubeconfig=network.plane.remediator)
+    try:
+        return assemble(await read_objects(kube, None, namespace="kube-system", agents="k8s-app=cilium", now=datetime.now(UTC)))
+    finally:
+        await kube.close()
