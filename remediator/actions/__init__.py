@@ -80,6 +80,8 @@ class Context(Protocol):
     """None where the settings name no Prometheus."""
     clock: Clock
     cilium: Cilium
+    min_speakers: int
+    """Of every announced address (settings ``limits``)."""
     dry_run: bool
 
     @property
