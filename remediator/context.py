@@ -65,6 +65,7 @@ class StepContext:
         self.prometheus: Prometheus | None = world.prometheus
         self.clock: Clock = world.clock
         self.cilium: Cilium = world.cilium
+        self.min_speakers = world.limits.min_speakers
         self.dry_run = run.dry_run
         self.seen: list[Evidence] = []
         self._said = ""

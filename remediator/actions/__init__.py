@@ -81,6 +81,8 @@ class Context(Protocol):
     """None where the settings name no Prometheus."""
     clock: Clock
     cilium: Cilium
+    min_speakers: int
+    """Of every announced address (settings ``limits``)."""
     dry_run: bool
 
     @property

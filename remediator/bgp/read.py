@@ -10,7 +10,8 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from remediator.bgp.model import Metrics
+from remediator.bgp.assemble import assemble
+from remediator.bgp.model import Metrics, Routes
 from remediator.bgp.objects import CiliumNode, EndpointSlice, Objects, Service, SessionMetrics
 from remediator.clock import parse_time
 from remediator.errors import MonitoringError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from remediator.kube import Kind, Kube
     from remediator.monitoring import Prometheus
 
-__all__ = ["SESSION_STATE", "kind_of", "read_metrics", "read_objects"]
+__all__ = ["SESSION_STATE", "kind_of", "read_metrics", "read_objects", "read_routes"]
 
 SESSION_STATE = "cilium_bgp_control_plane_session_state"
 _ADVERTISED = "cilium_bgp_control_plane_advertised_routes"
@@ -74,6 +75,11 @@ async def read_objects(kube: Kube, prometheus: Prometheus | None, *, namespace: 
         operator=await _operator(kube, namespace, now),
         metrics=await read_metrics(prometheus, addresses) if clusters or policies or nodes else SessionMetrics(),
     )
+
+
+async def read_routes(kube: Kube, prometheus: Prometheus | None, *, namespace: str, agents: str, now: datetime) -> Routes:
+    """Who announces what, as it is now. Raises KubeError, Unreadable."""
+    return assemble(await read_objects(kube, prometheus, namespace=namespace, agents=agents, now=now))
 
 
 def kind_of(kind: Kind, thing: dict[str, Any]) -> Kind:
