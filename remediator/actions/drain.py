@@ -18,6 +18,7 @@ from remediator.drain import cordon as cordons
 from remediator.drain.classify import Fate, Rules, Sorted, classify, daemonset_of
 from remediator.drain.eviction import Answer, evict, read
 from remediator.drain.evictor import Evictor, Orders
+from remediator.drain.health import unready_daemons
 from remediator.drain.plan import Plan, make_plan
 from remediator.drain.result import Outcome, PodResult
 from remediator.drain.sight import Sight
@@ -120,7 +121,7 @@ class Drain(Action[DrainParameters]):
         until = min(ctx.clock.now() + _AFTER_UNDO, ctx.deadline)
 
         async def settled() -> str | None:
-            waiting = await _unready_daemons(ctx, change.resource)
+            waiting = await unready_daemons(ctx.kube, change.resource.name)
             if not waiting:
                 return said
             return f"{said}; {waiting}" if ctx.clock.now() >= until else None
@@ -337,16 +338,3 @@ async def _refuse_old_server(ctx: Context) -> None:
     told = re.match(r"v?1\.(\d+)", version)
     if told and int(told[1]) < _OLDEST:
         raise Refused(Reason.UNREADABLE, f"Kubernetes {version} does not know policy/v1 evictions; 1.{_OLDEST} or newer is needed")
-
-
-async def _unready_daemons(ctx: Context, node: Resource) -> str:
-    """What is still to come on a node that is schedulable again; empty if all is well, or if nobody would do anything about it."""
-    try:
-        record = await ctx.kube.get(kinds.NODE, node.name, decode=Node)
-    except NotFound:
-        return ""
-    if not record.ready:
-        return f"it is not Ready ({record.ready_status}), so its pods were not waited for"
-    listing = await ctx.kube.list(kinds.POD, fields=f"spec.nodeName={node.name}", decode=Pod)
-    unready = [pod.name for pod in listing.items if daemonset_of(pod) and not pod.ready]
-    return f"not ready yet: {', '.join(sorted(unready))}" if unready else ""

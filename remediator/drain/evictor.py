@@ -267,10 +267,12 @@ class Evictor:
         self._reported = now - _REPORT
 
     def _raise_faults(self) -> None:
-        """What a task raised is this loop's to raise."""
+        """What a task raised is this loop's to raise; that the time is up it knows itself, and says better what is left then."""
         for task in [task for task in self._tasks if task.done()]:
             self._tasks.discard(task)
-            task.result()
+            error = task.exception()
+            if error is not None and not (isinstance(error, StepFailed) and error.reason is Reason.DEADLINE):
+                raise error
 
     async def _settle(self) -> None:
         """Leave no task behind: calls under way end, and their outcomes reach the disk."""

@@ -108,7 +108,7 @@ async def test_a_crash_in_the_middle_goes_on_where_it_was(stage, farm):
     from remediator.model import StepState, evolve
 
     await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
-    playbook = stage.playbook(ACTION, lasting="20s")
+    playbook = stage.playbook(ACTION, lasting="2m")
     stage.cluster.hold_budget("web", "apps")
     run = await stage.begin(playbook, node="node-3")
     done = await stage.carry(playbook, run)

@@ -369,10 +369,10 @@ async def test_e9_a_server_that_always_fails_ends_it(stage, farm):
 async def test_e10_between_two_tries_there_is_always_a_pause(stage, farm):
     await farm.plant(farm.deployment("web", 1), farm.pdb("web"))
     stage.cluster.hold_budget("web", "apps")
-    done = await stage.step(ACTION, lasting="1m")
+    done = await stage.step(ACTION, lasting="3m")
     assert done.reason is Reason.PDB
     times = [c.at for c in farm.calls("create", "/pods/web") if not c.dry_run]
-    assert 3 <= len(times) <= 20
+    assert 3 <= len(times) <= 60
     assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= timedelta(seconds=0.25)
 
 
@@ -390,9 +390,9 @@ async def test_e11_the_deadline_ends_a_wait_at_once(stage, farm):
     await farm.plant(farm.deployment("web", 1), farm.pdb("web"))
     stage.cluster.hold_budget("web", "apps")
     began = stage.world.clock.now()
-    done = await stage.step(ACTION, lasting="30s")
+    done = await stage.step(ACTION, lasting="3m")
     assert done.reason is Reason.PDB
-    assert stage.world.clock.now() - began < timedelta(seconds=60)
+    assert stage.world.clock.now() - began < timedelta(minutes=4)
 
 
 async def test_e12_a_pod_that_is_terminating_already_is_only_waited_for(stage, farm):
@@ -574,7 +574,7 @@ async def test_r1_a_partial_drain_failed_and_says_how_each_pod_ended(stage, farm
         farm.bare("static", annotations={"kubernetes.io/config.mirror": "x"}),
     )
     stage.cluster.hold_budget("web", "apps")
-    done = await stage.step(ACTION, lasting="40s")
+    done = await stage.step(ACTION, lasting="3m")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PDB)
     lines = result(done)
     by = {prefix: {line["outcome"] for name, line in lines.items() if name.startswith(prefix)} for prefix in ("web", "api", "static")}
