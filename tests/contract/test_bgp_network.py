@@ -20,9 +20,10 @@ from remediator.kube import Kube
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.gobgp, pytest.mark.timeout(300)]
 
-# One version with each operator in `make test`, the others in `make test-long`.
-EVERY = with_crds(REAL, *(pytest.param(version, marks=pytest.mark.long) for version in ("1.18.0", "1.19.0", "1.20.2")))
 REAL_ONLY = with_crds(REAL)
+EVERY = with_crds(REAL, *(pytest.param(version, marks=pytest.mark.long) for version in ("1.18.0", "1.19.0", "1.20.2")))
+EACH_OPERATOR = with_crds(REAL, pytest.param("1.20.2", marks=pytest.mark.long))
+"""Where the CRD's version makes no difference, but who plays the operator does."""
 SECONDS = 10
 """How long a withdrawal may take to reach the router; it is less than one as a rule."""
 
@@ -45,7 +46,7 @@ def test_a_node_speaks_while_the_selector_takes_its_labels(bgp_network):
     bgp_network.until("its agent to write so", lambda: bgp_network.reported("node-3") == [("established", 1)])
 
 
-@EVERY
+@EACH_OPERATOR
 def test_a_service_gets_an_address_of_the_pool_and_is_announced_until_it_goes(bgp_network):
     bgp_network.apply(objects.service("second"))
     vip = bgp_network.until("an address", lambda: bgp_network.vip("second"))
@@ -78,7 +79,7 @@ def test_traps_3_and_10_a_dead_agent_hears_no_label_and_its_status_stays(bgp_net
     bgp_network.until("the revived to be heard", lambda: bgp_network.node_config("node-2") is None, seconds=SECONDS)
 
 
-@EVERY
+@EACH_OPERATOR
 def test_trap_4_the_operator_puts_back_what_a_hand_changed(bgp_network):
     path = f"{bgp_network.bgp}/ciliumbgpnodeconfigs/node-3"
     before = bgp_network.node_config("node-3")
@@ -88,7 +89,7 @@ def test_trap_4_the_operator_puts_back_what_a_hand_changed(bgp_network):
     bgp_network.until("the whole to be back", lambda: (bgp_network.node_config("node-3") or {}).get("spec") == before["spec"])
 
 
-@EVERY
+@EACH_OPERATOR
 def test_a_second_config_for_the_same_nodes_is_refused_and_says_so(bgp_network):
     second = next(one for one in objects.bgp(bgp_network.version, objects.BY_LABEL) if one["kind"] == "CiliumBGPClusterConfig")
     second["metadata"]["name"] = "second"
@@ -117,6 +118,7 @@ def test_traps_1_and_2_neither_a_cordon_nor_the_load_balancer_label_withdraws_an
     assert bgp_network.reported("node-3") == [("established", 1)]
 
 
+@pytest.mark.long
 @REAL_ONLY
 def test_policy_local_is_announced_only_from_where_an_endpoint_is_ready(bgp_network):
     workload = objects.deployment("local", "default", 1)
@@ -131,6 +133,7 @@ def test_policy_local_is_announced_only_from_where_an_endpoint_is_ready(bgp_netw
         bgp_network.plane.kubectl("delete", "deployment", "local")
 
 
+@pytest.mark.long
 @REAL_ONLY
 def test_an_advertisement_that_no_family_takes_leaves_the_session_and_withdraws_the_routes(bgp_network):
     path, where = f"{bgp_network.bgp}/ciliumbgppeerconfigs/{objects.PEER_CONFIG}", "/spec/families/0/advertisements/matchLabels/advertise"
@@ -143,6 +146,7 @@ def test_an_advertisement_that_no_family_takes_leaves_the_session_and_withdraws_
         bgp_network.api.patch(path, [{"op": "replace", "path": where, "value": "bgp"}], "json")
 
 
+@pytest.mark.long
 @REAL_ONLY
 def test_a_restarted_agent_begins_its_session_anew(bgp_network):
     since = _established(bgp_network, "node-3")
@@ -151,6 +155,7 @@ def test_a_restarted_agent_begins_its_session_anew(bgp_network):
     assert bgp_network.announcers(bgp_network.vip("web")) == set(SPEAKERS)
 
 
+@pytest.mark.long
 @REAL_ONLY
 def test_each_pod_with_a_network_has_an_endpoint_until_it_goes(bgp_network):
     def endpoints():
@@ -176,7 +181,7 @@ def _established(network, node):
     return next((peer.get("establishedTime") for one in instances for peer in one["peers"]), None)
 
 
-@with_crds(REAL, pytest.param("1.20.2", marks=pytest.mark.long))
+@EACH_OPERATOR
 def test_what_we_read_is_what_the_router_has(bgp_network):
     local = objects.deployment("local", "default", 1)
     local["spec"]["template"]["spec"]["nodeSelector"] = {"kubernetes.io/hostname": "node-4"}

@@ -36,6 +36,8 @@ class ControlPlane:
     """Of the user remediator, so that the audit log tells its writes from the tests'."""
     audit: Path
     assets: Path
+    pids: dict[str, int]
+    """Of its components by name, to let one hang (SIGSTOP) and go on (SIGCONT)."""
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """What kubectl says; it fails the test if kubectl fails."""
@@ -114,8 +116,9 @@ def running(home: Path, *, crds: str, flags: Sequence[str] = ()) -> Iterator[Con
     if not line:
         process.wait(10)
         pytest.fail(f"the control plane did not come up:\n{(home / 'up.log').read_text()[-3000:]}")
+    said = json.loads(line)
     try:
-        yield ControlPlane(json.loads(line)["server"], kubeconfig, home / "kubeconfig.remediator", audit, Path(assets))
+        yield ControlPlane(said["server"], kubeconfig, home / "kubeconfig.remediator", audit, Path(assets), said["pids"])
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)

@@ -69,7 +69,8 @@ class Agents:
         self._cilium, self._bgp = "/apis/cilium.io/v2", f"/apis/cilium.io/{version}"
         self._fabric = fabric
         self._agents: list[Agent] = []
-        self._end = threading.Event()
+        self._end, self._at_work = threading.Event(), threading.Event()
+        self._at_work.set()
         self._thread = threading.Thread(target=self._live, name="agents", daemon=True)
         self.failures: list[Exception] = []
         """What no agent should meet. One round is lost with each."""
@@ -79,6 +80,13 @@ class Agents:
         self._agents = [Agent(name, speaker) for name, speaker in self._fabric.hosts.items()]
         self._thread.start()
 
+    def hang(self) -> None:
+        """Do nothing for now, though every pod says Ready: labels are not copied, statuses not written, sessions stay as they are."""
+        self._at_work.clear()
+
+    def go_on(self) -> None:
+        self._at_work.set()
+
     def close(self) -> None:
         self._end.set()
         if self._thread.ident is not None:
@@ -87,6 +95,8 @@ class Agents:
     def _live(self) -> None:
         self._api = Api(self._kubeconfig)
         while not self._end.wait(_TICK):
+            if not self._at_work.is_set():
+                continue
             try:
                 seen = self._look()
             except (OSError, ApiError) as error:

@@ -42,15 +42,21 @@ class Api:
         data = None if body is None else json.dumps(body)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content}
         try:
+            status, text = self._once(method, path, data, headers)
+        except http.client.RemoteDisconnected:  # the server had closed a connection that was idle for long
+            status, text = self._once(method, path, data, headers)
+        if status >= 300:
+            raise ApiError(status, text.decode(errors="replace")[:500])
+        return json.loads(text)
+
+    def _once(self, method: str, path: str, data: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        try:
             self._connection.request(method, path, data, headers)
             reply = self._connection.getresponse()
-            text = reply.read()
+            return reply.status, reply.read()
         except (OSError, http.client.HTTPException):
             self._connection.close()  # the next call opens it again
             raise
-        if reply.status >= 300:
-            raise ApiError(reply.status, text.decode(errors="replace")[:500])
-        return json.loads(text)
 
     def items(self, path: str) -> list[Object]:
         """Every object of a list; a list of a custom resource leaves nothing out either."""
