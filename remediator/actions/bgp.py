@@ -122,7 +122,8 @@ class WithdrawNode(Action[WithdrawParameters]):
             sessions = recorded([node])
             by_metrics = seen.routes.metrics is Metrics.READ
             before = {"labels": {way.key: previous}, MARK: None, "sessions": sessions, "metrics": by_metrics}
-            after = {"labels": {way.key: way.value}, MARK: mark, "sessions": {}, "metrics": by_metrics}
+            # What undo and a restart have to know stands on both sides: it is no difference that this call makes.
+            after = {"labels": {way.key: way.value}, MARK: mark, "sessions": sessions, "metrics": by_metrics}
             try:
                 return await send(
                     ctx, kinds.NODE, thing, whole_patch(thing, mark, _labelled(thing, way.key, way.value)), before=before, after=after

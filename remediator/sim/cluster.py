@@ -373,6 +373,7 @@ class Cluster:
         self.stuck_budgets.clear()
         self.network.heal()
         self.bgp.cut.clear()
+        self.bgp.lossy.clear()
         for node in self.node_names():
             self.heal_agent(node)
             if not self.kubelet_alive(node):

@@ -62,6 +62,22 @@ def test_once_ends_healed(once):
     assert "Everything stays up" not in done.stdout
 
 
+def test_a_job_that_a_person_starts(once):
+    done = once("-m", "remediator", "demo", "--once", "--scenario", "bgp-shift")
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in (
+        "The uplink of node-3 loses packets",
+        "Alertmanager posted UplinkLosesClients",
+        "$ remediator run shift-bgp-away --target Node/node-3 --wait",
+        "plan: 10.25.150.223/32 (apps/whoami, policy Cluster): 5 speakers now, 4 left",
+        "healed. The symptom is gone and stayed gone for the hold time.",
+        "Alertmanager posted that the alert is resolved",
+        "The cluster itself says: whole again.",
+        'labels.remediator.dev/bgp-drain: absent → "true"',
+    ):
+        assert said in done.stdout
+
+
 def test_an_incident_that_does_not_end_healed(once):
     done = once("-c", CRASH_LOOP)
     assert (done.returncode, done.stderr) in [(1, ""), (4, "")]

@@ -138,6 +138,8 @@ class BgpAgents:
         self.cluster = cluster
         self.cut: set[tuple[str, str]] = set()
         """(node, address of a router) that cannot reach each other; the node may be ``*``."""
+        self.lossy: set[str] = set()
+        """Nodes whose way to the routers loses packets: whoever is sent there by a route suffers."""
         self._since: dict[str, tuple[str, str, datetime]] = {}
 
     def beat(self) -> None:
