@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -34,29 +35,22 @@ verify:
 on_resolved: undo
 on_failure: undo
 """
-WITHDRAW = """\
-apiVersion: remediator.dev/v1
-kind: Playbook
-metadata: {{name: withdraw}}
-gates: {{cooldown: 1s}}
-ladder:
-- name: withdraw
-  steps:
-  - withdraw: {{action: bgp.withdraw_node, timeout: {timeout}, hold: 1s}}
-verify:
-  kube: {{kind: Node, fields: 'metadata.name=${{target.name}}'}}
-  holds: size(objects) == 1
-  within: 1m
-  hold: 0s
-on_failure: undo
-"""
 REAL_ONLY = with_crds(REAL)
 SHOP = "shop"
 METHODS = [
     pytest.param(REAL, objects.BY_LABEL, "bgp", "enabled", "disabled", id="method A, the selector's own label, 1.17.0"),
     pytest.param("1.20.2", objects.BY_DRAIN_LABEL, "remediator.dev/bgp-drain", None, "true", id="method B, the label for it, 1.20.2"),
 ]
-"""CRDs, selector of the cluster config, and the label that is changed: before, and while withdrawn. 1.17.0 with method B comes first below."""
+"""CRDs, selector of the cluster config, and the label that is changed: before, and while withdrawn. The other tests have method B on 1.17.0."""
+
+
+@pytest.fixture
+def shift(root):
+    """The shipped playbook, with less patience; nothing else changed."""
+    text = (root / "playbooks" / "shift-bgp-away.yaml").read_text()
+    text = text.replace("hold: 15s", "hold: 1s").replace('method: "${parameters.method}"}', 'method: "${parameters.method}", hold: 1s}')
+    assert text.count("hold: 1s") == 2
+    return text.replace("runbook: docs/playbooks/shift-bgp-away.md", "")
 
 
 @pytest.fixture
@@ -173,18 +167,22 @@ def test_a_failing_node_is_withdrawn_and_drained_and_comes_back_when_the_alert_i
 
 @pytest.mark.long
 @pytest.mark.parametrize(("bgp_cluster", "selector", "key", "before", "after"), METHODS, indirect=["bgp_cluster"])
-def test_withdrawn_means_gone_from_the_router_and_undone_means_back_in_it(bgp_network, keeper, selector, key, before, after):
+def test_withdrawn_means_gone_from_the_router_and_undone_means_back_in_it(bgp_network, keeper, shift, selector, key, before, after):
     vip, others = bgp_network.vip("web"), set(SPEAKERS) - {"node-3"}
     bgp_network.select(selector)
     first = shapes(bgp_network)
     assert first["node-3"]["labels"].get(key) == before
-    daemon = keeper(WITHDRAW.format(timeout="1m"))
-    done = daemon.cli("run", "withdraw", "--target", "Node/node-3", "--wait", "--reason", "test")
+    daemon = keeper(shift)
+    done = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-3", "--wait", "--reason", "test")
     assert done.returncode == 0, done.stdout + done.stderr
     run = daemon.run_that_ended()
     assert bgp_network.announcers(vip) == others
     assert bgp_network.node_config("node-3") is None
     assert bgp_network.shape("node-3")["labels"][key] == after
+    told = json.loads(daemon.cli("bgp", "status", "-o", "json").stdout)
+    assert (told["version"], told["operator"]) == (bgp_network.version, "")
+    assert {one["prefix"]: set(one["speakers"]) for one in told["prefixes"]} == {vip: others}
+    assert [node["withdrawn_by"] for node in told["nodes"] if node["name"] == "node-3"] == [run["id"]]
 
     assert daemon.cli("runs", "undo", run["id"]).returncode == 0
     bgp_network.until("node-3 to be back", lambda: bgp_network.announcers(vip) == set(SPEAKERS))
@@ -194,14 +192,14 @@ def test_withdrawn_means_gone_from_the_router_and_undone_means_back_in_it(bgp_ne
 
 
 @REAL_ONLY
-def test_one_of_two_speakers_is_refused_and_the_router_hears_nothing_of_it(bgp_network, keeper):
+def test_one_of_two_speakers_is_refused_and_the_router_hears_nothing_of_it(bgp_network, keeper, shift):
     """Trap 10 as well: the third speaker's agent is dead, and what it wrote last, ``established``, counts for nobody."""
     bgp_network.agent("node-4", ready=False)
     bgp_network.until("two speakers to be left", lambda: bgp_network.announcers(bgp_network.vip("web")) == {"node-2", "node-3"})
     assert bgp_network.reported("node-4") == [("established", 1)]
-    daemon = keeper(WITHDRAW.format(timeout="1m"), limits={"min_speakers": 2})
+    daemon = keeper(shift, limits={"min_speakers": 2})
     table, before = bgp_network.fabric.table(), shapes(bgp_network)
-    refused = daemon.cli("run", "withdraw", "--target", "Node/node-3", "--wait", "--reason", "test")
+    refused = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-3", "--wait", "--reason", "test")
     assert refused.returncode == 4
     assert "route_coverage" in refused.stdout + refused.stderr
     assert "1 of 2 speakers would be left" in refused.stdout + refused.stderr
@@ -211,12 +209,12 @@ def test_one_of_two_speakers_is_refused_and_the_router_hears_nothing_of_it(bgp_n
 
 
 @REAL_ONLY
-def test_a_withdrawal_that_does_not_arrive_has_failed_and_is_put_back(bgp_network, keeper):
+def test_a_withdrawal_that_does_not_arrive_has_failed_and_is_put_back(bgp_network, keeper, shift):
     first, operator = shapes(bgp_network), bgp_network.plane.pids["cilium-operator-generic"]
-    daemon = keeper(WITHDRAW.format(timeout="5s"))
+    daemon = keeper(shift)
     os.kill(operator, signal.SIGSTOP)
     try:
-        failed = daemon.cli("run", "withdraw", "--target", "Node/node-3", "--wait", "--reason", "test")
+        failed = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-3", "--wait", "--set", "timeout=5s", "--reason", "test")
         assert failed.returncode == 1, failed.stdout + failed.stderr
     finally:
         os.kill(operator, signal.SIGCONT)
@@ -230,11 +228,11 @@ def test_a_withdrawal_that_does_not_arrive_has_failed_and_is_put_back(bgp_networ
 
 @pytest.mark.long
 @REAL_ONLY
-def test_a_kill_between_label_and_convergence_repeats_nothing(bgp_network, keeper):
+def test_a_kill_between_label_and_convergence_repeats_nothing(bgp_network, keeper, shift):
     vip = bgp_network.vip("web")
-    daemon = keeper(WITHDRAW.format(timeout="2m"))
+    daemon = keeper(shift)
     bgp_network.agents.hang()
-    started = daemon.cli("run", "withdraw", "--target", "Node/node-3", "--reason", "test")
+    started = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-3", "--reason", "test")
     assert started.returncode == 0, started.stdout + started.stderr
     bgp_network.until("the label", lambda: bgp_network.shape("node-3")["labels"].get("remediator.dev/bgp-drain") == "true")
     daemon.kill()
