@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from datetime import UTC, datetime
 
 import pytest
 from plugins.bgp import REAL, with_crds
@@ -41,7 +42,7 @@ METHODS = [
     pytest.param(REAL, objects.BY_LABEL, "bgp", "enabled", "disabled", id="method A, the selector's own label, 1.17.0"),
     pytest.param("1.20.2", objects.BY_DRAIN_LABEL, "remediator.dev/bgp-drain", None, "true", id="method B, the label for it, 1.20.2"),
 ]
-"""CRDs, selector of the cluster config, and the label that is changed: before, and while withdrawn. The other tests have method B on 1.17.0."""
+"""CRDs, selector of the cluster config, and the label that is changed: before, and while withdrawn."""
 
 
 @pytest.fixture
@@ -238,7 +239,9 @@ def test_a_kill_between_label_and_convergence_repeats_nothing(bgp_network, keepe
     daemon.kill()
     assert bgp_network.announcers(vip) == set(SPEAKERS)
 
+    killed_at = datetime.now(UTC)
     daemon.start()
+    daemon.wait_for("it to wait again", lambda: "has still to copy" in _said_since(daemon, killed_at))
     bgp_network.agents.go_on()
     run = daemon.run_that_ended()
     assert run["state"] == "healed", daemon.why(run["id"])
@@ -251,3 +254,10 @@ def test_a_kill_between_label_and_convergence_repeats_nothing(bgp_network, keepe
     bgp_network.until("node-3 to be back", lambda: bgp_network.announcers(vip) == set(SPEAKERS))
     daemon.wait_for("nothing left", lambda: not daemon.get("/api/v1/changes?left_behind=true")["items"])
     assert list(effects(daemon.writes()).values()) == [("patch", "", "node-3")] * 2
+
+
+def _said_since(daemon, moment):
+    """How the step says that it stands, if it said so after ``moment``."""
+    (run,) = daemon.get("/api/v1/runs")["items"]
+    (step,) = daemon.get(f"/api/v1/runs/{run['id']}")["steps"]
+    return step["detail"] if step["detail_at"] and datetime.fromisoformat(step["detail_at"]) > moment else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+import time
 import urllib.parse
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 Object = dict[str, Any]
+_TRIES = 10
 _KINDS = {kind: f"application/{kind}-patch+json" for kind in ("merge", "strategic-merge", "json")}
 
 
@@ -41,13 +43,21 @@ class Api:
         """What the server answers; :class:`ApiError` where that is no success."""
         data = None if body is None else json.dumps(body)
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": content}
-        try:
-            status, text = self._once(method, path, data, headers)
-        except http.client.RemoteDisconnected:  # the server had closed a connection that was idle for long
-            status, text = self._once(method, path, data, headers)
+        status, text = self._again(method, path, data, headers)
+        tries = 1
+        while status == 429 and tries < _TRIES:  # a kind whose storage is not ready yet, or a server that has too much to do
+            time.sleep(1)
+            status, text = self._again(method, path, data, headers)
+            tries += 1
         if status >= 300:
             raise ApiError(status, text.decode(errors="replace")[:500])
         return json.loads(text)
+
+    def _again(self, method: str, path: str, data: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
+        try:
+            return self._once(method, path, data, headers)
+        except http.client.RemoteDisconnected:  # the server had closed a connection that was idle for long
+            return self._once(method, path, data, headers)
 
     def _once(self, method: str, path: str, data: str | None, headers: dict[str, str]) -> tuple[int, bytes]:
         try:
