@@ -172,6 +172,9 @@ class Action(ABC, Generic[P]):
         """Put ``change`` back if it is still ours; the sentence that says so, or None if somebody else touched it since."""
         raise NotImplementedError(f"{self.name} changes nothing that could be undone")
 
+    async def restored(self, ctx: Context, change: Change) -> None:
+        """After a crash, where the undo of ``change`` had taken effect: wait for what ``undo`` waits for. Raises StepFailed."""
+
     @classmethod
     def describe(cls) -> dict[str, Any]:
         """Everything about the action, as ``actions show`` prints it."""

@@ -157,9 +157,13 @@ class WithdrawNode(Action[WithdrawParameters]):
                 await send(ctx, kinds.NODE, thing, patch, before=change.after or {}, after=change.before or {}, undoable=False)
             except RacedError:
                 continue
-            await come_back(ctx, f"the label of {change.resource.name}", _sessions(change))
+            await self.restored(ctx, change)
             return f"{change.resource.name} speaks BGP again: {_words(change)} taken back, {len(_sessions(change))} sessions are up"
         raise StepFailed(f"{change.resource.key} changed under every one of {TRIES} tries")
+
+    async def restored(self, ctx: Context, change: Change) -> None:
+        """See Action: sessions and routes as recorded."""
+        await come_back(ctx, f"the label of {change.resource.name}", _sessions(change))
 
 
 def _target(ctx: Context, seen: Look) -> Node:

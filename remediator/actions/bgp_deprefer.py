@@ -156,9 +156,13 @@ class Deprefer(Action[DepreferParameters]):
             except RacedError as error:
                 last = str(error)
                 continue
-            await come_back(ctx, change.resource.key, (change.before or {})["sessions"])
+            await self.restored(ctx, change)
             return f"the routes of {change.resource.key} are as preferred as before"
         raise StepFailed(f"{change.resource.key} changed under every one of {TRIES} tries; last: {last}")
+
+    async def restored(self, ctx: Context, change: Change) -> None:
+        """See Action: sessions and routes as recorded."""
+        await come_back(ctx, change.resource.key, (change.before or {})["sessions"])
 
 
 def _advertisement(ctx: Context, seen: Look, parameters: DepreferParameters) -> Object:

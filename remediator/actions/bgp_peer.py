@@ -160,9 +160,13 @@ class WithdrawPeer(Action[PeerParameters]):
             except RacedError as error:
                 last = str(error)
                 continue
-            await come_back(ctx, change.resource.key, (change.before or {})["sessions"])
+            await self.restored(ctx, change)
             return f"{change.resource.key} announces again"
         raise StepFailed(f"{change.resource.key} changed under every one of {TRIES} tries; last: {last}")
+
+    async def restored(self, ctx: Context, change: Change) -> None:
+        """See Action: sessions and routes as recorded."""
+        await come_back(ctx, change.resource.key, (change.before or {})["sessions"])
 
 
 def _config(ctx: Context, seen: Look, parameters: PeerParameters) -> Object:

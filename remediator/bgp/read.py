@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remediator.bgp.assemble import assemble
 from remediator.bgp.model import Metrics, Routes
@@ -24,56 +24,61 @@ if TYPE_CHECKING:
 
     from remediator.kube import Kind, Kube
     from remediator.monitoring import Prometheus
+    from remediator.monitoring.answers import Sample
 
 __all__ = ["SESSION_STATE", "kind_of", "read_metrics", "read_objects", "read_routes"]
 
 SESSION_STATE = "cilium_bgp_control_plane_session_state"
 _ADVERTISED = "cilium_bgp_control_plane_advertised_routes"
+_CONFIG = (
+    kinds.BGP_CLUSTER_CONFIG,
+    kinds.BGP_PEER_CONFIG,
+    kinds.BGP_ADVERTISEMENT,
+    kinds.BGP_NODE_CONFIG,
+    kinds.BGP_NODE_OVERRIDE,
+    kinds.BGP_PEERING_POLICY,
+    kinds.LB_POOL,
+    kinds.L2_POLICY,
+)
 _LEASE = "cilium-operator-resource-lock"
 _OPERATOR = "io.cilium/app=operator"
 
 
 async def read_objects(kube: Kube, prometheus: Prometheus | None, *, namespace: str, agents: str, now: datetime) -> Objects:
-    """All of it. ``namespace`` and ``agents`` say where Cilium's pods are."""
-    config = await asyncio.gather(
-        _listed(kube, kinds.BGP_CLUSTER_CONFIG),
-        _listed(kube, kinds.BGP_PEER_CONFIG),
-        _listed(kube, kinds.BGP_ADVERTISEMENT),
-        _listed(kube, kinds.BGP_NODE_CONFIG),
-        _listed(kube, kinds.BGP_NODE_OVERRIDE),
-        _listed(kube, kinds.BGP_PEERING_POLICY),
-        _listed(kube, kinds.LB_POOL),
-        _listed(kube, kinds.L2_POLICY),
+    """All of it, at once. ``namespace`` and ``agents`` say where Cilium's pods are."""
+    config, listings, cilium_nodes, operator, samples = await asyncio.gather(
+        asyncio.gather(*(_listed(kube, kind) for kind in _CONFIG)),
+        asyncio.gather(
+            kube.list(kinds.NODE, decode=Node),
+            kube.list(kinds.POD, namespace, labels=agents, decode=Pod),
+            kube.list(kinds.SERVICE, decode=Service),
+            kube.list(kinds.ENDPOINT_SLICE, decode=EndpointSlice),
+        ),
+        _cilium_nodes(kube),
+        _operator(kube, namespace, now),
+        _samples(prometheus),
     )
-    clusters, peers, advertisements, nodes, overrides, policies, pools, l2 = (found or [] for found in config)
-    listing = await asyncio.gather(
-        kube.list(kinds.NODE, decode=Node),
-        kube.list(kinds.POD, namespace, labels=agents, decode=Pod),
-        kube.list(kinds.SERVICE, decode=Service),
-        kube.list(kinds.ENDPOINT_SLICE, decode=EndpointSlice),
-    )
-    knodes, agent_pods, services, slices = listing
-    cilium_nodes = await _cilium_nodes(kube)
+    clusters, peers, advertisements, node_configs, overrides, policies, pools, l2 = (found or [] for found in config)
+    nodes, agent_pods, services, slices = listings
     pods = (await kube.list(kinds.POD, decode=Pod)).items if _pod_cidrs_matter(advertisements, policies) else []
-    addresses = {address.address: node.name for node in knodes.items for address in node.status.addresses}
     return Objects(
         version=_version(config),
         cluster_configs=clusters,
         peer_configs=peers,
         advertisements=advertisements,
-        node_configs=nodes,
+        node_configs=node_configs,
         overrides=overrides,
         policies=policies,
         pools=pools,
         l2_policies=l2,
-        nodes=knodes.items,
+        nodes=nodes.items,
         cilium_nodes=cilium_nodes,
         agents=agent_pods.items,
         services=services.items,
         slices=slices.items,
         pods=pods,
-        operator=await _operator(kube, namespace, now),
-        metrics=await read_metrics(prometheus, addresses) if clusters or policies or nodes else SessionMetrics(),
+        operator=operator,
+        metrics=_session_metrics(samples, {address.address: node.name for node in nodes.items for address in node.status.addresses}),
     )
 
 
@@ -139,6 +144,21 @@ async def _operator(kube: Kube, namespace: str, now: datetime) -> str:
 
 async def read_metrics(prometheus: Prometheus | None, addresses: dict[str, str]) -> SessionMetrics:
     """What Prometheus has of the sessions; stale samples are left out. ``addresses``: address of a node -> its name."""
+    return _session_metrics(await _samples(prometheus), addresses)
+
+
+class _Samples(NamedTuple):
+    """What Prometheus answered: series of the state, their last scrapes, routes, and whether it knew any session within the hour."""
+
+    up: list[Sample]
+    stamps: list[Sample]
+    advertised: list[Sample]
+    known: bool
+    newest: float
+
+
+async def _samples(prometheus: Prometheus | None) -> _Samples | SessionMetrics:
+    """The answers, or why there are none."""
     if prometheus is None:
         return SessionMetrics(detail="the settings name no prometheus.url")
     try:
@@ -148,16 +168,21 @@ async def read_metrics(prometheus: Prometheus | None, addresses: dict[str, str])
         known = bool(up) or bool(await prometheus.query(f"last_over_time({SESSION_STATE}[1h])"))
     except MonitoringError as error:
         return SessionMetrics(state=Metrics.UNREADABLE, detail=str(error))
-    if not known:
+    return _Samples(up, stamps, advertised, known, prometheus.max_age.total_seconds())
+
+
+def _session_metrics(found: _Samples | SessionMetrics, addresses: dict[str, str]) -> SessionMetrics:
+    if isinstance(found, SessionMetrics):
+        return found
+    if not found.known:
         return SessionMetrics(detail=f"Prometheus has no {SESSION_STATE}")
-    newest = prometheus.max_age.total_seconds()
-    fresh = {_series(stamp.labels, addresses) for stamp in stamps if stamp.at.timestamp() - stamp.value <= newest}
+    fresh = {_series(stamp.labels, addresses) for stamp in found.stamps if stamp.at.timestamp() - stamp.value <= found.newest}
     return SessionMetrics(
         state=Metrics.READ,
-        up={key: sample.value == 1 for sample in up if (key := _series(sample.labels, addresses)) in fresh},
+        up={key: sample.value == 1 for sample in found.up if (key := _series(sample.labels, addresses)) in fresh},
         advertised={
             (*key, sample.labels.get("afi", "ipv4")): int(sample.value)
-            for sample in advertised
+            for sample in found.advertised
             if (key := _series(sample.labels, addresses)) in fresh
         },
     )

@@ -329,3 +329,15 @@ def _minutes(count):
     from datetime import timedelta
 
     return timedelta(minutes=count)
+
+
+async def test_an_undo_that_a_crash_cut_off_still_waits_for_the_sessions(stage):
+    """The label was put back before the crash; that the node speaks again nobody has seen yet."""
+    done = await stage.step(ACTION)
+    stage.cluster.bgp.cut.add(("node-3", TOR1))
+    assert "after 25s" in (await undo(stage.world, done.run)).failed[0]
+    run = await stage.world.journal.run(done.run.id)
+    assert "after 25s" in (await undo(stage.world, run)).failed[0]
+    stage.cluster.bgp.cut.clear()
+    assert (await undo(stage.world, run)).undone
+    assert len(stage.writes()) == 2
