@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from plugins.bgp import REAL, with_crds
@@ -207,6 +207,49 @@ def test_one_of_two_speakers_is_refused_and_the_router_hears_nothing_of_it(bgp_n
     assert daemon.writes() == []
     assert bgp_network.fabric.table() == table
     assert shapes(bgp_network) == before
+
+
+@pytest.mark.long
+@pytest.mark.prometheus
+@REAL_ONLY
+def test_with_prometheus_the_series_have_to_vanish_too_and_a_speaker_without_a_fresh_sample_counts_for_nobody(
+    bgp_network, keeper, shift, exporter, prometheus_server
+):
+    """Traps 9 and 10, and what a ready pod does not show: an agent that answers no scrape any more."""
+    prometheus = prometheus_server(exporter, job="cilium-agent")
+    bgp_network.agents.export_to(exporter)
+    sessions = "cilium_bgp_control_plane_session_state"
+    prometheus.wait_for(f"count({sessions} == 1) == 3")
+    bgp_network.agents.export_to(None)  # what is exported stays as it is
+    daemon = keeper(shift, prometheus={"url": prometheus.url})
+
+    started = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-3", "--reason", "test")
+    assert started.returncode == 0, started.stdout + started.stderr
+    began = datetime.now(UTC) - timedelta(hours=1)
+    daemon.wait_for("it to wait for Prometheus", lambda: "Prometheus still has its sessions" in _said_since(daemon, began))
+    assert bgp_network.announcers(bgp_network.vip("web")) == {"node-2", "node-4"}
+    for name, labels in _exported(prometheus, "node-3"):
+        exporter.remove(name, labels)
+    run = daemon.run_that_ended()
+    assert run["state"] == "healed", daemon.why(run["id"])
+    assert {one["metric"]["node"] for one in prometheus.query(sessions)} == {"node-2", "node-4"}
+    assert [change["before"]["metrics"] for change in changes_of(run)] == [True]
+
+    assert daemon.cli("runs", "undo", run["id"]).returncode == 0
+    daemon.wait_for("nothing left", lambda: not daemon.get("/api/v1/changes?left_behind=true")["items"])
+    assert bgp_network.announcers(bgp_network.vip("web")) == set(SPEAKERS)
+    before = daemon.writes()
+    refused = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-2", "--wait", "--reason", "test")
+    assert refused.returncode == 4, refused.stdout + refused.stderr
+    assert "1 of 2 speakers would be left" in refused.stdout + refused.stderr
+    assert daemon.writes() == before
+
+
+def _exported(prometheus, node):
+    """Name and labels, as exported, of each series of BGP that a node has."""
+    found = prometheus.query(f'{{__name__=~"cilium_bgp_control_plane_.*", node="{node}"}}')
+    for metric in (one["metric"] for one in found):
+        yield metric["__name__"], {key: value for key, value in metric.items() if key not in ("__name__", "job", "instance")}
 
 
 @REAL_ONLY

@@ -5,7 +5,8 @@ An agent lives as long as its pod (``k8s-app=cilium``) is ready and dies with it
 - keeps the CiliumNode of its node, with the labels of the Node, which is what the operator's selectors look at;
 - speaks BGP as CiliumBGPNodeConfig, CiliumBGPPeerConfig and CiliumBGPAdvertisement say, by the host's real ``gobgpd``;
 - writes the status of CiliumBGPNodeConfig, read from that gobgpd, every two seconds if it changed (the real one: five);
-- keeps a CiliumEndpoint for each pod of its node that has a network of its own.
+- keeps a CiliumEndpoint for each pod of its node that has a network of its own;
+- exports its sessions and how many routes they carry, if there is an exporter to scrape.
 
 A dead one does none of it: its sessions drop, and what it wrote last stays, as with Cilium (``pkg/bgp/manager/node_status.go`` is the only
 writer, and clears the status at the agent's start alone).
@@ -17,12 +18,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from standins.api import Api, ApiError, Object, selects
+from standins.fabric import PORT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from standins.fabric import Fabric, Speaker
@@ -31,6 +33,8 @@ _TICK, _STATUS_EVERY = 0.25, 2.0
 _PODS = "/api/v1/namespaces/kube-system/pods"
 _IPV4 = {"afi": "ipv4", "safi": "unicast"}
 _GONE_OR_CHANGED = (404, 409)
+Series = tuple[str, tuple[tuple[str, str], ...]]
+"""Name and labels."""
 
 
 @dataclass
@@ -59,6 +63,10 @@ class Agent:
     config: Object = field(default_factory=dict)
     announced: set[str] = field(default_factory=set)
     reported: float = 0.0
+    instances: list[Object] = field(default_factory=list)
+    """As it reported them last, or would have."""
+    series: set[Series] = field(default_factory=set)
+    """What it exports."""
 
 
 class Agents:
@@ -69,6 +77,7 @@ class Agents:
         self._cilium, self._bgp = "/apis/cilium.io/v2", f"/apis/cilium.io/{version}"
         self._fabric = fabric
         self._agents: list[Agent] = []
+        self._exporter: Any = None
         self._end, self._at_work = threading.Event(), threading.Event()
         self._at_work.set()
         self._thread = threading.Thread(target=self._live, name="agents", daemon=True)
@@ -79,6 +88,12 @@ class Agents:
         """One for each host that the fabric has by now."""
         self._agents = [Agent(name, speaker) for name, speaker in self._fabric.hosts.items()]
         self._thread.start()
+
+    def export_to(self, exporter: Any) -> None:
+        """Let ``exporter`` (as of ``plugins.prometheus``) have the agents' metrics from now on; None: nobody scrapes them."""
+        for agent in self._agents:
+            agent.series = set()
+        self._exporter = exporter
 
     def hang(self) -> None:
         """Do nothing for now, though every pod says Ready: labels are not copied, statuses not written, sessions stay as they are."""
@@ -113,6 +128,7 @@ class Agents:
                 self._keep_endpoints(agent, seen)
                 self._speak(agent, seen)
                 self._report(agent, seen)
+            self._export(agent)
         except ApiError as error:
             if error.code not in _GONE_OR_CHANGED:  # the next round sees what became of it
                 self.failures.append(error)
@@ -139,7 +155,7 @@ class Agents:
         pod = next((uid for uid, node in _ready_agents(seen.pods) if node == agent.node), "")
         if agent.pod and pod != agent.pod:
             agent.speaker.kill()
-            agent.config, agent.announced = {}, set()
+            agent.config, agent.announced, agent.instances = {}, set(), []
         agent.pod = pod
         return bool(pod) and agent.node in seen.nodes
 
@@ -169,7 +185,7 @@ class Agents:
             agent.announced = set()
             if config:
                 agent.speaker.start(config)
-            agent.config, agent.reported = config, 0.0
+            agent.config, agent.reported, agent.instances = config, 0.0, []
         prefixes = _prefixes(wanted["spec"], seen, agent.node) if wanted else set()
         for prefix in prefixes - agent.announced:
             agent.speaker.announce(prefix)
@@ -183,9 +199,21 @@ class Agents:
             return
         agent.reported = time.monotonic()
         sessions = agent.speaker.sessions()
-        status = {"bgpInstances": [_instance(one, sessions, agent.speaker) for one in own["spec"].get("bgpInstances", ())]}
-        if own.get("status", {}).get("bgpInstances") != status["bgpInstances"]:
-            self._api.patch(f"{self._bgp}/ciliumbgpnodeconfigs/{agent.node}/status", {"status": status})
+        agent.instances = [_instance(one, sessions, agent.speaker) for one in own["spec"].get("bgpInstances", ())]
+        if own.get("status", {}).get("bgpInstances") != agent.instances:
+            status = {"status": {"bgpInstances": agent.instances}}
+            self._api.patch(f"{self._bgp}/ciliumbgpnodeconfigs/{agent.node}/status", status)
+
+    def _export(self, agent: Agent) -> None:
+        """A session that is no more is not 0 but gone (trap 9), as are all series of an agent that does not answer a scrape."""
+        if (exporter := self._exporter) is None:
+            return
+        values = dict(_series(agent.node, agent.instances)) if agent.pod else {}
+        for (name, labels), value in values.items():
+            exporter.set(name, dict(labels), value)
+        for name, labels in agent.series - values.keys():
+            exporter.remove(name, dict(labels))
+        agent.series = set(values)
 
 
 def _by_name(items: Iterable[Object]) -> dict[str, Object]:
@@ -325,3 +353,16 @@ def _peer(spec: Object, session: Object | None, speaker: Speaker) -> Object:
         status["establishedTime"] = datetime.fromtimestamp(session["since"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         status["timers"] = {"appliedHoldTimeSeconds": session["hold"], "appliedKeepaliveSeconds": session["keepalive"]}
     return status
+
+
+def _series(node: str, instances: Iterable[Object]) -> Iterator[tuple[Series, int]]:
+    """With the label ``node``, which Cilium's ServiceMonitor adds, and the neighbor as the agent names it, with its port."""
+    for instance in instances:
+        for peer in instance["peers"]:
+            neighbor = {"neighbor": f"{peer['peerAddress']}:{PORT}", "neighbor_asn": str(peer["peerASN"])}
+            labels = {"node": node, "vrouter": str(instance["localASN"]), **neighbor}
+            up = peer["peeringState"] == "established"
+            yield ("cilium_bgp_control_plane_session_state", tuple(labels.items())), int(up)
+            if up:
+                counted = {**labels, **_IPV4}
+                yield ("cilium_bgp_control_plane_advertised_routes", tuple(counted.items())), peer["routeCount"][0]["advertised"]

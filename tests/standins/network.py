@@ -54,6 +54,7 @@ class Network:
                 self.api.patch(f"/api/v1/nodes/{name}", {"metadata": metadata, "spec": spec})
             self.agent(name, ready=True)
         self.agents.go_on()
+        self.agents.export_to(None)
         self.select(objects.BY_DRAIN_LABEL)
         for thing in self.api.items("/api/v1/services?labelSelector=bgp%3Dtrue"):
             if thing["metadata"]["name"] != "web":
