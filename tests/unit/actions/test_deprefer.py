@@ -14,6 +14,16 @@ ACTION = "bgp.deprefer"
 RACK = {"advertisement": "rack-a"}
 
 
+@pytest.fixture
+def rate():
+    """Slow enough that a busy machine is still in time."""
+    return 30
+
+
+def step(stage, **more):
+    return stage.step(ACTION, **{"lasting": "15m", **more})
+
+
 async def by_hand(stage, kind, name, body):
     await stage.world.kube.patch(kind, name, body, type="merge")
 
@@ -37,7 +47,7 @@ def advertisement(stage, name="rack-a"):
 
 async def test_marks_the_routes_and_withdraws_nothing(stage, two_racks):
     before = stage.cluster.bgp.routers()
-    done = await stage.step(ACTION, **RACK, local_preference=10, settle="5s")
+    done = await step(stage, **RACK, local_preference=10, settle="5s")
     assert done.end is StepEnd.SUCCEEDED, done.detail
     (entry,), annotations = advertisement(stage)
     assert entry["attributes"] == {"communities": {"wellKnown": ["planned-shut"]}, "localPreference": 10}
@@ -48,7 +58,7 @@ async def test_marks_the_routes_and_withdraws_nothing(stage, two_racks):
 
 async def test_undo_restores_the_attributes_or_their_absence(stage, two_racks):
     before = advertisement(stage)
-    done = await stage.step(ACTION, **RACK, settle="5s")
+    done = await step(stage, **RACK, settle="5s")
     assert (await undo(stage.world, done.run)).undone
     assert advertisement(stage) == before
 
@@ -57,7 +67,7 @@ async def test_communities_that_were_there_stay(stage, two_racks):
     entries, _ = advertisement(stage)
     mine = [{**entries[0], "attributes": {"communities": {"standard": ["65000:99"]}, "localPreference": 200}}]
     await by_hand(stage, kinds.BGP_ADVERTISEMENT, "rack-a", {"spec": {"advertisements": mine}})
-    done = await stage.step(ACTION, **RACK, settle="5s")
+    done = await step(stage, **RACK, settle="5s")
     assert done.end is StepEnd.SUCCEEDED, done.detail
     attributes = advertisement(stage)[0][0]["attributes"]
     assert attributes == {"communities": {"standard": ["65000:99"], "wellKnown": ["planned-shut"]}, "localPreference": 200}
@@ -66,25 +76,25 @@ async def test_communities_that_were_there_stay(stage, two_racks):
 
 
 async def test_make_before_break_refuses_to_mark_every_path(stage):
-    done = await stage.step(ACTION, advertisement="services")
+    done = await step(stage, advertisement="services")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.ROUTE_COVERAGE)
     assert "routers have nothing to prefer" in done.detail
     assert stage.writes() == []
 
 
 async def test_every_path_may_be_marked_where_another_site_announces_the_addresses(stage):
-    done = await stage.step(ACTION, advertisement="services", elsewhere=True, settle="5s")
+    done = await step(stage, advertisement="services", elsewhere=True, settle="5s")
     assert done.end is StepEnd.SUCCEEDED, done.detail
 
 
 async def test_trap_11_refuses_what_argo_cd_would_revert(stage, two_racks):
     await by_hand(stage, kinds.BGP_ADVERTISEMENT, "rack-a", {"metadata": {"labels": {"app.kubernetes.io/instance": "net"}}})
-    done = await stage.step(ACTION, **RACK)
+    done = await step(stage, **RACK)
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.GITOPS_MANAGED)
 
 
 async def test_undo_leaves_what_somebody_changed_since(stage, two_racks):
-    done = await stage.step(ACTION, **RACK, settle="5s")
+    done = await step(stage, **RACK, settle="5s")
     entries, _ = advertisement(stage)
     theirs = [{**entries[0], "attributes": {"localPreference": 7}}]
     await by_hand(stage, kinds.BGP_ADVERTISEMENT, "rack-a", {"spec": {"advertisements": theirs}})
@@ -96,6 +106,6 @@ async def test_routes_that_are_marked_already_are_left_as_they_are(stage, two_ra
     entries, _ = advertisement(stage)
     marked = [{**entries[0], "attributes": {"communities": {"wellKnown": ["planned-shut"]}}}]
     await by_hand(stage, kinds.BGP_ADVERTISEMENT, "rack-a", {"spec": {"advertisements": marked}})
-    done = await stage.step(ACTION, **RACK)
+    done = await step(stage, **RACK)
     assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "its routes carry these marks already; left as it is")
     assert len(stage.writes()) == two_racks + 1
