@@ -92,6 +92,7 @@ def test_drained_and_returned(keeper, field):
     back = keeper.cli("run", "return-node", "--target", f"Node/{NODE}", "--reason", "test", "--wait")
     assert back.returncode == 0, back.stdout + back.stderr
     field.until(lambda: field.node()["spec"] == before)
+    assert left(keeper) == [], "nothing of the drain is left, whichever run put it back"
 
 
 def test_a_sick_node_is_not_returned(keeper, field):
