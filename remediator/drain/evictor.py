@@ -24,7 +24,7 @@ from remediator.model import Noun, evolve
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime
 
     from remediator.actions import Context
@@ -38,7 +38,7 @@ _RELIST = timedelta(seconds=30)
 _JUDGE = timedelta(seconds=60)
 _REPORT = timedelta(seconds=1)
 _PATIENCE = 8
-"""Refusals in a row for one pod that are none of a budget's before it counts as failed."""
+"""Failures of the server for one pod before it counts as failed; throttling and budgets are none."""
 log = structlog.get_logger(__name__)
 
 
@@ -61,7 +61,7 @@ class Evictor:
         ctx: Context,
         sight: Sight,
         orders: Orders,
-        sort: Callable[[Iterable[Pod]], tuple[Sorted, ...]],
+        welcome: Callable[[Iterable[Pod]], Awaitable[tuple[Sorted, ...]]],
         volumes: dict[str, tuple[str, ...]],
     ) -> None:
         self.moving: dict[str, Moving] = {}
@@ -69,7 +69,7 @@ class Evictor:
         self._ctx = ctx
         self._sight = sight
         self._orders = orders
-        self._sort = sort
+        self._welcome = welcome
         self._volumes = volumes
         self._pressure = Pressure()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -82,7 +82,7 @@ class Evictor:
         try:
             while True:
                 self._raise_faults()
-                self._look()
+                await self._look()
                 if self._done():
                     return
                 await self._keep_watch()
@@ -100,7 +100,7 @@ class Evictor:
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         """Bring what is known of each pod up to date; pods that came meanwhile are taken in, or refused."""
         now = self._ctx.clock.now()
         for uid, one in self.moving.items():
@@ -111,7 +111,7 @@ class Evictor:
                 one.sorted = evolve(one.sorted, pod=pod)
                 self._note_leaving(one, now)
         late = [pod for uid, pod in self._sight.pods.items() if uid not in self.moving]
-        for sorted_ in self._sort(late):
+        for sorted_ in await self._welcome(late):
             if sorted_.reason is not None:
                 raise StepFailed(f"{sorted_.pod.namespace}/{sorted_.pod.name} came meanwhile and {sorted_.why}", reason=sorted_.reason)
             self.take(sorted_)
@@ -239,6 +239,7 @@ class Evictor:
             return
         asked, one.asked = one.asked, {}
         one.words = reply.words
+        one.busy += reply.answer is Answer.BUSY and not reply.after
         one.not_before = now + pause(one.tries, at_least=reply.after)
         match reply.answer:
             case Answer.GONE:
@@ -251,7 +252,7 @@ class Evictor:
                 one.outcome = Outcome.FORBIDDEN
             case Answer.FAILED:
                 one.outcome = Outcome.FAILED
-            case _ if one.tries >= _PATIENCE and reply.answer is Answer.BUSY and not reply.after:
+            case _ if one.busy >= _PATIENCE:
                 one.outcome = Outcome.FAILED
             case _:
                 one.outcome = Outcome.LEFT

@@ -180,13 +180,38 @@ async def test_it_stops_when_paused(stage, farm):
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PAUSED)
 
 
-async def _meanwhile(stage, act, *, when=None):
-    """Carry a drain; as soon as the node is cordoned (or ``when``) something happens."""
+async def test_it_stops_when_its_alert_resolves(stage, farm):
+    from datetime import timedelta
+
+    from remediator.model import Alert, AlertStatus, Trigger, TriggerKind
+
+    await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
+    stage.cluster.hold_budget("web", "apps")
+    stage.cluster.kill_agent("node-4")
+    await stage.until(stage.simulation.alertmanager.open_alerts)
+    (active,) = await stage.world.alertmanager.active()
+    alert = Alert(name="CiliumAgentDown", fingerprint=active.fingerprint, starts_at=active.starts_at, status=AlertStatus.FIRING, labels={})
+    trigger = Trigger(kind=TriggerKind.ALERT, by="alertmanager", reason=alert.name)
+
+    async def resolve(_run):
+        stage.cluster.heal_agent("node-4")
+        await stage.world.clock.sleep(timedelta(seconds=1))
+
+    done = await _meanwhile(stage, resolve, lasting="30m", alert=alert, trigger=trigger)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.NOT_FIRING), done.detail
+    assert len(farm.pods()) == 2
+
+
+async def _meanwhile(stage, act, *, when=None, lasting="10m", **about):
+    """Carry a drain; as soon as the node is cordoned (or ``when``) something happens. ``about``: what differs in the run."""
     import asyncio
     import inspect
 
-    playbook = stage.playbook(ACTION, lasting="10m")
+    from remediator.model import evolve
+
+    playbook = stage.playbook(ACTION, lasting=lasting)
     run = await stage.begin(playbook, node="node-3")
+    await stage.world.journal.save_run(evolve(run, **about))
     carrying = asyncio.ensure_future(stage.carry(playbook, run))
     await stage.until(when or (lambda: stage.cluster.get("Node", "node-3")["spec"].get("unschedulable")))
     told = act(run)
