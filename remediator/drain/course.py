@@ -127,6 +127,8 @@ class Course:
 
     async def _drain(self, found: tuple[Sorted, ...]) -> str:
         began = iso(self._ctx.clock.now())
+        if self._ctx.changes:
+            await self._ctx.still_allowed()  # much may have happened while nobody was here
         said = "cordoned by this run" if self._ctx.changes else await cordon(self._ctx, self._node.name)
         await self._sight.follow_node()
         orders = Orders(

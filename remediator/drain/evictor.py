@@ -76,6 +76,8 @@ class Evictor:
         now = ctx.clock.now()
         self._listed, self._judged, self._reported = now, now, now
         self._wave: bool | None = None
+        self._throttled_until = now
+        """The API server asked everybody to wait."""
 
     async def run(self) -> None:
         """Until no pod is left that must go. Raises StepFailed."""
@@ -186,6 +188,8 @@ class Evictor:
                 await self._ctx.still_allowed()
                 self._judged = self._ctx.clock.now()
             self._wave = critical
+        if self._ctx.clock.now() < self._throttled_until:
+            return
         near: dict[str, list[PodDisruptionBudget]] = {}
         for budget in self._sight.budgets.values():
             near.setdefault(budget.namespace, []).append(budget)
@@ -239,8 +243,10 @@ class Evictor:
             return
         asked, one.asked = one.asked, {}
         one.words = reply.words
-        one.busy += reply.answer is Answer.BUSY and not reply.after
         one.not_before = now + pause(one.tries, at_least=reply.after)
+        if reply.after:
+            self._throttled_until = one.not_before
+        one.busy += reply.answer is Answer.BUSY and not reply.after
         match reply.answer:
             case Answer.GONE:
                 one.outcome = Outcome.GONE
@@ -304,6 +310,7 @@ class Evictor:
         """How long the loop may sleep if nothing wakes it."""
         now = self._ctx.clock.now()
         times = [self._ctx.deadline, self._listed + _RELIST, self._judged + _JUDGE]
+        times += [self._throttled_until] if self._throttled_until > now else []
         times += [one.not_before for one in self.moving.values() if one.not_before is not None and one.not_before > now]
         times += [
             self._deadline_of(one) for one in self.moving.values() if one.outcome is Outcome.LEAVING and one.leaving_since is not None

@@ -122,6 +122,26 @@ async def test_a_crash_in_the_middle_goes_on_where_it_was(stage, farm):
     assert farm.pods() == {}
 
 
+async def test_after_a_crash_the_gates_are_asked_before_anything_more_is_evicted(stage, farm):
+    from remediator.model import StepState, evolve
+
+    await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
+    stage.cluster.hold_budget("web", "apps")
+    playbook = stage.playbook(ACTION, lasting="2m")
+    run = await stage.begin(playbook, node="node-3")
+    done = await stage.carry(playbook, run)
+    assert done.reason is Reason.PDB
+    stage.cluster.release_budget("web", "apps")
+    step = evolve(done.run.steps[0], state=StepState.RUNNING, started_at=stage.world.clock.now(), ended_at=None)
+    await stage.world.journal.save_step(run.id, step)
+    note = {"metadata": {"annotations": {"remediator.dev/protected": "true"}}}
+    await stage.world.kube.patch(kinds.NODE, "node-3", note, type="merge")
+    before = farm.evictions()
+    again = await stage.carry(stage.playbook(ACTION), run)
+    assert (again.end, again.reason) == (StepEnd.FAILED, Reason.PROTECTED)
+    assert farm.evictions() == before
+
+
 async def test_it_stops_when_a_person_cancels(stage, farm):
     await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
     stage.cluster.hold_budget("web", "apps")

@@ -302,13 +302,12 @@ async def test_e4_a_budget_that_refuses_is_waited_for(stage, farm, meanwhile):
 
 
 async def test_e5_retry_after_of_a_server_that_throttles_is_honoured(stage, farm):
-    await farm.plant(farm.deployment("web", 1))
-    (name,) = farm.pods()
-    stage.cluster.fail(verb="create", path=f"{name}/eviction.field", status=429, retry_after=40, count=1)
-    done = await stage.step(ACTION)
+    await farm.plant(farm.deployment("web", 3))
+    stage.cluster.fail(verb="create", path=REAL, status=429, retry_after=40, count=1)
+    done = await stage.step(ACTION, parallel=1)
     assert done.end is StepEnd.SUCCEEDED, done.detail
-    first, second = (c.at for c in farm.calls("create", f"{name}/eviction") if not c.dry_run)
-    assert second - first >= timedelta(seconds=40)
+    first, second, *_ = (c.at for c in farm.calls("create", "/eviction") if not c.dry_run)
+    assert second - first >= timedelta(seconds=40), "for any pod"
 
 
 async def test_e5_retry_after_of_a_budget_means_nothing(stage, farm):
