@@ -14,11 +14,11 @@ import re
 import signal
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,35 +143,6 @@ class Daemon(Process):
         return False
 
 
-class Watcher:
-    """Knows when the last pod left the node."""
-
-    def __init__(self, kubectl: list[str]) -> None:
-        command = [
-            *kubectl,
-            "get",
-            "pods",
-            "-A",
-            f"--field-selector=spec.nodeName={NODE}",
-            "--watch-only",
-            "--output-watch-events",
-            "-o=name",
-        ]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self.last = 0.0
-        threading.Thread(target=self._read, daemon=True).start()
-
-    def _read(self) -> None:
-        assert self._process.stdout
-        for line in self._process.stdout:
-            if "DELETED" in line:
-                self.last = time.perf_counter()
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(10)
-
-
 class Field:
     """One node to be drained again and again."""
 
@@ -179,17 +150,14 @@ class Field:
         self._kubeconfig = kubeconfig
         self._kubectl = [str(kubectl), f"--kubeconfig={kubeconfig}"]
 
-    def measure(self, deployments: int, replicas: int, budget: str | None, drain: Callable[[Watcher], Taken]) -> Taken:
+    def measure(self, deployments: int, replicas: int, budget: str | None, drain: Callable[[], Taken]) -> Taken:
         self._plant(deployments, replicas, budget)
-        watcher = Watcher(self._kubectl)
-        time.sleep(2)  # the watch stands
         try:
-            return drain(watcher)
+            return drain()
         finally:
-            watcher.stop()
             self._clear()
 
-    def by_kubectl(self, watcher: Watcher) -> Taken:
+    def by_kubectl(self) -> Taken:
         log = self._kubeconfig.with_name("kubectl.log")
         began = time.perf_counter()
         with log.open("wb") as out:
@@ -202,9 +170,9 @@ class Field:
         if status:
             raise RuntimeError(f"kubectl drain failed: {text[-2000:]}")
         calls = len(re.findall(r'verb="(?:GET|POST|PATCH|PUT|DELETE)"|\b(?:GET|POST|PATCH|PUT|DELETE) https://', text))
-        return Taken(wall, watcher.last - began, calls, used.ru_maxrss / 1024)
+        return Taken(wall, wall, calls, used.ru_maxrss / 1024)
 
-    def by_us(self, watcher: Watcher) -> Taken:
+    def by_us(self) -> Taken:
         home = Path(tempfile.mkdtemp(prefix="ours-", dir=self._kubeconfig.parent))
         with Daemon(home, self._kubeconfig) as daemon:
             time.sleep(1)
@@ -217,7 +185,7 @@ class Field:
             wall = time.perf_counter() - began
             if step["state"] != "succeeded":
                 raise RuntimeError(f"our drain ended {step['state']}: {step['outcome']} {step['detail']}")
-            return Taken(wall, watcher.last - began, daemon.requests() - calls, daemon.memory("VmHWM") - memory)
+            return Taken(wall, _emptied(run, step), daemon.requests() - calls, daemon.memory("VmHWM") - memory)
 
     def _plant(self, deployments: int, replicas: int, budget: str | None) -> None:
         others = [f"node-{n}" for n in range(1, NODES + 1) if f"node-{n}" != NODE]
@@ -255,6 +223,12 @@ class Field:
             if time.monotonic() > deadline:
                 raise RuntimeError("the pods were not ready in time")
             time.sleep(0.5)
+
+
+def _emptied(run: dict[str, Any], step: dict[str, Any]) -> float:
+    """Seconds from the request to the last pod's end, as the run's own record has it."""
+    times = next(evidence["data"] for evidence in step["evidence"] if evidence["name"] == "times")
+    return (datetime.fromisoformat(times["emptied"]) - datetime.fromisoformat(run["started_at"])).total_seconds()
 
 
 def _objects(name: str, replicas: int, budget: str | None) -> Iterator[dict[str, Any]]:

@@ -61,5 +61,5 @@ SCENARIO = Scenario(
     ),
     play=_play,
     healed=_healed,
-    by_hand=True,
+    asks="its uplink loses packets",
 )
