@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping, Sequence
     from datetime import datetime, timedelta
 
+    from remediator.bgp.coverage import Report
     from remediator.journal import ChainReport
     from remediator.model import RunState
     from remediator.server.service import MatchReport, ReloadReport, Status
@@ -170,6 +171,12 @@ class Client(Transport):
         from remediator.server.service import Status  # noqa: PLC0415 - not needed for other calls
 
         return await self.get("/api/v1/status", Status)
+
+    async def bgp(self) -> Report:
+        """Who announces what by BGP."""
+        from remediator.bgp.coverage import Report  # noqa: PLC0415 - not needed for other calls
+
+        return await self.get("/api/v1/bgp", Report)
 
     async def pauses(self) -> Page[Pause]:
         """Pauses in force."""

@@ -95,7 +95,9 @@ class Daemon:
                 redact=redact,
                 cilium=Cilium(namespace=settings.cilium.namespace, agent_selector=settings.cilium.agent_selector),
                 limits=GateLimits(
-                    concurrent_runs=settings.limits.concurrent_runs, concurrent_disruptive=settings.limits.concurrent_disruptive
+                    concurrent_runs=settings.limits.concurrent_runs,
+                    concurrent_disruptive=settings.limits.concurrent_disruptive,
+                    min_speakers=settings.limits.min_speakers,
                 ),
                 dry_run=settings.dry_run if dry_run is None else dry_run,
                 mode_of=partial(effective_mode, settings),

@@ -9,6 +9,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from remediator.bgp.read import read_routes
 from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
 from remediator.gates import Case, Fact, Gate, Snapshot, Unread, evaluate, in_force
 from remediator.kube import kinds
@@ -84,7 +85,7 @@ class Facts:
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
 
-    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:
+    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
         journal, now = self._world.journal, self._world.clock.now()
         match fact:
             case Fact.PAUSES:
@@ -99,6 +100,11 @@ class Facts:
                 return self._object(case.target.kind, case.target.name, case.target.namespace)
             case Fact.NAMESPACE:
                 return self._namespace(case.target.namespace)
+            case Fact.ROUTES:
+                where = self._world.cilium
+                return read_routes(
+                    self._world.kube, self._world.prometheus, namespace=where.namespace, agents=where.agent_selector, now=now
+                )
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:

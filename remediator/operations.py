@@ -13,6 +13,8 @@ import structlog
 
 from remediator import __version__
 from remediator.actions import actions
+from remediator.bgp.coverage import Report, Rules, report
+from remediator.bgp.read import read_routes
 from remediator.errors import KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
@@ -210,6 +212,15 @@ class Operations:
     async def why(self, ref: str) -> Noun:
         """See Service."""
         return await tell(self.journal, ref)
+
+    async def bgp(self) -> Report:
+        """See Service."""
+        world = self._world
+        where = world.cilium
+        routes = await read_routes(
+            world.kube, world.prometheus, namespace=where.namespace, agents=where.agent_selector, now=world.clock.now()
+        )
+        return report(routes, Rules(min_speakers=world.limits.min_speakers))
 
     def status(self) -> Status:
         """See Service."""

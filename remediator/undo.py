@@ -70,6 +70,7 @@ async def _undo_one(world: World, run: Run, step: Step, change: Change) -> str |
     ctx = StepContext(world, run, step, action, deadline=deadline, undoes=change.id)
     for earlier in step.changes:
         if earlier.undoes == change.id and await _took_effect(ctx, earlier):
+            await action.restored(ctx, change)
             return f"{earlier.verb} {earlier.resource.key}"
     return await action.undo(ctx, change)
 

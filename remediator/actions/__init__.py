@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict
 from remediator.model import Noun
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from remediator.clock import Clock
     from remediator.kube import Kube
@@ -80,7 +81,14 @@ class Context(Protocol):
     """None where the settings name no Prometheus."""
     clock: Clock
     cilium: Cilium
+    min_speakers: int
+    """Of every announced address (settings ``limits``)."""
     dry_run: bool
+
+    @property
+    def deadline(self) -> datetime:
+        """When the step's time is up; nothing is sent from then on."""
+        ...
 
     @property
     def changes(self) -> tuple[Change, ...]:
@@ -96,10 +104,12 @@ class Context(Protocol):
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
         undoable: bool = True,
+        repeatable: bool = False,
     ) -> Change:
         """Intent to disk, then ``call(request_id, dry_run)``, then the outcome to disk.
 
-        Raises StepFailed if the API refused (nothing changed) or if nobody can say whether it took effect.
+        Raises StepFailed if the API refused (nothing changed; the KubeError is its cause) or if nobody can say whether it took effect.
+        ``repeatable``: sent twice it does no more than once, so after a lost answer a look that finds nothing counts as not done.
         """
         ...
 
@@ -108,6 +118,18 @@ class Context(Protocol):
 
         In a dry run an action must return before it waits for an effect that never comes.
         """
+        ...
+
+    async def rest(self, woken: asyncio.Event, at_most: timedelta) -> None:
+        """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause."""
+        ...
+
+    async def still_allowed(self) -> None:
+        """Every gate once more, on fresh facts; raises StepFailed with the reason of the first that refuses. For actions that take long."""
+        ...
+
+    async def put_back(self, run: str, resource: Resource) -> None:
+        """Note that an earlier ``run`` of ours has nothing left on ``resource`` any more, since this step put it back."""
         ...
 
     async def plan(self, lines: Sequence[str]) -> None:
@@ -153,6 +175,9 @@ class Action(ABC, Generic[P]):
     async def undo(self, ctx: Context, change: Change) -> str | None:
         """Put ``change`` back if it is still ours; the sentence that says so, or None if somebody else touched it since."""
         raise NotImplementedError(f"{self.name} changes nothing that could be undone")
+
+    async def restored(self, ctx: Context, change: Change) -> None:
+        """After a crash, where the undo of ``change`` had taken effect: wait for what ``undo`` waits for. Raises StepFailed."""
 
     @classmethod
     def describe(cls) -> dict[str, Any]:

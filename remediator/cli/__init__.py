@@ -23,6 +23,7 @@ _COMMANDS = {
         "alerts": Entry("alerts", "alerts", "List open episodes and what was decided on them."),
         "deliveries": Entry("deliveries", "deliveries", "List and show webhook calls."),
         "changes": Entry("changes", "changes", "List what was altered in the cluster and not put back."),
+        "bgp": Entry("bgp", "bgp", "Show who announces what by BGP."),
         "journal": Entry("journal", "journal", "Verify and export the record of everything."),
     },
     "Act": {

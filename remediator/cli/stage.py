@@ -142,22 +142,43 @@ class _Demo:
         simulation.add_receiver(Receiver(url=f"{daemon.url}/api/v1/alerts", token=self._tokens["webhook"]))
         await simulation.play(self._scenario)
         self._say(self._scenario.broken)
-        delivery = await self._until("no alert arrived", lambda: _newest(client))
-        names = ", ".join(sorted({alert.name for alert in delivery.alerts}))
-        self._say(f"Alertmanager posted {names}, and has its 200: delivery {delivery.id} is on disk.")
-        decision = await self._until("the alert was not decided", lambda: _decided(client, delivery.id))
-        if decision.decision is not DecisionKind.RUN or decision.run is None:
-            self._say(f"Nothing was started. {words.because(decision.reason, decision.detail)}")
-            await self._why(client, decision.id)
+        decision = await self._decision(client) if self._scenario.truth.alerts else None
+        started = await (self._asked(client, decision) if self._scenario.asks else self._alerted(client, decision))
+        if started is None:
             return Exit.PROBLEMS
-        run = await follow(client, decision.run, "table", data=True)
+        run = await follow(client, started, "table", data=True)
         code = outcome_code(run)
         if code is Exit.FINE:
-            await self._until("the alert did not resolve", lambda: _closed(client))
-            self._say("Alertmanager posted that the alert is resolved; its episode is closed.")
+            if decision is not None:
+                await self._until("the alert did not resolve", lambda: _closed(client))
+                self._say("Alertmanager posted that the alert is resolved; its episode is closed.")
             self._say(f"The cluster itself says: {'whole again' if self._scenario.healed(simulation) else 'STILL BROKEN'}.")
         await self._why(client, run.id)
         return code
+
+    async def _decision(self, client: Client) -> Decision:
+        """What the daemon made of the alert."""
+        delivery = await self._until("no alert arrived", lambda: _newest(client))
+        names = ", ".join(sorted({alert.name for alert in delivery.alerts}))
+        self._say(f"Alertmanager posted {names}, and has its 200: delivery {delivery.id} is on disk.")
+        return await self._until("the alert was not decided", lambda: _decided(client, delivery.id))
+
+    async def _alerted(self, client: Client, decision: Decision | None) -> str | None:
+        """The run that the alert led to, or None."""
+        if decision is not None and decision.decision is DecisionKind.RUN and decision.run is not None:
+            return decision.run
+        if decision is not None:
+            self._say(f"Nothing was started. {words.because(decision.reason, decision.detail)}")
+            await self._why(client, decision.id)
+        return None
+
+    async def _asked(self, client: Client, decision: Decision | None) -> str:
+        """The run that a person asks for, with or without an alert that no playbook takes."""
+        truth, why = self._scenario.truth, self._scenario.asks
+        if decision is not None:
+            self._say(f"Decided: {words.because(decision.reason, decision.detail)} So the person on call acts.")
+        self._say(f'$ remediator run {truth.playbook} --target {truth.target} --wait --reason "{why}"')
+        return (await client.trigger({"playbook": truth.playbook, "target": truth.target, "reason": why, "by": "demo"})).id
 
     async def _until(self, otherwise: str, look: Callable[[], Awaitable[T | None]]) -> T:
         """What ``look`` finds, once it finds something. Raises ServerError."""
@@ -179,7 +200,7 @@ class _Demo:
         click.echo(f"{words.moment(now, now)}  {safe(text)}")
 
     def _invite(self, simulation: Simulation, daemon: Daemon) -> None:
-        name = self._scenario.truth.alerts[0]
+        name = (self._scenario.truth.alerts or (self._scenario.truth.target,))[0]
         token, log = self._folder / "write.token", self._folder / "daemon.log"
         click.echo(_INVITATION.format(daemon=daemon, simulation=simulation, token=token, log=log, name=name))
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from remediator.bgp.model import Routes
+
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
 T = TypeVar("T")
@@ -39,6 +41,7 @@ class Fact(StrEnum):
     ACTIVE_ALERTS = "active alerts"
     TARGET = "target object"
     NAMESPACE = "namespace of the target"
+    ROUTES = "announced routes"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -52,6 +55,7 @@ class Limits(Noun, frozen=True, kw_only=True):
 
     concurrent_runs: int = 4
     concurrent_disruptive: int = 1
+    min_speakers: int = 2
 
 
 class Case(Noun, frozen=True, kw_only=True):
@@ -113,6 +117,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def namespace(self) -> dict[str, Any] | None:
         """The target's namespace; None for cluster-scoped targets."""
         return self._read(Fact.NAMESPACE)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def routes(self) -> Routes:
+        """Who announces what by BGP."""
+        return self._read(Fact.ROUTES)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

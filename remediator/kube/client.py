@@ -119,7 +119,13 @@ class Kube:
     ) -> Any:
         """One object, as a dict or as the record ``decode``. Raises NotFound, also for a name that no object can have."""
         path = wire.object_path(kind, namespace, name, NotFound)
-        body = await self._connection.read(self._request("get", "GET", path), self._seconds(timeout))
+        try:
+            body = await self._connection.read(self._request("get", "GET", path), self._seconds(timeout))
+        except NotFound:
+            older = kind.before()
+            if older is None:
+                raise
+            return await self.get(older, name, namespace, decode=decode, timeout=timeout)
         return wire.decode(body, decode or dict[str, Any], f"GET {path}")
 
     @overload
@@ -176,7 +182,29 @@ class Kube:
         limit_total: int | None = None,
         timeout: timedelta | None = None,
     ) -> Listing[X]:
-        """As ``list``, with each object's JSON handed to ``convert``. A list whose continue token expires (410) starts over."""
+        """As ``list``, with each object's JSON handed to ``convert``. A list whose continue token expires (410) starts over.
+
+        A kind that this cluster does not serve in its newest version (404) is read in the older one.
+        """
+        try:
+            return await self._collect(kind, convert, namespace, labels=labels, fields=fields, limit_total=limit_total, timeout=timeout)
+        except NotFound:
+            older = kind.before()
+            if older is None:
+                raise
+        return await self._collect(older, convert, namespace, labels=labels, fields=fields, limit_total=limit_total, timeout=timeout)
+
+    async def _collect(
+        self,
+        kind: Kind,
+        convert: Callable[[msgspec.Raw], X],
+        namespace: str,
+        *,
+        labels: str,
+        fields: str,
+        limit_total: int | None,
+        timeout: timedelta | None,
+    ) -> Listing[X]:
         deadline = wire.now() + self._seconds(timeout, default=3 * self._timeout)
         for left in reversed(range(_RELISTS + 1)):
             try:

@@ -16,6 +16,12 @@ import msgspec
 from remediator.errors import UsageError
 
 __all__ = [
+    "BGP_ADVERTISEMENT",
+    "BGP_CLUSTER_CONFIG",
+    "BGP_NODE_CONFIG",
+    "BGP_NODE_OVERRIDE",
+    "BGP_PEERING_POLICY",
+    "BGP_PEER_CONFIG",
     "CILIUM_ENDPOINT",
     "CILIUM_NODE",
     "CONFIG_MAP",
@@ -27,6 +33,8 @@ __all__ = [
     "GATEWAY",
     "HTTP_ROUTE",
     "JOB",
+    "L2_POLICY",
+    "LB_POOL",
     "LEASE",
     "NAMESPACE",
     "NODE",
@@ -53,6 +61,8 @@ class Kind(msgspec.Struct, frozen=True):
     kind: str
     plural: str
     namespaced: bool = True
+    older: str = ""
+    """The version that serves it where ``version`` is not known yet; reads fall back to it."""
 
     @property
     def api_version(self) -> str:
@@ -63,6 +73,10 @@ class Kind(msgspec.Struct, frozen=True):
     def resource(self) -> str:
         """``pods``, ``daemonsets.apps``: as RBAC and kubectl name it."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    def before(self) -> Kind | None:
+        """The same kind in its older version, or None if there is none to fall back to."""
+        return Kind(self.group, self.older, self.kind, self.plural, self.namespaced) if self.older else None
 
     def path(self, namespace: str = "", name: str = "", subresource: str = "") -> str:
         """The request path; without a name that of the collection, without a namespace that of all namespaces."""
@@ -98,6 +112,16 @@ PDB: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
 VOLUME_ATTACHMENT: Final = Kind("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", namespaced=False)
 CILIUM_NODE: Final = Kind("cilium.io", "v2", "CiliumNode", "ciliumnodes", namespaced=False)
 CILIUM_ENDPOINT: Final = Kind("cilium.io", "v2", "CiliumEndpoint", "ciliumendpoints")
+BGP_ADVERTISEMENT: Final = Kind("cilium.io", "v2", "CiliumBGPAdvertisement", "ciliumbgpadvertisements", namespaced=False, older="v2alpha1")
+BGP_CLUSTER_CONFIG: Final = Kind("cilium.io", "v2", "CiliumBGPClusterConfig", "ciliumbgpclusterconfigs", namespaced=False, older="v2alpha1")
+BGP_NODE_CONFIG: Final = Kind("cilium.io", "v2", "CiliumBGPNodeConfig", "ciliumbgpnodeconfigs", namespaced=False, older="v2alpha1")
+BGP_NODE_OVERRIDE: Final = Kind(
+    "cilium.io", "v2", "CiliumBGPNodeConfigOverride", "ciliumbgpnodeconfigoverrides", namespaced=False, older="v2alpha1"
+)
+BGP_PEER_CONFIG: Final = Kind("cilium.io", "v2", "CiliumBGPPeerConfig", "ciliumbgppeerconfigs", namespaced=False, older="v2alpha1")
+BGP_PEERING_POLICY: Final = Kind("cilium.io", "v2alpha1", "CiliumBGPPeeringPolicy", "ciliumbgppeeringpolicies", namespaced=False)
+L2_POLICY: Final = Kind("cilium.io", "v2alpha1", "CiliumL2AnnouncementPolicy", "ciliuml2announcementpolicies", namespaced=False)
+LB_POOL: Final = Kind("cilium.io", "v2", "CiliumLoadBalancerIPPool", "ciliumloadbalancerippools", namespaced=False, older="v2alpha1")
 GATEWAY: Final = Kind("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
 HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 

@@ -68,6 +68,11 @@ class Prometheus:
         self._verify: bool | str = str(ca_file) if ca_file else verify_tls
         self._threads = Threads(self._client, _Client.close, most=_THREADS)
 
+    @property
+    def max_age(self) -> timedelta:
+        """Older samples are stale."""
+        return self._max_age
+
     async def query(self, promql: str, *, nan: NaN = "refuse") -> list[Sample]:
         """The samples of an instant query, in the server's order; a scalar is one sample without labels.
 

@@ -1,9 +1,10 @@
-"""What is loaded: playbooks, actions, gates, and the daemon's status. In: the service; out: lists of descriptions."""
+"""What is loaded: playbooks, actions, gates; the daemon's status; who announces what. In: the service; out: lists of descriptions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from remediator.bgp.coverage import Report
 from remediator.model import Page
 from remediator.server.auth import Scope
 from remediator.server.problems import no_such
@@ -48,6 +49,11 @@ async def gates(call: Call) -> Page[dict[str, Any]]:
     return Page(items=tuple(gate.describe() for gate in call.service.gates.values()))
 
 
+async def bgp(call: Call) -> Report:
+    """``GET /api/v1/bgp``: read from the cluster now."""
+    return await call.service.bgp()
+
+
 async def status(call: Call) -> Status:
     """``GET /api/v1/status``"""
     return call.service.status()
@@ -61,6 +67,7 @@ ROUTES = tuple(
         ("actions", actions, "What steps can do", Page[dict[str, Any]]),
         ("actions/{name}", action, "One action, with its parameters' schema", dict[str, Any]),
         ("gates", gates, "What may forbid a run", Page[dict[str, Any]]),
+        ("bgp", bgp, "Who announces what by BGP, and what would be left without each node", Report),
         ("status", status, "The daemon at a glance", Status),
     )
 )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from remediator.actions import Action
+    from remediator.bgp.coverage import Report
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
@@ -189,6 +190,10 @@ class Service(Protocol):
 
     async def why(self, ref: str) -> Noun:
         """The Story of an alert, delivery, run, decision or target (``remediator.story``), from the journal alone."""
+        ...
+
+    async def bgp(self) -> Report:
+        """Who announces what, as it is now. Raises KubeError, Unreadable."""
         ...
 
     def status(self) -> Status:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, Any
 
+from remediator.sim import routing
 from remediator.sim.objects import Obj, rfc3339
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def objects(count: int, *, cilium: bool, now: datetime) -> Iterator[Obj]:
     if cilium:
         yield from _cilium(count)
         yield from _workloads(count)
+        yield from routing.objects()
 
 
 def node(number: int, now: datetime, *, cilium: bool = True) -> Obj:
@@ -43,6 +45,8 @@ def node(number: int, now: datetime, *, cilium: bool = True) -> Obj:
         "topology.kubernetes.io/zone": f"zone-{'abc'[number % 3]}",
         "type": "kwok",
     }
+    if cilium:
+        labels |= routing.LABEL
     if number == 1:
         labels["node-role.kubernetes.io/control-plane"] = ""
     size = {"cpu": "32", "memory": "256Gi", "pods": "250"}

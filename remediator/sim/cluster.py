@@ -15,10 +15,13 @@ from remediator.sim import bootstrap, status
 from remediator.sim.calls import Logged, RequestLog
 from remediator.sim.controllers import (
     AgentController,
+    BgpAgents,
+    BgpOperator,
     BudgetController,
     ControlLoop,
     DaemonSetController,
     DeploymentController,
+    EndpointController,
     GarbageCollector,
     Kubelets,
     NamespaceController,
@@ -71,6 +74,12 @@ class Timing:
     """First pause between two crashes; it doubles."""
     heartbeat: timedelta = timedelta(seconds=10)
     """Between two renewals of a node's lease."""
+    bgp_operator: timedelta = timedelta(milliseconds=100)
+    """From a label to the CiliumBGPNodeConfig that follows from it (seen with Cilium's operator)."""
+    bgp_status: timedelta = timedelta(seconds=5)
+    """Between two looks of an agent at its sessions."""
+    bgp_connect: timedelta = timedelta(seconds=2)
+    """From a speaker's start to an established session."""
 
 
 @dataclass
@@ -96,6 +105,7 @@ class Cluster:
         self.watches = Watches()
         self.network = Network(self, self.seed)
         self.agents = Agents()
+        self.bgp = BgpAgents(self)
         self.stuck_budgets: set[tuple[str, str]] = set()
         self.booting = False
         self.loop = ControlLoop(self.store, self.clock)
@@ -122,6 +132,8 @@ class Cluster:
             BudgetController(self),
             AgentController(self),
             OperatorController(self),
+            EndpointController(self),
+            BgpOperator(self),
         ):
             self.loop.add(controller)
 
@@ -131,9 +143,11 @@ class Cluster:
         for obj in bootstrap.objects(self.nodes, cilium=self.cilium, now=self.clock.now()):
             self.create(obj)
         self.loop.drain()
+        self.bgp.report()
         self.booting = False
         self.loop.start()
         self.node_controller.heartbeat()
+        self.bgp.beat()
 
     async def stop(self) -> None:
         """Let nothing move any more."""
@@ -358,6 +372,8 @@ class Cluster:
         self.faults.clear()
         self.stuck_budgets.clear()
         self.network.heal()
+        self.bgp.cut.clear()
+        self.bgp.lossy.clear()
         for node in self.node_names():
             self.heal_agent(node)
             if not self.kubelet_alive(node):

@@ -52,6 +52,7 @@ class Control:
             ("POST", "/sim/kubelets/{node}/stop"): self._stop_kubelet,
             ("POST", "/sim/kubelets/{node}/start"): self._start_kubelet,
             ("POST", "/sim/network/{node}"): self._degrade,
+            ("GET", "/sim/routers"): self._routers,
             ("POST", "/sim/watches/{how}"): self._watches,
             ("POST", "/sim/budgets/{namespace}/{name}/{how}"): self._budget,
             ("POST", "/sim/receivers"): self._add_receiver,
@@ -143,6 +144,9 @@ class Control:
     async def _degrade(self, request: web.Request, body: Any) -> None:
         added = {"latency": float(body.get("latency", 0)), "loss": float(body.get("loss", 0))}
         self.sim.cluster.network.degrade_node(request.match_info["node"], **added)
+
+    async def _routers(self, _request: web.Request, _body: Any) -> Any:
+        return self.sim.cluster.bgp.routers()
 
     async def _watches(self, request: web.Request, body: Any) -> Any:
         how = {"expire": self.sim.cluster.expire_watches, "drop": self.sim.cluster.drop_watches}[request.match_info["how"]]

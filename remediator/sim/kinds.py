@@ -92,6 +92,12 @@ def _cilium(kind: str, *short: str, **more: object) -> Resource:
     return Resource("cilium.io", "v2", kind, kind.lower() + "s", short_names=short, custom=True, update_needs_version=True, **more)  # type: ignore[arg-type] # keyword pass-through to the dataclass
 
 
+def _bgp(kind: str, *short: str, status: bool = True, **more: object) -> Resource:
+    subresources = ("status",) if status else ()
+    more = {"categories": ("cilium", "ciliumbgp"), "versions": ("v2", "v2alpha1"), "subresources": subresources, **more}
+    return _cilium(kind, *short, namespaced=False, **more)
+
+
 _POD_FIELDS = {
     "spec.nodeName": "",
     "spec.restartPolicy": "Always",
@@ -136,6 +142,7 @@ BUILTIN: tuple[Resource, ...] = (
     _core("Service", "services", "svc", subresources=("status",), categories=("all",), returns_deleted=True, name_rule="label", **_PLAIN),
     _core("ConfigMap", "configmaps", "cm", **_PLAIN),
     _core("Secret", "secrets", fields={"type": ""}, **_PLAIN),
+    _core("PersistentVolumeClaim", "persistentvolumeclaims", "pvc", returns_deleted=True, **_PLAIN),
     _core("ServiceAccount", "serviceaccounts", "sa", returns_deleted=True, **_PLAIN),
     _apps("DaemonSet", "daemonsets", "ds", subresources=("status",), categories=("all",)),
     _apps("Deployment", "deployments", "deploy", subresources=("status",), categories=("all",)),
@@ -156,6 +163,9 @@ BUILTIN: tuple[Resource, ...] = (
         update_needs_version=True,
     ),
     Resource(
+        "storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", namespaced=False, returns_deleted=True, counts_generation=False
+    ),
+    Resource(
         "apiextensions.k8s.io",
         "v1",
         "CustomResourceDefinition",
@@ -166,6 +176,36 @@ BUILTIN: tuple[Resource, ...] = (
     ),
     _cilium("CiliumNode", "cn", "ciliumn", namespaced=False, subresources=("status",), categories=("cilium",)),
     _cilium("CiliumEndpoint", "cep", "ciliumep", categories=("cilium",)),
+    _bgp("CiliumBGPClusterConfig", "cbgpcluster"),
+    _bgp("CiliumBGPPeerConfig", "cbgppeer"),
+    _bgp("CiliumBGPAdvertisement", "cbgpadvert", status=False),
+    _bgp("CiliumBGPNodeConfig", "cbgpnode"),
+    _bgp("CiliumBGPNodeConfigOverride", "cbgpnodeoverride", status=False),
+    _bgp("CiliumLoadBalancerIPPool", "ippool", "ippools", "lbippool", "lbippools", categories=("cilium",)),
+    Resource(
+        "cilium.io",
+        "v2alpha1",
+        "CiliumL2AnnouncementPolicy",
+        "ciliuml2announcementpolicies",
+        namespaced=False,
+        short_names=("l2announcement",),
+        categories=("cilium",),
+        subresources=("status",),
+        custom=True,
+        update_needs_version=True,
+    ),
+    Resource(
+        "cilium.io",
+        "v2alpha1",
+        "CiliumBGPPeeringPolicy",
+        "ciliumbgppeeringpolicies",
+        namespaced=False,
+        short_names=("bgpp",),
+        categories=("cilium", "ciliumbgp"),
+        custom=True,
+        update_needs_version=True,
+    ),
+    Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
 )
 
 

@@ -23,7 +23,7 @@ CILIUM = {
 }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def agents(control_plane):
     """node name -> the uid of its agent pod, once all five are ready."""
     control_plane.apply(CILIUM)

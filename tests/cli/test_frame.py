@@ -37,6 +37,7 @@ def test_every_command_of_this_issue_is_there():
     groups = {
         "runs": "list show watch cancel undo",
         "alerts": "list",
+        "bgp": "status",
         "deliveries": "list show",
         "playbooks": "list show",
         "actions": "list show",

@@ -1,4 +1,4 @@
-"""A real Kubernetes control plane for tests: etcd, API server, controllers, scheduler; kwok plays the kubelets. One for the whole session.
+"""PYTEST_DONT_REWRITE. A real Kubernetes control plane for tests: etcd, API server, controllers, scheduler; kwok plays the kubelets.
 
 ``control_plane`` has the kubeconfig of an admin, one of the user ``remediator``, and the audit log of every write that no controller made.
 Tests that use it carry the marker ``controlplane``; they are skipped unless KUBEBUILDER_ASSETS names a folder with the programs
@@ -12,6 +12,7 @@ import os
 import signal
 import subprocess
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -35,6 +36,8 @@ class ControlPlane:
     """Of the user remediator, so that the audit log tells its writes from the tests'."""
     audit: Path
     assets: Path
+    pids: dict[str, int]
+    """Of its components by name, to let one hang (SIGSTOP) and go on (SIGCONT)."""
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """What kubectl says; it fails the test if kubectl fails."""
@@ -42,6 +45,10 @@ class ControlPlane:
         done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, f"kubectl {' '.join(args)}: {done.stderr}"
         return done.stdout
+
+    def of(self, user: str) -> Path:
+        """The kubeconfig of another user: ``cilium``, for whoever plays its agents."""
+        return self.kubeconfig.with_name(f"{self.kubeconfig.name}.{user}")
 
     def get(self, *args: str) -> dict[str, Any]:
         """``kubectl get ... -o json``"""
@@ -89,8 +96,9 @@ def _crds(folder: Path) -> Path:
     return Path(done.stdout.strip())
 
 
-@pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+@contextmanager
+def running(home: Path, *, crds: str, flags: Sequence[str] = ()) -> Iterator[ControlPlane]:
+    """One control plane of five nodes with the users remediator and cilium, its files in ``home``; ``flags`` are more of ``up``'s."""
     assets = os.environ.get("KUBEBUILDER_ASSETS", "")
     if not assets or not (Path(assets) / "kube-apiserver").exists():
         pytest.skip("no real control plane: KUBEBUILDER_ASSETS names no folder with kube-apiserver")
@@ -98,10 +106,9 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     folder = folder.parent if folder.is_file() else folder
     if not (folder / "up").exists():
         pytest.skip(f"no real control plane: {folder / 'up'} does not exist (REMEDIATOR_CONTROLPLANE names its folder)")
-    home = tmp_path_factory.mktemp("controlplane")
     kubeconfig, audit = home / "kubeconfig", home / "audit.log"
-    command = [str(folder / "up"), "--nodes", "5", "--kubeconfig", str(kubeconfig), "--user", "remediator", "--audit", str(audit)]
-    command += ["--crds", str(_crds(folder) / "cilium-1.20.2")]
+    command = [str(folder / "up"), "--nodes", "5", "--kubeconfig", str(kubeconfig), "--audit", str(audit)]
+    command += ["--user", "remediator", "--user", "cilium", "--crds", str(_crds(folder) / crds), *flags]
     with (home / "up.log").open("w") as log:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=home)
     assert process.stdout is not None
@@ -109,7 +116,16 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlP
     if not line:
         process.wait(10)
         pytest.fail(f"the control plane did not come up:\n{(home / 'up.log').read_text()[-3000:]}")
-    yield ControlPlane(json.loads(line)["server"], kubeconfig, home / "kubeconfig.remediator", audit, Path(assets))
-    process.send_signal(signal.SIGTERM)
-    process.wait(30)
-    process.stdout.close()
+    said = json.loads(line)
+    try:
+        yield ControlPlane(said["server"], kubeconfig, home / "kubeconfig.remediator", audit, Path(assets), said["pids"])
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+        process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with running(tmp_path_factory.mktemp("controlplane"), crds="cilium-1.20.2") as plane:
+        yield plane

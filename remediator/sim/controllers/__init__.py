@@ -5,8 +5,10 @@ Each is a class with ``tables`` (whose changes concern it), ``keys`` (what to lo
 
 from __future__ import annotations
 
+from remediator.sim.controllers.bgp import BgpAgents, BgpOperator
 from remediator.sim.controllers.cilium import AgentController, OperatorController
 from remediator.sim.controllers.daemonsets import DaemonSetController
+from remediator.sim.controllers.endpoints import EndpointController
 from remediator.sim.controllers.kubelet import Kubelets
 from remediator.sim.controllers.loop import Controller, ControlLoop
 from remediator.sim.controllers.nodes import NodeController
@@ -16,11 +18,14 @@ from remediator.sim.controllers.upkeep import BudgetController, GarbageCollector
 
 __all__ = [
     "AgentController",
+    "BgpAgents",
+    "BgpOperator",
     "BudgetController",
     "ControlLoop",
     "Controller",
     "DaemonSetController",
     "DeploymentController",
+    "EndpointController",
     "GarbageCollector",
     "Kubelets",
     "NamespaceController",

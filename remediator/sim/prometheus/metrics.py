@@ -57,6 +57,7 @@ def _agent(cluster: Cluster, node: str, count: int, works: set[str], endpoints: 
     yield Sample("cilium_unreachable_nodes", target, unreachable)
     yield Sample("cilium_unreachable_health_endpoints", target, unreachable)
     yield Sample("cilium_controllers_failing", target, 0)
+    yield from _bgp(cluster, node, target)
     states = [str(dig(e, "status.state")) for e in endpoints]
     for state in _ENDPOINT_STATES:
         yield Sample("cilium_endpoint_state", {**target, "endpoint_state": state}, states.count(state))
@@ -64,6 +65,15 @@ def _agent(cluster: Cluster, node: str, count: int, works: set[str], endpoints: 
     for status, peers in (("reachable", reachable), ("unreachable", unreachable), ("unknown", 0)):
         for kind in ("node", "endpoint"):
             yield Sample("cilium_node_health_connectivity_status", {**target, "type": kind, "status": status}, peers)
+
+
+def _bgp(cluster: Cluster, node: str, target: dict[str, str]) -> Iterator[Sample]:
+    """A node that no longer speaks has no series, instead of one at 0 (pkg/bgpv1/metrics)."""
+    for heard in cluster.bgp.heard_from(node):
+        labels = {**target, "vrouter": str(heard.local_asn), "neighbor": f"{heard.address}:179", "neighbor_asn": str(heard.asn)}
+        yield Sample("cilium_bgp_control_plane_session_state", labels, float(heard.up))
+        for afi, routes in heard.routes.items():
+            yield Sample("cilium_bgp_control_plane_advertised_routes", {**labels, "afi": afi, "safi": "unicast"}, len(routes))
 
 
 def _pair(cluster: Cluster, node: str, other: str, tick: int, *, works: bool) -> Iterator[Sample]:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from remediator.bgp.model import Routes
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.model import Alert, AlertStatus, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
 
@@ -62,6 +63,7 @@ def snapshot(alert):
             "active_alerts": {alert.episode: ()},
             "target": node,
             "namespace": None,
+            "routes": Routes(),
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -70,6 +72,7 @@ def snapshot(alert):
             "active_alerts": Fact.ACTIVE_ALERTS,
             "target": Fact.TARGET,
             "namespace": Fact.NAMESPACE,
+            "routes": Fact.ROUTES,
         }
         return Snapshot(at=NOW, facts={names[name]: value for name, value in {**known, **facts}.items()})
 

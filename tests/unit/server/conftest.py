@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from remediator.bgp.coverage import Rules, report
+from remediator.bgp.model import Node, Routes
 from remediator.clock import ManualClock
 from remediator.errors import UsageError
 from remediator.feed import Feed
 from remediator.journal import ChainReport
+from remediator.kube.errors import Unreachable
 from remediator.model import (
     Change,
     ChangeState,
@@ -137,6 +140,7 @@ class FakeService:
     """The daemon as the server sees it."""
 
     def __init__(self) -> None:
+        self.unreachable = False
         self.journal = FakeJournal()
         self.feed = Feed(queue=8)
         self.library = SimpleNamespace(playbooks=(a_playbook(),))
@@ -200,6 +204,11 @@ class FakeService:
     async def why(self, ref):
         await self._did("why", ref)
         return Story(ref=ref, kind="nothing", lines=("The journal knows nothing of it.",))
+
+    async def bgp(self):
+        if self.unreachable:
+            raise Unreachable("connection refused", call="GET /apis/cilium.io/v2/ciliumbgpnodeconfigs")
+        return report(Routes(nodes=(Node(name="node-1", agent_ready=True),)), Rules())
 
     def status(self):
         return Status(

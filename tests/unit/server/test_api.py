@@ -126,6 +126,13 @@ async def test_the_catalogue(api):
     assert (await api.get("/api/v1/journal/verify"))["ok"] is True
 
 
+async def test_bgp_is_read_when_asked_for(api, service):
+    told = await api.get("/api/v1/bgp")
+    assert (told["nodes"][0]["name"], told["prefixes"], told["min_speakers"]) == ("node-1", [], 2)
+    service.unreachable = True
+    assert "connection refused" in (await api.problem("GET", "/api/v1/bgp", 502))["detail"]
+
+
 async def test_head_answers_as_get_without_a_body(api):
     for path in ("/-/healthy", "/-/ready", "/api/v1/status", "/"):
         response = await api("HEAD", path)
