@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import structlog
 
@@ -38,6 +38,20 @@ _EVIDENCE_LIMIT = 64 * 1024
 """Bytes of JSON that one piece of evidence may have in the journal."""
 
 
+class Refusal(Protocol):
+    """What the gates said, where they said no."""
+
+    @property
+    def reason(self) -> Reason | None:
+        """Of the first that refused."""
+        ...
+
+    @property
+    def detail(self) -> str:
+        """Of all that refused."""
+        ...
+
+
 class CancelledByPersonError(Exception):
     """Somebody asked to cancel the run; nothing further is sent. ``str()`` says who and why."""
 
@@ -55,10 +69,12 @@ class StepContext:
         self.seen: list[Evidence] = []
         self._said = ""
         self.changes: tuple[Change, ...] = ()
+        self.deadline = deadline
+        self.judge: Callable[[], Awaitable[Refusal | None]] | None = None
+        """Asks every gate again; given by the run stage."""
         self._world = world
         self._step = step
         self._action = action
-        self._deadline = deadline
         self._undoes = undoes
         self._heeds = "" if undoes else run.id
         self._cancelled = world.signals.cancelled(self._heeds)
@@ -75,6 +91,23 @@ class StepContext:
         if words != self._said:
             self._said = words
             await self._save_progress()
+
+    async def rest(self, woken: asyncio.Event, at_most: timedelta) -> None:
+        """See Context."""
+        waits = [asyncio.ensure_future(w) for w in (woken.wait(), self._cancelled.wait(), self.clock.sleep(at_most))]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        woken.clear()
+        await self._heed_people()
+
+    async def still_allowed(self) -> None:
+        """See Context."""
+        refused = await self.judge() if self.judge else None
+        if refused is not None:
+            raise StepFailed(f"stopped in the middle, a gate refuses now: {refused.detail}", reason=refused.reason)
 
     async def _save_progress(self) -> None:
         """Neither undoing nor a step of an ended run has a row of its own to write to."""
@@ -115,9 +148,9 @@ class StepContext:
                 what_else = ""
             if found is not None:
                 return found
-            if self.clock.now() >= self._deadline:
-                raise StepFailed(f"waited for {what} until {iso(self._deadline)}{what_else}", reason=Reason.DEADLINE)
-            await self._world.signals.sleep(self.clock, self._heeds if heed else "", min(every, self._deadline - self.clock.now()))
+            if self.clock.now() >= self.deadline:
+                raise StepFailed(f"waited for {what} until {iso(self.deadline)}{what_else}", reason=Reason.DEADLINE)
+            await self._world.signals.sleep(self.clock, self._heeds if heed else "", min(every, self.deadline - self.clock.now()))
 
     async def change(
         self,
@@ -128,12 +161,13 @@ class StepContext:
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
         undoable: bool = True,
+        repeatable: bool = False,
     ) -> Change:
         """See Context."""
         await self._heed_people()
         now = self.clock.now()
-        if now >= self._deadline:
-            raise StepFailed(f"{verb} {resource.key} was not sent: the time for it ended {iso(self._deadline)}", reason=Reason.DEADLINE)
+        if now >= self.deadline:
+            raise StepFailed(f"{verb} {resource.key} was not sent: the time for it ended {iso(self.deadline)}", reason=Reason.DEADLINE)
         identity = new_id(now)
         change = Change(
             id=identity,
@@ -152,29 +186,33 @@ class StepContext:
             at=now,
         )
         await self._world.journal.save_change(change)
-        sending = asyncio.ensure_future(self._send(change, call))
+        sending = asyncio.ensure_future(self._send(change, call, repeatable=repeatable))
         try:
             return await asyncio.shield(sending)
         except asyncio.CancelledError:
             await sending  # the daemon stops: the call under way ends and its outcome reaches the disk first
             raise
 
-    async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]]) -> Change:
+    async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]], *, repeatable: bool) -> Change:
         try:
             await call(change.request_id, self.dry_run)
         except KubeError as error:
             if not getattr(error, "maybe_applied", True):
                 await self._close(change, ChangeState.ABSENT, str(error))
                 raise StepFailed(f"{change.verb} {change.resource.key}: {error}") from error
-            return await self._after_doubt(change, error)
+            return await self._after_doubt(change, error, repeatable=repeatable)
         if self.dry_run:
             return await self._close(change, ChangeState.INTENDED, "dry run: the API server would have accepted it")
         return await self._close(change, _applied(change))
 
-    async def _after_doubt(self, change: Change, error: KubeError) -> Change:
-        """The call may have taken effect without an answer: look, and never send it again."""
-        if await self.observe(change) is Observed.APPLIED:
+    async def _after_doubt(self, change: Change, error: KubeError, *, repeatable: bool) -> Change:
+        """The call may have taken effect without an answer: look; only what may be sent twice may be sent again."""
+        seen = await self.observe(change)
+        if seen is Observed.APPLIED:
             return await self._close(change, _applied(change), f"seen to have taken effect after: {error}")
+        if repeatable and seen is Observed.ABSENT:
+            await self._close(change, ChangeState.ABSENT, f"seen not to have taken effect after: {error}")
+            raise StepFailed(f"{change.verb} {change.resource.key}: {error}") from error
         await self._close(change, ChangeState.UNKNOWN, str(error))
         raise StepFailed(f"{change.verb} {change.resource.key} may or may not have taken effect: {error}", unknown=True) from error
 

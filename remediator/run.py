@@ -7,6 +7,7 @@ rung. After a crash each open step is looked at first; then it is finished, or c
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -126,8 +127,9 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
         return StepEnding(end=StepEnd.UNKNOWN, reason=Reason.CRASHED, detail=unclear)
     if world.signals.cancelled(ctx.run.id).is_set():
         raise CancelledByPersonError
+    ctx.judge = partial(_judge_again, ctx, world, playbook)
     if action.disruptive and not ctx.changes:
-        refused = await _judge_again(ctx, world, playbook)
+        refused = await ctx.judge()
         if refused:
             return refused
     parameters = _parameters(spec, action, template_values(ctx.run, world))

@@ -21,8 +21,9 @@ from pydantic import BaseModel, ConfigDict
 from remediator.model import Noun
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Mapping, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from remediator.clock import Clock
     from remediator.kube import Kube
@@ -83,6 +84,11 @@ class Context(Protocol):
     dry_run: bool
 
     @property
+    def deadline(self) -> datetime:
+        """When the step's time is up; nothing is sent from then on."""
+        ...
+
+    @property
     def changes(self) -> tuple[Change, ...]:
         """Changes of this step from before a crash that took effect; empty on a first try."""
         ...
@@ -96,10 +102,12 @@ class Context(Protocol):
         before: dict[str, Any] | None = None,
         after: dict[str, Any] | None = None,
         undoable: bool = True,
+        repeatable: bool = False,
     ) -> Change:
         """Intent to disk, then ``call(request_id, dry_run)``, then the outcome to disk.
 
-        Raises StepFailed if the API refused (nothing changed) or if nobody can say whether it took effect.
+        Raises StepFailed if the API refused (nothing changed; the KubeError is its cause) or if nobody can say whether it took effect.
+        ``repeatable``: sent twice it does no more than once, so after a lost answer a look that finds nothing counts as not done.
         """
         ...
 
@@ -108,6 +116,14 @@ class Context(Protocol):
 
         In a dry run an action must return before it waits for an effect that never comes.
         """
+        ...
+
+    async def rest(self, woken: asyncio.Event, at_most: timedelta) -> None:
+        """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause."""
+        ...
+
+    async def still_allowed(self) -> None:
+        """Every gate once more, on fresh facts; raises StepFailed with the reason of the first that refuses. For actions that take long."""
         ...
 
     async def plan(self, lines: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ __all__ = [
     "Pod",
     "Record",
     "Taint",
+    "Toleration",
 ]
 
 MIRROR = "kubernetes.io/config.mirror"
@@ -239,11 +240,21 @@ class Volume(Record, frozen=True, kw_only=True):
     name: str = ""
     empty_dir: dict[str, Any] | None = None
     persistent_volume_claim: dict[str, Any] | None = None
+    ephemeral: dict[str, Any] | None = None
 
     @property
     def local(self) -> bool:
         """Its content goes with the pod."""
         return self.empty_dir is not None
+
+
+class Toleration(Record, frozen=True, kw_only=True):
+    """A taint that a pod puts up with; an empty key or effect fits every one."""
+
+    key: str = ""
+    operator: str = ""
+    value: str = ""
+    effect: str = ""
 
 
 class PodSpec(Record, frozen=True, kw_only=True):
@@ -255,6 +266,7 @@ class PodSpec(Record, frozen=True, kw_only=True):
     termination_grace_period_seconds: int = 30
     containers: tuple[Container, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
 
 
 class PodStatus(Record, frozen=True, kw_only=True):

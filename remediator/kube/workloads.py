@@ -114,6 +114,8 @@ class PdbSpec(Record, frozen=True, kw_only=True):
     selector: Selector | None = None
     min_available: int | str | None = None
     max_unavailable: int | str | None = None
+    unhealthy_pod_eviction_policy: str = ""
+    """``AlwaysAllow``, or ``IfHealthyBudget``, which is meant where nothing is said."""
 
 
 class PdbStatus(Record, frozen=True, kw_only=True):
@@ -124,6 +126,8 @@ class PdbStatus(Record, frozen=True, kw_only=True):
     desired_healthy: int = 0
     expected_pods: int = 0
     observed_generation: int = 0
+    disrupted_pods: dict[str, Any] | None = None
+    """Pods whose eviction was granted and that the controller has not seen go yet, by name."""
 
 
 class PodDisruptionBudget(Object, frozen=True, kw_only=True):

@@ -1,0 +1,93 @@
+"""PodDisruptionBudgets: which pods they cover, what they allow now, and which never will.
+
+In: budgets and pods as records. Out: answers; nothing is called. Selectors mean what policy/v1 says: none selects nothing, an empty one
+every pod of the namespace. Which budgets count for a pod is the API server's rule (registry/core/pod/storage/eviction.go, canIgnorePDB).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from remediator.kube.records import Pod
+    from remediator.kube.workloads import PodDisruptionBudget, Selector
+
+__all__ = ["budgets_of", "covers", "free", "ignores_budgets", "key_of", "numbers", "structural", "wants"]
+
+
+def key_of(budget: PodDisruptionBudget) -> str:
+    """``namespace/name``."""
+    return f"{budget.namespace}/{budget.name}"
+
+
+def covers(selector: Selector | None, labels: Mapping[str, str]) -> bool:
+    """Whether a policy/v1 selector fits the labels."""
+    if selector is None:
+        return False
+    if any(labels.get(key) != value for key, value in selector.match_labels.items()):
+        return False
+    return all(
+        _fits(labels.get(str(e.get("key"))), str(e.get("operator")), tuple(e.get("values") or ())) for e in selector.match_expressions
+    )
+
+
+def _fits(value: str | None, operator: str, values: tuple[str, ...]) -> bool:
+    match operator:
+        case "In":
+            return value in values
+        case "NotIn":
+            return value is None or value not in values
+        case "Exists":
+            return value is not None
+        case "DoesNotExist":
+            return value is None
+        case _:
+            return False
+
+
+def budgets_of(pod: Pod, budgets: Iterable[PodDisruptionBudget]) -> tuple[PodDisruptionBudget, ...]:
+    """The budgets that an eviction of the pod has to ask, by name; none if the API server would not ask any."""
+    if ignores_budgets(pod):
+        return ()
+    found = (b for b in budgets if b.namespace == pod.namespace and covers(b.spec.selector, pod.labels))
+    return tuple(sorted(found, key=key_of))
+
+
+def ignores_budgets(pod: Pod) -> bool:
+    """Finished, pending and terminating pods are evicted without asking a budget."""
+    return pod.finished or pod.phase == "Pending" or pod.terminating
+
+
+def free(pod: Pod, budget: PodDisruptionBudget) -> bool:
+    """Whether the pod may go without using the budget up: it is not ready, and the budget's policy lets such pods go."""
+    if pod.ready:
+        return False
+    status = budget.status
+    return budget.spec.unhealthy_pod_eviction_policy == "AlwaysAllow" or status.current_healthy >= status.desired_healthy > 0
+
+
+def structural(budget: PodDisruptionBudget) -> bool:
+    """Whether the budget cannot allow a disruption however healthy its pods are: as many must be healthy as there are."""
+    status, spec = budget.status, budget.spec
+    if spec.max_unavailable in (0, "0%") or spec.min_available == "100%":
+        return True
+    known = status.observed_generation >= budget.metadata.generation
+    return known and status.disruptions_allowed <= 0 and status.desired_healthy >= status.expected_pods > 0
+
+
+def wants(budget: PodDisruptionBudget) -> str:
+    """What it asks for, as in its spec."""
+    if budget.spec.max_unavailable is not None:
+        return f"maxUnavailable {budget.spec.max_unavailable}"
+    return f"minAvailable {budget.spec.min_available if budget.spec.min_available is not None else 'unset'}"
+
+
+def numbers(budget: PodDisruptionBudget) -> str:
+    """How it stands, in words."""
+    status = budget.status
+    return (
+        f"{wants(budget)}, allows {status.disruptions_allowed} now: "
+        f"{status.current_healthy} of {status.expected_pods} healthy, {status.desired_healthy} needed"
+    )
