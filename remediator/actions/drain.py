@@ -18,6 +18,7 @@ from remediator.drain import cordon as cordons
 from remediator.drain.classify import Fate, Rules, Sorted, classify, daemonset_of
 from remediator.drain.eviction import Answer, evict, read
 from remediator.drain.evictor import Evictor, Orders
+from remediator.drain.health import unready_daemons
 from remediator.drain.plan import Plan, make_plan
 from remediator.drain.result import Outcome, PodResult
 from remediator.drain.sight import Sight
@@ -120,7 +121,7 @@ class Drain(Action[DrainParameters]):
         until = min(ctx.clock.now() + _AFTER_UNDO, ctx.deadline)
 
         async def settled() -> str | None:
-            waiting = await _unready_daemons(ctx, change.resource)
+            waiting = await unready_daemons(ctx.kube, change.resource.name)
             if not waiting:
                 return said
             return f"{said}; {waiting}" if ctx.clock.now() >= until else None
@@ -181,7 +182,8 @@ class _Drain:
     def _sort(self, pods: Iterable[Pod]) -> tuple[Sorted, ...]:
         evicted = {str(change.before["controller"]) for change in self._ctx.changes if change.before and "controller" in change.before}
         if self._evictor is not None:
-            evicted |= {one.pod.controller.uid for one in self._evictor.moving.values() if one.ours and one.pod.controller}
+            mine = (one for one in self._evictor.moving.values() if one.ours or one.in_flight)
+            evicted |= {one.pod.controller.uid for one in mine if one.pod.controller}
         found = classify(pods, self._rules, daemonsets=self._daemonsets, now=self._ctx.clock.now(), evicted=frozenset(evicted))
         self._skipped |= {one.pod.uid: one for one in found if one.fate is Fate.SKIP}
         return found
@@ -252,28 +254,30 @@ class _Drain:
         while True:
             await self._know_volumes()
             await evictor.run()
-            if await self._empty() and (self._unreachable or await self._stays_empty()):
+            if await self._empty(evictor) and (self._unreachable or await self._stays_empty(evictor)):
                 return
 
-    async def _stays_empty(self) -> bool:
+    async def _stays_empty(self, evictor: Evictor) -> bool:
         until = self._ctx.clock.now() + self._parameters.quiet_for
         while (left := until - self._ctx.clock.now()) > timedelta(0):
-            self._sight.woken.clear()
             await self._ctx.rest(self._sight.woken, left)
-            await self._learn(self._sight.pods.values())
-            if self._newcomers():
+            if await self._take_newcomers(evictor):
                 return False
-        return await self._empty()
+        return await self._empty(evictor)
 
-    async def _empty(self) -> bool:
+    async def _empty(self, evictor: Evictor) -> bool:
         """A fresh list shows no pod that has to go."""
         await self._sight.list_again()
-        await self._learn(self._sight.pods.values())
-        return not self._newcomers()
+        return not await self._take_newcomers(evictor)
 
-    def _newcomers(self) -> bool:
-        known = self._evictor.moving if self._evictor else {}
-        return any(one.fate is not Fate.SKIP and one.pod.uid not in known for one in self._sort(self._sight.pods.values()))
+    async def _take_newcomers(self, evictor: Evictor) -> bool:
+        """Let pods go that came meanwhile, or that are there although they were said to be gone; whether there were any."""
+        await self._learn(self._sight.pods.values())
+        settled = {uid for uid, one in evictor.moving.items() if one.outcome is Outcome.SKIPPED or not one.outcome.over}
+        found = [one for one in self._sort(self._sight.pods.values()) if one.fate is not Fate.SKIP and one.pod.uid not in settled]
+        for one in found:
+            evictor.take(one)
+        return bool(found)
 
     async def _know_volumes(self) -> None:
         """Read which volumes the pods use while their claims can still be read."""
@@ -334,16 +338,3 @@ async def _refuse_old_server(ctx: Context) -> None:
     told = re.match(r"v?1\.(\d+)", version)
     if told and int(told[1]) < _OLDEST:
         raise Refused(Reason.UNREADABLE, f"Kubernetes {version} does not know policy/v1 evictions; 1.{_OLDEST} or newer is needed")
-
-
-async def _unready_daemons(ctx: Context, node: Resource) -> str:
-    """What is still to come on a node that is schedulable again; empty if all is well, or if nobody would do anything about it."""
-    try:
-        record = await ctx.kube.get(kinds.NODE, node.name, decode=Node)
-    except NotFound:
-        return ""
-    if not record.ready:
-        return f"it is not Ready ({record.ready_status}), so its pods were not waited for"
-    listing = await ctx.kube.list(kinds.POD, fields=f"spec.nodeName={node.name}", decode=Pod)
-    unready = [pod.name for pod in listing.items if daemonset_of(pod) and not pod.ready]
-    return f"not ready yet: {', '.join(sorted(unready))}" if unready else ""

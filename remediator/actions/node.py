@@ -5,12 +5,17 @@ How that is kept is in ``remediator.drain.cordon``; ``node.drain`` cordons in th
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
-from remediator.actions import Action, Context, NoParameters, Observed, Rule
+from pydantic import Field
+
+from remediator.actions import Action, Context, NoParameters, Observed, Parameters, Rule
 from remediator.drain.cordon import ANNOTATION, cordon, cordoned, lift, lift_of, owner, took_effect
+from remediator.drain.health import sickness, unready_daemons
 from remediator.errors import Refused
 from remediator.kube import kinds
+from remediator.kube.records import Node
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
@@ -44,26 +49,49 @@ class Cordon(Action[NoParameters]):
         return await lift_of(ctx, change)
 
 
-class Uncordon(Action[NoParameters]):
+class UncordonParameters(Parameters):
+    """``{action: node.uncordon, only_if_healthy: true}``"""
+
+    only_if_healthy: bool = Field(
+        default=False, description="refuse while the node is sick, and wait afterwards until its DaemonSet pods are ready"
+    )
+
+
+class Uncordon(Action[UncordonParameters]):
     """Lifts a cordon that remediator set, whichever run it was; refuses one that somebody else set."""
 
     name: ClassVar[str] = "node.uncordon"
     summary: ClassVar[str] = "make the target node schedulable again, if remediator cordoned it"
     changes: ClassVar[str] = f"spec.unschedulable and the annotation {ANNOTATION} of the Node"
     undone_by: ClassVar[str] = "nothing: a node is not cordoned again to undo this"
-    rbac: ClassVar[tuple[Rule, ...]] = _RBAC
+    rbac: ClassVar[tuple[Rule, ...]] = (*_RBAC, Rule(resources=("pods",), verbs=("list",)))
+    Parameters: ClassVar[type[Parameters]] = UncordonParameters
 
-    async def check(self, ctx: Context, parameters: NoParameters) -> None:
+    async def check(self, ctx: Context, parameters: UncordonParameters) -> None:
         """See Action: somebody else's cordon is not ours to lift."""
-        del parameters
         node = await ctx.kube.get(kinds.NODE, ctx.run.target.name)
         if cordoned(node) and owner(node) is None:
             raise Refused(Reason.PROTECTED, f"{ctx.run.target.key} was cordoned by somebody else; lift it with kubectl uncordon")
+        if parameters.only_if_healthy and not ctx.changes:
+            wrong = sickness(await ctx.kube.get(kinds.NODE, ctx.run.target.name, decode=Node))
+            if wrong:
+                raise Refused(Reason.AGENT_NOT_READY, f"{ctx.run.target.key} should get no pods yet: {wrong}")
 
-    async def act(self, ctx: Context, parameters: NoParameters) -> str:
+    async def act(self, ctx: Context, parameters: UncordonParameters) -> str:
         """See Action."""
-        del parameters
-        return "uncordoned" if ctx.changes else await lift(ctx, ctx.run.target.name)
+        if not ctx.changes:
+            await ctx.plan([f"lift the cordon of {ctx.run.target.key}, if remediator set it"])
+        said = "uncordoned" if ctx.changes else await lift(ctx, ctx.run.target.name)
+        if not parameters.only_if_healthy or ctx.dry_run:
+            return said
+
+        async def settled() -> str | None:
+            waiting = await unready_daemons(ctx.kube, ctx.run.target.name)
+            if waiting:
+                await ctx.progress(f"{said}; {waiting}")
+            return None if waiting else said
+
+        return await ctx.wait_for("the DaemonSet pods of the node to be ready", settled, every=timedelta(seconds=2))
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
         """See Action."""

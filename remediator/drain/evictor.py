@@ -94,7 +94,8 @@ class Evictor:
 
     def take(self, one: Sorted, *, ours: bool = False) -> None:
         """Let the pod go too; it is known from now on. ``ours``: it was evicted before a crash."""
-        if one.fate in (Fate.EVICT, Fate.WAIT) and one.pod.uid not in self.moving:
+        known = self.moving.get(one.pod.uid)
+        if one.fate in (Fate.EVICT, Fate.WAIT) and (known is None or known.outcome.over):
             self.moving[one.pod.uid] = Moving(sorted=one, ours=ours)
 
     # --- looking -----------------------------------------------------------------------------------------------------
@@ -208,7 +209,9 @@ class Evictor:
             if free(one.pod, budget):
                 continue
             if (self._sight.budgets_are_fresh and headroom(budget, self.moving.values()) <= 0) or not self._pressure.open(budget, now):
-                one.outcome, one.words = Outcome.BLOCKED_BY_PDB, f"{key_of(budget)} ({numbers(budget)})"
+                said = self._pressure.said(key_of(budget))
+                one.outcome = Outcome.BLOCKED_BY_PDB
+                one.words = f"{key_of(budget)} ({numbers(budget)})" + (f"; the API server says: {said}" if said else "")
                 return False
             one.asked = {key_of(budget): budget.metadata.resource_version}
         return True
@@ -258,16 +261,18 @@ class Evictor:
         log.info("a budget does not allow an eviction", pod=one.label, says=reply.words, tries=one.tries)
         one.outcome, one.not_before = Outcome.BLOCKED_BY_PDB, None
         for key, version in asked.items():
-            self._pressure.refused(key, version, now)
+            self._pressure.refused(key, version, now, reply.words)
         if not asked:
             one.not_before = now + pause(one.tries)
         self._reported = now - _REPORT
 
     def _raise_faults(self) -> None:
-        """What a task raised is this loop's to raise."""
+        """What a task raised is this loop's to raise; that the time is up it knows itself, and says better what is left then."""
         for task in [task for task in self._tasks if task.done()]:
             self._tasks.discard(task)
-            task.result()
+            error = task.exception()
+            if error is not None and not (isinstance(error, StepFailed) and error.reason is Reason.DEADLINE):
+                raise error
 
     async def _settle(self) -> None:
         """Leave no task behind: calls under way end, and their outcomes reach the disk."""

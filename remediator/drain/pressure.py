@@ -54,11 +54,17 @@ class Pressure:
 
     def __init__(self) -> None:
         self._refused: dict[str, tuple[int, datetime, str]] = {}
+        self._said: dict[str, str] = {}
 
-    def refused(self, key: str, version: str, now: datetime) -> None:
-        """The budget answered 429, as it stood at ``version``."""
+    def refused(self, key: str, version: str, now: datetime, words: str = "") -> None:
+        """The budget answered 429 with ``words``, as it stood at ``version``."""
         tries = self._refused.get(key, (0, now, ""))[0] + 1
         self._refused[key] = (tries, now + pause(tries), version)
+        self._said[key] = words
+
+    def said(self, key: str) -> str:
+        """What the API server said when the budget refused last; empty if it allowed one since."""
+        return self._said.get(key, "") if key in self._refused else ""
 
     def granted(self, key: str) -> None:
         """It allowed one."""

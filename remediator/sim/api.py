@@ -166,6 +166,7 @@ class KubeApi:
                 f'{kind} in version "{version.rpartition("/")[2]}" cannot be handled as a Eviction: '
                 f'no kind "{kind}" is registered for version "{version}" in this server'
             )
+        self.cluster.registry.check_namespace(call.resource, call.namespace, call.name)
         asked = dig(eviction, "deleteOptions.dryRun") or []
         stuck = frozenset(self.cluster.stuck_budgets)
         return evict(self.cluster.store, call.namespace, call.name, eviction, dry_run=dry_run or asked == ["All"], stuck=stuck)

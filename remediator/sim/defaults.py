@@ -77,6 +77,10 @@ def _drop_nulls(value: Any) -> None:
             _drop_nulls(item)
 
 
+_PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+"""The two classes that every cluster has; others count as none here."""
+
+
 def complete_pod_spec(spec: Obj) -> None:
     """Defaults of a pod or of a template's pod."""
     for container in spec.get("containers") or ():
@@ -104,7 +108,7 @@ def _pod(obj: Obj) -> None:
     complete_pod_spec(spec)
     spec.setdefault("serviceAccountName", "default")
     spec.setdefault("serviceAccount", spec["serviceAccountName"])
-    spec.setdefault("priority", 0)
+    spec.setdefault("priority", _PRIORITIES.get(spec.get("priorityClassName", ""), 0))
     spec.setdefault("enableServiceLinks", True)
     spec.setdefault("preemptionPolicy", "PreemptLowerPriority")
     _tolerate_trouble(spec)

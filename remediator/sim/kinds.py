@@ -136,6 +136,7 @@ BUILTIN: tuple[Resource, ...] = (
     _core("Service", "services", "svc", subresources=("status",), categories=("all",), returns_deleted=True, name_rule="label", **_PLAIN),
     _core("ConfigMap", "configmaps", "cm", **_PLAIN),
     _core("Secret", "secrets", fields={"type": ""}, **_PLAIN),
+    _core("PersistentVolumeClaim", "persistentvolumeclaims", "pvc", returns_deleted=True, **_PLAIN),
     _core("ServiceAccount", "serviceaccounts", "sa", returns_deleted=True, **_PLAIN),
     _apps("DaemonSet", "daemonsets", "ds", subresources=("status",), categories=("all",)),
     _apps("Deployment", "deployments", "deploy", subresources=("status",), categories=("all",)),
@@ -154,6 +155,9 @@ BUILTIN: tuple[Resource, ...] = (
         short_names=("pdb",),
         subresources=("status",),
         update_needs_version=True,
+    ),
+    Resource(
+        "storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", namespaced=False, returns_deleted=True, counts_generation=False
     ),
     Resource(
         "apiextensions.k8s.io",

@@ -81,7 +81,7 @@ class Registry:
             meta.pop("namespace", None)
         if not meta.get("name") and meta.get("generateName"):
             meta["name"] = self.store.new_name(meta["generateName"])
-        self._check_namespace(resource, namespace, str(meta.get("name", "")))
+        self.check_namespace(resource, namespace, str(meta.get("name", "")))
         return self._insert(resource, obj, options, operation="Update")
 
     def _insert(self, resource: Resource, obj: Obj, options: Options, operation: str) -> Obj:
@@ -135,7 +135,8 @@ class Registry:
                 f'no kind "{kind}" is registered for version "{version}" in this server'
             )
 
-    def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+    def check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+        """Nothing is created in a namespace that does not exist or is being deleted, not even an Eviction. Raises ApiError."""
         if not resource.namespaced:
             return
         found = self.store.get(("", "namespaces"), namespace)
@@ -255,7 +256,7 @@ class Registry:
             new["metadata"]["name"] = name
             if resource.namespaced:
                 new["metadata"]["namespace"] = namespace
-            self._check_namespace(resource, namespace, name)
+            self.check_namespace(resource, namespace, name)
             return 201, self._insert(resource, new, options, operation="Apply")
         if dig(config, "metadata.resourceVersion"):
             new["metadata"]["resourceVersion"] = config["metadata"]["resourceVersion"]

@@ -38,7 +38,9 @@ def pod():
         finalizers=(),
         grace=30,
     ):
-        owners = [{"apiVersion": owner[0], "kind": owner[1], "name": owner[2], "uid": f"uid-{owner[2]}", "controller": True}] if owner else []
+        owners = (
+            [{"apiVersion": owner[0], "kind": owner[1], "name": owner[2], "uid": f"uid-{owner[2]}", "controller": True}] if owner else []
+        )
         metadata = {
             "name": name,
             "namespace": namespace,

@@ -1,0 +1,209 @@
+"""``node.drain`` on the simulated cluster: its way from plan to proof, and back."""
+
+from __future__ import annotations
+
+import pytest
+
+from remediator.drain.cordon import owner
+from remediator.kube import kinds
+from remediator.model import PLAN, ChangeState
+from remediator.reasons import Reason
+from remediator.run import StepEnd
+from remediator.undo import undo
+
+ACTION = "node.drain"
+
+
+def evidence(done, name):
+    return next((e.data for e in done.run.steps[0].evidence if e.name == name), None)
+
+
+def outcomes(done):
+    return {line["pod"].split("/")[1]: line["outcome"] for line in evidence(done, "pods")}
+
+
+async def test_empties_the_node_and_says_what_became_of_each_pod(stage, farm):
+    await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
+    mine = set(farm.pods())
+    assert len(mine) == 3
+    done = await stage.step(ACTION)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert done.run.steps[0].outcome.startswith("drained: ")
+    assert farm.pods() == {}
+    assert {name for name, status in farm.evictions() if status == 201} >= mine
+    assert all(outcomes(done)[name] == "evicted" for name in mine)
+    assert stage.cluster.get("Node", "node-3")["spec"]["unschedulable"]
+    changes = done.run.steps[0].changes
+    assert changes[0].verb == "patch"
+    assert {c.state for c in changes if c.verb == "evict"} == {ChangeState.KEPT}
+    assert [c.id for c in changes if c.left_behind] == [changes[0].id]
+    assert all(c.resource.uid for c in changes)
+
+
+async def test_the_plan_is_said_before_anything_changes(stage, farm):
+    await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
+    done = await stage.step(ACTION)
+    step = done.run.steps[0]
+    plan = next(e for e in step.evidence if e.name == PLAN)
+    assert plan.at <= step.changes[0].at
+    assert plan.data[0] == "cordon Node/node-3"
+    assert any("apps/web (maxUnavailable 1, allows 1 now" in line and "at most 1 at a time" in line for line in plan.data)
+    assert any("belongs to a DaemonSet" in line for line in plan.data)
+
+
+async def test_undo_lifts_our_cordon_and_nothing_else(stage, farm):
+    await farm.plant(farm.deployment("web", 1))
+    done = await stage.step(ACTION)
+    undone = await undo(stage.world, done.run)
+    assert undone.undone == ("uncordoned Node/node-3",)
+    node = stage.cluster.get("Node", "node-3")
+    assert not node["spec"].get("unschedulable")
+    assert owner(node) is None
+
+
+async def test_undo_waits_for_the_daemonset_pods_of_the_node(stage, farm):
+    from datetime import timedelta
+
+    await farm.plant(farm.deployment("web", 1))
+    done = await stage.step(ACTION)
+    agent = stage.cluster.agent_pod("node-3")["metadata"]["name"]
+    began = stage.world.clock.now()
+    stage.cluster.kill_agent("node-3")
+    undone = await undo(stage.world, done.run)
+    assert agent in undone.undone[0]
+    assert stage.world.clock.now() - began >= timedelta(minutes=2)
+    assert not stage.cluster.get("Node", "node-3")["spec"].get("unschedulable")
+
+
+async def test_a_dry_run_asks_for_each_pod_once_and_changes_nothing(stage, farm):
+    await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
+    before = stage.cluster.get("Node", "node-3")["metadata"]["resourceVersion"]
+    done = await stage.step(ACTION, dry_run=True)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert "would evict" in done.run.steps[0].outcome
+    assert len(farm.pods()) == 3
+    assert farm.evictions() == []
+    assert stage.cluster.get("Node", "node-3")["metadata"]["resourceVersion"] == before
+    assert all(c.dry_run for c in done.run.steps[0].changes)
+
+
+async def test_a_second_entry_after_a_crash_evicts_nothing_twice(stage, farm):
+    from remediator.model import StepState, evolve
+
+    await farm.plant(farm.deployment("web", 3))
+    playbook = stage.playbook(ACTION)
+    run = await stage.begin(playbook, node="node-3")
+    done = await stage.carry(playbook, run)
+    before = farm.evictions()
+    last = done.run.steps[0].changes[-1]
+    await stage.world.journal.save_change(evolve(last, state=ChangeState.INTENDED, ended_at=None))
+    await stage.world.journal.save_step(run.id, evolve(done.run.steps[0], state=StepState.RUNNING, ended_at=None))
+    again = await stage.carry(playbook, run)
+    assert again.end is StepEnd.SUCCEEDED, again.detail
+    assert farm.evictions() == before
+    assert len([c for c in again.run.steps[0].changes if c.verb == "patch"]) == 1
+
+
+async def test_a_crash_in_the_middle_goes_on_where_it_was(stage, farm):
+    from remediator.model import StepState, evolve
+
+    await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
+    playbook = stage.playbook(ACTION, lasting="2m")
+    stage.cluster.hold_budget("web", "apps")
+    run = await stage.begin(playbook, node="node-3")
+    done = await stage.carry(playbook, run)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PDB)
+    stage.cluster.release_budget("web", "apps")
+    step = evolve(done.run.steps[0], state=StepState.RUNNING, started_at=stage.world.clock.now(), ended_at=None)
+    await stage.world.journal.save_step(run.id, step)
+    longer = stage.playbook(ACTION)
+    again = await stage.carry(longer, run)
+    assert again.end is StepEnd.SUCCEEDED, again.detail
+    assert farm.pods() == {}
+
+
+async def test_it_stops_when_a_person_cancels(stage, farm):
+    await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
+    stage.cluster.hold_budget("web", "apps")
+    done = await _meanwhile(stage, lambda run: stage.world.signals.cancel(run.id))
+    assert (done.end, done.reason) == (StepEnd.CANCELLED, Reason.CANCELLED_BY)
+    assert len(farm.pods()) == 2
+
+
+async def test_it_stops_when_a_gate_turns_red(stage, farm):
+    await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
+    stage.cluster.hold_budget("web", "apps")
+
+    async def protect(_run):
+        note = {"metadata": {"annotations": {"remediator.dev/protected": "true"}}}
+        await stage.world.kube.patch(kinds.NODE, "node-3", note, type="merge")
+
+    done = await _meanwhile(stage, protect)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PROTECTED), done.detail
+    assert "stopped in the middle" in done.detail
+    assert len(farm.pods()) == 2
+
+
+async def test_gates_are_asked_again_before_the_next_wave(stage, farm):
+    farm_critical = farm.deployment("dns", 1, priorityClassName="system-cluster-critical")
+    await farm.plant(farm.deployment("web", 1), farm_critical)
+
+    async def protect(_run):
+        note = {"metadata": {"annotations": {"remediator.dev/protected": "true"}}}
+        await stage.world.kube.patch(kinds.NODE, "node-3", note, type="merge")
+
+    done = await _meanwhile(stage, protect, when=lambda: any(name.startswith("web") for name, _ in farm.evictions()))
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PROTECTED), done.detail
+    assert [name for name in farm.pods() if name.startswith("dns")]
+
+
+async def test_it_stops_when_somebody_uncordons(stage, farm):
+    await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
+    stage.cluster.hold_budget("web", "apps")
+    done = await _meanwhile(stage, lambda _: farm.cordon("node-3", on=False))
+    assert done.end is StepEnd.FAILED
+    assert "somebody uncordoned Node/node-3" in done.detail
+    assert len(farm.pods()) == 2
+
+
+async def test_it_stops_when_paused(stage, farm):
+    from remediator.model import Pause, new_id
+
+    await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
+    stage.cluster.hold_budget("web", "apps")
+    now = stage.world.clock.now()
+
+    async def pause(_run):
+        await stage.world.journal.add_pause(Pause(id=new_id(now), reason="freeze", by="anna", at=now))
+
+    done = await _meanwhile(stage, pause)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PAUSED)
+
+
+async def _meanwhile(stage, act, *, when=None):
+    """Carry a drain; as soon as the node is cordoned (or ``when``) something happens."""
+    import asyncio
+    import inspect
+
+    playbook = stage.playbook(ACTION, lasting="10m")
+    run = await stage.begin(playbook, node="node-3")
+    carrying = asyncio.ensure_future(stage.carry(playbook, run))
+    await stage.until(when or (lambda: stage.cluster.get("Node", "node-3")["spec"].get("unschedulable")))
+    told = act(run)
+    if inspect.isawaitable(told):
+        await told
+    return await carrying
+
+
+@pytest.mark.parametrize("kind", ["Pod"])
+async def test_only_a_node_can_be_drained(stage, kind):
+    from remediator.actions import actions
+    from remediator.errors import Refused
+    from remediator.model import Target
+
+    class Ctx:
+        class run:  # noqa: N801 - stands for the run of a context
+            target = Target(kind=kind, name="x", namespace="apps")
+
+    with pytest.raises(Refused):
+        await actions()[ACTION]().check(Ctx(), None)
