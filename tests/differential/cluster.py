@@ -9,14 +9,15 @@ import asyncio
 import json
 import ssl
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
-__all__ = ["PODS", "Cluster", "budgets", "pods", "until"]
+__all__ = ["PODS", "Cluster", "budgets", "connected", "pods", "until"]
 
 MERGE, STRATEGIC, JSON = (f"application/{kind}+json" for kind in ("merge-patch", "strategic-merge-patch", "json-patch"))
 PODS = "/api/v1/pods"
@@ -31,6 +32,15 @@ def pods(namespace: str) -> str:
 def budgets(namespace: str) -> str:
     """The path of its PodDisruptionBudgets."""
     return f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
+
+
+@asynccontextmanager
+async def connected(cluster: Cluster) -> AsyncIterator[Cluster]:
+    """It, closed at the end."""
+    try:
+        yield cluster
+    finally:
+        await cluster.close()
 
 
 async def until(what: str, look: Callable[[], Awaitable[Any]], *, seconds: float = 60) -> Any:
@@ -51,6 +61,12 @@ class Cluster:
         connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=ca) if ca else False)
         headers = {"User-Agent": "differential", **({"Authorization": f"Bearer {token}"} if token else {})}
         self._session = aiohttp.ClientSession(connector=connector, headers=headers, timeout=aiohttp.ClientTimeout(60))
+
+    @classmethod
+    def of(cls, plane: Any) -> Cluster:
+        """The real one, as its admin."""
+        config = json.loads(plane.kubeconfig.read_text())
+        return cls(plane.server, token=config["users"][0]["user"]["token"], ca=config["clusters"][0]["cluster"]["certificate-authority"])
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -32,7 +32,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not the same. ``about`` is ``drained``, ``cordoned``, ``fate`` or ``refusals``."""
+    """One thing that is not the same. ``about`` is ``drained``, ``in_time``, ``cordoned``, ``fate`` or ``refusals``."""
 
     about: str
     workload: str
@@ -62,7 +62,7 @@ def compare(case: Case) -> list[Finding]:
     """Everything that is not the same."""
     kubectl, ours = case.kubectl, case.ours
     found = []
-    for about in ("drained", "cordoned"):
+    for about in ("drained", "in_time", "cordoned"):
         theirs, mine = getattr(kubectl, about), getattr(ours, about)
         if theirs != mine:
             found.append(Finding(about, "", str(theirs), str(mine)))

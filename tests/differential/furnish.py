@@ -15,8 +15,9 @@ from differential.states import Owner, Workload
 
 if TYPE_CHECKING:
     from differential.cluster import Cluster
+    from differential.outcome import Before
 
-__all__ = ["clean_up", "furnish", "prepare", "send_off", "shape"]
+__all__ = ["clean_up", "furnish", "latecomers", "prepare", "send_off", "shape"]
 
 _BY_HAND = (Owner.NOBODY, Owner.CUSTOM, Owner.MIRROR, Owner.DAEMON_SET_GONE)
 _POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
@@ -54,7 +55,8 @@ async def furnish(cluster: Cluster, copy: Copy) -> None:
     await until(f"{copy.mark}: nodes are ready", lambda: _nodes_ready(cluster, copy))
     await _cordon(cluster, copy.spare, yes=True)
     for workload in copy.state.workloads:
-        await _create(cluster, copy, workload)
+        if not workload.late:
+            await _create(cluster, copy, workload)
     await _stand(cluster, copy, "here")
     if any(w.there for w in copy.state.workloads):
         await _scale_out(cluster, copy)
@@ -111,7 +113,7 @@ async def _stand(cluster: Cluster, copy: Copy, what: str) -> None:
 
     async def standing() -> bool:
         found = await shape(cluster, copy)
-        return all(_stands(found[w.name], w, both=what == "both") for w in copy.state.workloads)
+        return all(_stands(found[w.name], w, both=what == "both") for w in copy.state.workloads if not w.late)
 
     await until(f"{copy.mark}: pods stand {what}", standing, seconds=90)
 
@@ -137,10 +139,10 @@ async def _scale_out(cluster: Cluster, copy: Copy) -> None:
 
 async def _dress(cluster: Cluster, copy: Copy, workload: Workload) -> None:
     """What only a pod's status says."""
-    if not (workload.finished or workload.unready):
-        return
-    here = [p for p in await _pods_of(cluster, copy, workload) if p["spec"].get("nodeName") == copy.home]
-    for pod in here if workload.finished else here[:1]:
+    every = await _pods_of(cluster, copy, workload)
+    here, there = ([p for p in every if p["spec"].get("nodeName") == node] for node in (copy.home, copy.spare))
+    sick = [*(here[:1] if workload.unready else ()), *(there[:1] if workload.unready_there else ())]
+    for pod in here if workload.finished else sick:
         no = [{"type": kind, "status": "False"} for kind in ("Ready", "ContainersReady")]
         status = {"conditions": no, **({"phase": "Succeeded"} if workload.finished else {})}
         await cluster.patch(f"{pods(copy.namespace(workload))}/{pod['metadata']['name']}/status", {"status": status}, STRATEGIC)
@@ -164,6 +166,8 @@ async def _counted(cluster: Cluster, copy: Copy) -> bool:
         seen = await cluster.get(f"{budgets(copy.mark)}/{budget.name}")
         status = seen.get("status", {})
         ready = sum(pod.endswith(" ready") for w in copy.state.workloads if budget.fits(w) for pod in found[w.name])
+        if any(c["reason"] == "SyncFailed" for c in status.get("conditions", ())):
+            continue  # it cannot be counted, and says so
         if status.get("observedGeneration") != seen["metadata"]["generation"] or status.get("currentHealthy") != ready:
             return False
     return True
@@ -183,11 +187,27 @@ async def send_off(cluster: Cluster, copy: Copy) -> None:
     async def under_way() -> bool:
         found = await shape(cluster, copy)
         left = all("home Running ready going" in found[w.name] for w in copy.state.workloads if w.terminating or w.ending_namespace)
-        return left and all("spare Running ready" in found[w.name] for w in leaving if w.replaced)
+        return left and all(found[w.name].count("spare Running ready") == w.here + w.there for w in leaving if w.replaced)
 
     await until(f"{copy.mark}: pods are leaving", under_way)
     if leaving:
         await _cordon(cluster, copy.home, yes=False)
+
+
+async def latecomers(cluster: Cluster, copy: Copy, before: Before) -> None:
+    """Once the first pod is on its way out, put those onto the node that come late, and let them be counted like the others."""
+    late = [w for w in copy.state.workloads if w.late]
+    if not late:
+        return
+
+    async def under_way() -> bool:
+        return any(pod.endswith("going") for pods in (await shape(cluster, copy)).values() for pod in pods)
+
+    await until(f"{copy.mark}: the first pod is leaving", under_way)
+    for workload in late:
+        await _create(cluster, copy, workload)
+        for pod in await _pods_of(cluster, copy, workload):
+            before.add(pod)
 
 
 async def shape(cluster: Cluster, copy: Copy) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from differential.states import Budget, Flags, Form, Owner, Selects, State, Work
 
 __all__ = ["SEEDS", "THEMES", "generate"]
 
-SEEDS = range(48)
+SEEDS = range(52)
 _AMPLE = 120
 _RETRY = 6
 """kubectl sleeps 5 s after each refused eviction."""
@@ -136,6 +136,24 @@ def sick_but_enough_are_well(d: _Draft) -> None:
     d.budget(Form.MIN, 2, web)
 
 
+def sick_elsewhere(d: _Draft) -> None:
+    web = d.pods("web", here=1, there=2, unready_there=True)
+    d.budget(Form.MIN, 2, web)
+    d.stuck = True
+
+
+def sick_first_then_the_others(d: _Draft) -> None:
+    web = d.pods("web", here=2, there=1, unready=True)
+    d.budget(Form.MIN, 2, web)
+
+
+def nobody_knows_how_many(d: _Draft) -> None:
+    """Whoever looks after budgets cannot ask a custom resource how many pods it wants."""
+    clone = d.pods("clone", Owner.CUSTOM, here=2)
+    d.budget(Form.MAX, 1, clone)
+    d.stuck = True
+
+
 def pending_under_a_budget(d: _Draft) -> None:
     web = d.pods("slow", here=d.few(1, 2), pending=True)
     d.budget(Form.MIN, 99, web)
@@ -187,6 +205,11 @@ def emptydir_may_go(d: _Draft) -> None:
     d.ask(delete_emptydir_data=True)
 
 
+def two_reasons(d: _Draft) -> None:
+    nobodys_pod(d)
+    d.budget(Form.MIN, "100%", d.pods("web", here=1, there=1))
+
+
 def finished_and_nobodys(d: _Draft) -> None:
     d.pods("done", Owner.NOBODY, finished=True, emptydir=True)
     d.pods("orphan", Owner.DAEMON_SET_GONE, finished=True)
@@ -224,6 +247,12 @@ def comes_back(d: _Draft) -> None:
     d.pods("local", here=1, tolerates_cordon=True)
 
 
+def comes_late(d: _Draft) -> None:
+    """Bound by a scheduler that had not seen the cordon."""
+    d.pods("slow", here=1, stop_after=4)
+    d.pods("late", Owner.CUSTOM, here=1, late=True)
+
+
 def critical(d: _Draft) -> None:
     d.pods("dns", here=2, critical=True)
     d.pods("web", here=1)
@@ -235,6 +264,7 @@ def too_slow(d: _Draft) -> None:
 
 
 THEMES: tuple[Theme, ...] = (
+    nobody_knows_how_many,
     no_budget,
     one_at_a_time,
     share_that_stays,
@@ -270,7 +300,13 @@ THEMES: tuple[Theme, ...] = (
     comes_back,
     critical,
     too_slow,
+    sick_elsewhere,
+    sick_first_then_the_others,
+    comes_late,
+    two_reasons,
 )
+_ALONE = (comes_late, nobody_knows_how_many)
+"""A drain that is refused has no first pod on its way out; and kubectl takes two minutes for the other."""
 
 
 def generate(seed: int) -> State:
@@ -279,11 +315,11 @@ def generate(seed: int) -> State:
     draft = _Draft(rng)
     THEMES[seed % len(THEMES)](draft)
     if seed >= len(THEMES):
-        rng.choice(THEMES)(draft)
+        rng.choice([theme for theme in THEMES if theme not in _ALONE])(draft)
     for _ in range(rng.randint(1, 2)):
         _neighbour(draft)
     if draft.stuck:
-        draft.ask(timeout=_STUCK + _RETRY * max(w.here for w in draft.workloads if w.replaced) if _gradual(draft) else _STUCK)
+        draft.ask(timeout=_STUCK + _RETRY * max(w.here for w in draft.workloads) if _gradual(draft) else _STUCK)
     return State(seed=seed, workloads=tuple(draft.workloads), budgets=tuple(draft.budgets), flags=draft.flags)
 
 

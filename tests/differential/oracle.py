@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from differential.outcome import Before, Outcome, look
+from differential.outcome import Before, Outcome, in_time, look
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -110,6 +110,7 @@ class Kubectl:
             refusals=no,
             cordoned=cordoned,
             seconds=seconds,
+            in_time=in_time(seconds, copy.state.flags),
             calls=count_calls(errors),
             said=said,
         )

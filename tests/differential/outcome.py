@@ -17,20 +17,34 @@ if TYPE_CHECKING:
 
     from differential.cluster import Cluster
     from differential.copies import Copy
+    from differential.states import Flags
 
-__all__ = ["GOING", "GONE", "LEFT", "Before", "Outcome", "look", "remember"]
+__all__ = ["GOING", "GONE", "LEFT", "Before", "Outcome", "in_time", "look", "remember"]
 
 GONE, GOING, LEFT = "gone", "going", "left"
+_BUSY = 20
+"""Seconds; kubectl's own sleep of 5 s after a refusal is among them."""
+
+
+def in_time(seconds: float, flags: Flags) -> bool:
+    """Whether a drain that took so long kept to its time-out."""
+    return seconds <= flags.timeout + _BUSY
 
 
 @dataclass(frozen=True)
 class Before:
-    """The pods that were on the node when the drain began."""
+    """The pods that were on the node when the drain began, and those that came late."""
 
-    workload: Mapping[str, str]
+    workload: dict[str, str] = field(default_factory=dict)
     """namespace/name -> workload"""
-    uids: Mapping[str, str]
+    uids: dict[str, str] = field(default_factory=dict)
     """uid -> namespace/name"""
+
+    def add(self, pod: dict[str, Any]) -> None:
+        """One more pod."""
+        meta = pod["metadata"]
+        key = f"{meta['namespace']}/{meta['name']}"
+        self.workload[key], self.uids[meta["uid"]] = meta["labels"]["app"], key
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +64,9 @@ class Outcome:
     said: str = field(default="", compare=False)
     """Its own words."""
 
+    in_time: bool = True
+    """Whether it came to its end within the time that it was given, and some for a busy machine."""
+
     @property
     def reasons(self) -> frozenset[str]:
         """The reason codes alone."""
@@ -62,23 +79,17 @@ class Outcome:
     def __str__(self) -> str:
         fates = "; ".join(f"{name}: {', '.join(f'{n} {fate}' for fate, n in found.items())}" for name, found in self.fates.items())
         no = ", ".join(f"{reason}({workload})" for reason, workload in sorted(self.refusals)) or "nothing"
-        end = "drained" if self.drained else "failed"
+        end = ("drained" if self.drained else "failed") + ("" if self.in_time else " too late")
         return f"{end}, {'cordoned' if self.cordoned else 'schedulable'}; refused: {no}; {fates} [{self.seconds:.1f} s, {self.calls} calls]"
-
-
-async def _on(cluster: Cluster, node: str) -> list[dict[str, Any]]:
-    return await cluster.items(PODS, fieldSelector=f"spec.nodeName={node}")
 
 
 async def remember(cluster: Cluster, copy: Copy) -> Before:
     """The pods on the node now."""
-    workload, uids = {}, {}
-    for pod in await _on(cluster, copy.home):
-        meta = pod["metadata"]
-        key = f"{meta['namespace']}/{meta['name']}"
-        if meta["namespace"] in copy.namespaces:
-            workload[key], uids[meta["uid"]] = meta["labels"]["app"], key
-    return Before(workload, uids)
+    before = Before()
+    for pod in await cluster.items(PODS, fieldSelector=f"spec.nodeName={copy.home}"):
+        if pod["metadata"]["namespace"] in copy.namespaces:
+            before.add(pod)
+    return before
 
 
 async def look(cluster: Cluster, copy: Copy, before: Before) -> tuple[dict[str, dict[str, int]], bool]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from differential.copies import Copy
-from differential.furnish import clean_up, furnish, prepare, send_off, shape
+from differential.furnish import clean_up, furnish, latecomers, prepare, send_off, shape
 from differential.generate import generate
 from differential.outcome import Before, Outcome, remember
 
@@ -78,9 +78,18 @@ async def _play(played: Played, drainers: Mapping[str, Drainer]) -> None:
         shapes = [await shape(drainers[who].cluster, copy) for who, copy in copies.items()]
         assert all(this == shapes[0] for this in shapes), f"the copies differ before anybody drained:\n{played.state}\n{shapes}"
         before = {who: await remember(drainers[who].cluster, copy) for who, copy in copies.items()}
-        ended = await asyncio.gather(*(drainers[who].drain(copy, before[who]) for who, copy in copies.items()))
+        ended = await asyncio.gather(*(_drain(drainers[who], copy, before[who]) for who, copy in copies.items()))
         played.outcomes = dict(zip(copies, ended, strict=True))
     except Exception as error:  # noqa: BLE001 - told by the test of this seed
         played.error = error
     finally:
         await asyncio.gather(*(clean_up(drainers[who].cluster, copy) for who, copy in copies.items()))
+
+
+async def _drain(drainer: Drainer, copy: Copy, before: Before) -> Outcome:
+    late = asyncio.create_task(latecomers(drainer.cluster, copy, before))
+    try:
+        return await drainer.drain(copy, before)
+    finally:
+        late.cancel()
+        await asyncio.wait([late])

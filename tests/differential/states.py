@@ -57,6 +57,8 @@ class Workload:
     finished: bool = False
     unready: bool = False
     """One of its pods here is not ready."""
+    unready_there: bool = False
+    """One of its pods beside is not ready."""
     pending: bool = False
     """Its pods never start."""
     stop_after: int = 0
@@ -70,17 +72,13 @@ class Workload:
     tolerates_cordon: bool = False
     """They tolerate the cordon and belong on this node, so they come back to it."""
     critical: bool = False
+    late: bool = False
+    """It shows up on the node when the first pod is on its way out."""
 
     @property
     def replaced(self) -> bool:
         """Whether a controller makes a new pod for each that goes."""
         return self.owner in (Owner.DEPLOYMENT, Owner.STATEFUL_SET)
-
-    @property
-    def budgeted(self) -> bool:
-        """Whether a budget has a say in evictions of its pods."""
-        outside = self.owner in (Owner.DAEMON_SET, Owner.MIRROR) or self.ending_namespace
-        return not (outside or self.finished or self.pending or self.terminating)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +160,7 @@ _MARKS = {
     "emptydir": "emptyDir",
     "finished": "finished pods",
     "unready": "a pod that is not ready",
+    "unready_there": "a pod elsewhere that is not ready",
     "pending": "pending pods",
     "stop_after": "slow stop",
     "terminating": "terminating pods",
@@ -169,6 +168,7 @@ _MARKS = {
     "ending_namespace": "ending namespace",
     "tolerates_cordon": "static toleration",
     "critical": "critical pods",
+    "late": "late pods",
 }
 
 

@@ -32,6 +32,7 @@ def test_the_same_is_no_finding_however_long_it_took():
     ("planted", "seen"),
     [
         ({"drained": True}, ["drained: kubectl False, ours True"]),
+        ({"in_time": False}, ["in_time: kubectl True, ours False"]),
         ({"cordoned": False}, ["cordoned: kubectl True, ours False"]),
         ({"fates": {"db-0": {"left": 2}, "other-1": {"left": 1}}}, ["fate of other-1: kubectl 1 gone, ours 1 left"]),
         ({"fates": {"db-0": {"gone": 1, "left": 1}, "other-1": {"gone": 1}}}, ["fate of db-0: kubectl 2 left, ours 1 gone, 1 left"]),
