@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from differential.compare import Difference
-from differential.outcome import GONE
+from differential.outcome import GOING, GONE
 
 if TYPE_CHECKING:
     from differential.compare import Case, Finding
@@ -32,7 +32,7 @@ def _neighbours_spared(case: Case, finding: Finding) -> bool:
     if not both_by_budget or not _refused_first(case):
         return False
     if finding.about == "fate":
-        return GONE in case.kubectl.fates[finding.workload]
+        return bool({GONE, GOING} & {*case.kubectl.fates[finding.workload]})
     return finding.about == "refusals" and case.ours.refusals < case.kubectl.refusals  # what only shows once it is tried
 
 
