@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 from remediator.actions import Action, Context, Observed, Parameters, Rule
+from remediator.clock import iso
 from remediator.drain import cordon as cordons
 from remediator.drain.classify import Fate, Rules, Sorted, classify, daemonset_of
 from remediator.drain.eviction import Answer, evict, read
@@ -28,7 +29,7 @@ from remediator.fields import Duration
 from remediator.kube import kinds
 from remediator.kube.errors import NotFound
 from remediator.kube.records import Node, Object, Pod
-from remediator.model import Change, Resource, to_json
+from remediator.model import Change, to_json
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class _Drain:
         """Pod uid -> the volumes that have to be detached."""
         self._evictor: Evictor | None = None
         self._skipped: dict[str, Sorted] = {}
+        self._emptied = ""
 
     @property
     def _grace(self) -> int | None:
@@ -229,6 +231,7 @@ class _Drain:
     # --- doing -------------------------------------------------------------------------------------------------------
 
     async def _drain(self, found: tuple[Sorted, ...]) -> str:
+        began = iso(self._ctx.clock.now())
         said = "cordoned by this run" if self._ctx.changes else await cordons.cordon(self._ctx, self._node.name)
         await self._sight.follow_node()
         orders = Orders(
@@ -247,6 +250,7 @@ class _Drain:
             await self._until_detached()
         finally:
             self._ctx.evidence("pods", to_json(self._results()))
+            self._ctx.evidence("times", {"began": began, "emptied": self._emptied})
         return self._end(evictor, said)
 
     async def _until_quiet(self, evictor: Evictor) -> None:
@@ -254,6 +258,7 @@ class _Drain:
         while True:
             await self._know_volumes()
             await evictor.run()
+            self._emptied = iso(self._ctx.clock.now())
             if await self._empty(evictor) and (self._unreachable or await self._stays_empty(evictor)):
                 return
 
@@ -319,7 +324,7 @@ class _Drain:
         evicted, left = outcomes.count(Outcome.EVICTED), outcomes.count(Outcome.GONE)
         parts = [f"drained: {evicted} pods evicted"]
         parts += [f"{left} went by themselves"] if left else []
-        parts += [f"{len(self._skipped)} left"] if self._skipped else []
+        parts += [f"{len(self._skipped)} stay"] if self._skipped else []
         return f"{', '.join(parts)}; {said}" if "already" in said else ", ".join(parts)
 
 

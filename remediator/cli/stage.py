@@ -142,22 +142,36 @@ class _Demo:
         simulation.add_receiver(Receiver(url=f"{daemon.url}/api/v1/alerts", token=self._tokens["webhook"]))
         await simulation.play(self._scenario)
         self._say(self._scenario.broken)
+        started = await (self._asked(client) if self._scenario.asks else self._alerted(client))
+        if started is None:
+            return Exit.PROBLEMS
+        run = await follow(client, started, "table", data=True)
+        code = outcome_code(run)
+        if code is Exit.FINE:
+            if not self._scenario.asks:
+                await self._until("the alert did not resolve", lambda: _closed(client))
+                self._say("Alertmanager posted that the alert is resolved; its episode is closed.")
+            self._say(f"The cluster itself says: {'whole again' if self._scenario.healed(simulation) else 'STILL BROKEN'}.")
+        await self._why(client, run.id)
+        return code
+
+    async def _alerted(self, client: Client) -> str | None:
+        """The run that the alert led to, or None."""
         delivery = await self._until("no alert arrived", lambda: _newest(client))
         names = ", ".join(sorted({alert.name for alert in delivery.alerts}))
         self._say(f"Alertmanager posted {names}, and has its 200: delivery {delivery.id} is on disk.")
         decision = await self._until("the alert was not decided", lambda: _decided(client, delivery.id))
-        if decision.decision is not DecisionKind.RUN or decision.run is None:
-            self._say(f"Nothing was started. {words.because(decision.reason, decision.detail)}")
-            await self._why(client, decision.id)
-            return Exit.PROBLEMS
-        run = await follow(client, decision.run, "table", data=True)
-        code = outcome_code(run)
-        if code is Exit.FINE:
-            await self._until("the alert did not resolve", lambda: _closed(client))
-            self._say("Alertmanager posted that the alert is resolved; its episode is closed.")
-            self._say(f"The cluster itself says: {'whole again' if self._scenario.healed(simulation) else 'STILL BROKEN'}.")
-        await self._why(client, run.id)
-        return code
+        if decision.decision is DecisionKind.RUN and decision.run is not None:
+            return decision.run
+        self._say(f"Nothing was started. {words.because(decision.reason, decision.detail)}")
+        await self._why(client, decision.id)
+        return None
+
+    async def _asked(self, client: Client) -> str:
+        """The run that a person asks for."""
+        truth, why = self._scenario.truth, self._scenario.asks
+        self._say(f'$ remediator run {truth.playbook} --target {truth.target} --wait --reason "{why}"')
+        return (await client.trigger({"playbook": truth.playbook, "target": truth.target, "reason": why, "by": "demo"})).id
 
     async def _until(self, otherwise: str, look: Callable[[], Awaitable[T | None]]) -> T:
         """What ``look`` finds, once it finds something. Raises ServerError."""
@@ -179,7 +193,7 @@ class _Demo:
         click.echo(f"{words.moment(now, now)}  {safe(text)}")
 
     def _invite(self, simulation: Simulation, daemon: Daemon) -> None:
-        name = self._scenario.truth.alerts[0]
+        name = (self._scenario.truth.alerts or (self._scenario.truth.target,))[0]
         token, log = self._folder / "write.token", self._folder / "daemon.log"
         click.echo(_INVITATION.format(daemon=daemon, simulation=simulation, token=token, log=log, name=name))
 

@@ -62,6 +62,19 @@ def test_once_ends_healed(once):
     assert "Everything stays up" not in done.stdout
 
 
+def test_a_node_that_a_person_drains(once):
+    done = once("-m", "remediator", "demo", "--once", "--scenario", "node-drain")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    for said in (
+        "$ remediator run drain-node --target Node/node-3",
+        "apps/shop (maxUnavailable 25%, allows 1 now: 4 of 4 healthy, 3 needed) holds 4 of them: at most 1 at a time",
+        "(belongs to a DaemonSet)",
+        "healed. The symptom is gone and stayed gone for the hold time.",
+        "The cluster itself says: whole again.",
+    ):
+        assert said in done.stdout
+
+
 def test_an_incident_that_does_not_end_healed(once):
     done = once("-c", CRASH_LOOP)
     assert (done.returncode, done.stderr) in [(1, ""), (4, "")]

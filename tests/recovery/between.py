@@ -7,6 +7,7 @@ until the test lets it go. A request that is held belongs to the network: it goe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from dataclasses import dataclass, field
@@ -102,7 +103,19 @@ class Between:
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _OWN}
         async with self._session.request(request.method, self._behind + request.path_qs, data=raw or None, headers=headers) as answer:
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _OWN}
+            if request.query.get("watch"):
+                return await _streamed(request, answer, kept)
             return web.Response(status=answer.status, headers=kept, body=await answer.read())
+
+
+async def _streamed(request: web.Request, answer: aiohttp.ClientResponse, headers: dict[str, str]) -> web.StreamResponse:
+    """A watch goes on as it comes; it ends when either side does."""
+    stream = web.StreamResponse(status=answer.status, headers=headers)
+    await stream.prepare(request)
+    with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+        async for chunk in answer.content.iter_any():
+            await stream.write(chunk)
+    return stream
 
 
 async def _let_go(trap: Trap) -> bool:

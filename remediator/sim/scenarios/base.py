@@ -27,7 +27,7 @@ class Truth:
     cure: str
     """What would heal it, in one sentence."""
     alerts: tuple[str, ...]
-    """The alerts that it raises."""
+    """The alerts that it raises; none where a person asks (``Scenario.asks``)."""
     playbook: str = ""
     """The shipped playbook that should take it."""
 
@@ -45,3 +45,5 @@ class Scenario:
     """Break it."""
     healed: Callable[[Simulation], bool]
     """Whether it is whole again, judged from the cluster's own state."""
+    asks: str = ""
+    """Why a person runs the truth's playbook on its target, where no alert does."""
