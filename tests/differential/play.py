@@ -25,6 +25,8 @@ __all__ = ["Drainer", "Played", "play"]
 
 LANES = 8
 """States that are played at the same time."""
+_LOST = 150
+"""Seconds after its time-out after which a drain does not count as late any more, but as hung; kubectl is known to need 100."""
 
 
 class Drainer(Protocol):
@@ -89,7 +91,10 @@ async def _play(played: Played, drainers: Mapping[str, Drainer]) -> None:
 async def _drain(drainer: Drainer, copy: Copy, before: Before) -> Outcome:
     late = asyncio.create_task(latecomers(drainer.cluster, copy, before))
     try:
-        return await drainer.drain(copy, before)
+        async with asyncio.timeout(copy.state.flags.timeout + _LOST):
+            return await drainer.drain(copy, before)
+    except TimeoutError:
+        raise AssertionError(f"{copy.who} did not come to an end, {_LOST} s after its time was up:\n{copy.state}") from None
     finally:
         late.cancel()
         await asyncio.wait([late])
