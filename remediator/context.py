@@ -109,6 +109,18 @@ class StepContext:
         if refused is not None:
             raise StepFailed(f"stopped in the middle, a gate refuses now: {refused.detail}", reason=refused.reason)
 
+    async def put_back(self, run: str, resource: Resource) -> None:
+        """See Context."""
+        if self.dry_run:
+            return
+        stored = await self._world.journal.run(run)
+        changes = [change for step in stored.steps for change in step.changes] if stored else []
+        for change in changes:
+            if change.left_behind and change.resource.uid == resource.uid:
+                detail = f"put back by run {self.run.id}"
+                await self._world.journal.save_change(evolve(change, state=ChangeState.UNDONE, detail=detail, ended_at=self.clock.now()))
+        self._world.feed.publish("run", run)
+
     async def _save_progress(self) -> None:
         """Neither undoing nor a step of an ended run has a row of its own to write to."""
         if self._undoes:

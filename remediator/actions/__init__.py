@@ -126,6 +126,10 @@ class Context(Protocol):
         """Every gate once more, on fresh facts; raises StepFailed with the reason of the first that refuses. For actions that take long."""
         ...
 
+    async def put_back(self, run: str, resource: Resource) -> None:
+        """Note that an earlier ``run`` of ours has nothing left on ``resource`` any more, since this step put it back."""
+        ...
+
     async def plan(self, lines: Sequence[str]) -> None:
         """Say what will be done, before anything is: kept as the step's evidence ``plan`` and shown live. Later calls change nothing."""
         ...

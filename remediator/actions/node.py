@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from remediator.actions import Action, Context, NoParameters, Observed, Parameters, Rule
-from remediator.drain.cordon import ANNOTATION, cordon, cordoned, lift, lift_of, owner, took_effect
+from remediator.drain.cordon import ANNOTATION, cordon, cordoned, lift, lift_of, owner, owner_of, took_effect
 from remediator.drain.health import sickness, unready_daemons
 from remediator.errors import Refused
 from remediator.kube import kinds
@@ -81,7 +81,7 @@ class Uncordon(Action[UncordonParameters]):
         """See Action."""
         if not ctx.changes:
             await ctx.plan([f"lift the cordon of {ctx.run.target.key}, if remediator set it"])
-        said = "uncordoned" if ctx.changes else await lift(ctx, ctx.run.target.name)
+        said = await self._lift(ctx)
         if not parameters.only_if_healthy or ctx.dry_run:
             return said
 
@@ -92,6 +92,14 @@ class Uncordon(Action[UncordonParameters]):
             return None if waiting else said
 
         return await ctx.wait_for("the DaemonSet pods of the node to be ready", settled, every=timedelta(seconds=2))
+
+    async def _lift(self, ctx: Context) -> str:
+        """Once, also over a crash; the run whose cordon it was is told that nothing of it is left."""
+        if not ctx.changes:
+            return await lift(ctx, ctx.run.target.name)
+        change = ctx.changes[-1]
+        await ctx.put_back(owner_of(change), change.resource)
+        return "uncordoned"
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
         """See Action."""

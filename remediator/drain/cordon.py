@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from remediator.actions import Context
     from remediator.model import Change
 
-__all__ = ["ANNOTATION", "cordon", "cordoned", "lift", "lift_of", "owner", "took_effect"]
+__all__ = ["ANNOTATION", "cordon", "cordoned", "lift", "lift_of", "owner", "owner_of", "took_effect"]
 
 ANNOTATION = "remediator.dev/cordoned-by"
 _POINTER = "/metadata/annotations/" + ANNOTATION.replace("~", "~0").replace("/", "~1")
@@ -40,6 +40,13 @@ def owner(node: Object) -> Object | None:
     except ValueError:
         return {"run": "", "reason": text}
     return value if isinstance(value, dict) else {"run": "", "reason": text}
+
+
+def owner_of(change: Change) -> str:
+    """The run whose cordon ``change`` lifted, by the note that it took off; empty if there was none to read."""
+    note = (change.before or {}).get(ANNOTATION)
+    mark = owner({"metadata": {"annotations": {ANNOTATION: note}}}) if note else None
+    return str(mark.get("run", "")) if mark else ""
 
 
 def cordoned(node: Object) -> bool:
@@ -70,9 +77,10 @@ async def lift(ctx: Context, name: str) -> str:
         if owner(node) is None:
             raise StepFailed(f"Node/{name} was cordoned by somebody else meanwhile")
         try:
-            await _patch(ctx, node, _uncordon_patch(node), undoable=False)
+            change = await _patch(ctx, node, _uncordon_patch(node), undoable=False)
         except _RacedError:
             continue
+        await ctx.put_back(owner_of(change), change.resource)
         return "uncordoned"
     raise StepFailed(f"Node/{name} changed under every one of {_TRIES} tries")
 
@@ -111,8 +119,8 @@ class _RacedError(Exception):
     """The node changed between read and patch, so the patch's test failed and nothing was altered."""
 
 
-async def _patch(ctx: Context, node: Object, patch: list[Object], *, undoable: bool = True) -> None:
-    """Send ``patch`` as a change. Raises _RacedError if its test failed (409, or 422 for a JSON patch)."""
+async def _patch(ctx: Context, node: Object, patch: list[Object], *, undoable: bool = True) -> Change:
+    """Send ``patch`` as a change; that change. Raises _RacedError if its test failed (409, or 422 for a JSON patch)."""
     resource = Resource(kind="Node", name=node["metadata"]["name"], uid=node["metadata"]["uid"])
     annotation = (node["metadata"].get("annotations") or {}).get(ANNOTATION)
     setting = any(op["op"] == "add" and op["path"] == "/spec/unschedulable" for op in patch)
@@ -121,7 +129,7 @@ async def _patch(ctx: Context, node: Object, patch: list[Object], *, undoable: b
         return await ctx.kube.patch(kinds.NODE, resource.name, patch, type="json", dry_run=dry_run, request_id=request_id)
 
     try:
-        await ctx.change(
+        return await ctx.change(
             "patch",
             resource,
             call,

@@ -82,6 +82,28 @@ async def test_uncordon_lifts_ours_whatever_run_it_was(stage):
     assert owner(node(stage)) is None
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_a_run_whose_cordon_was_lifted_has_left_nothing_behind(stage, dry_run):
+    first = await stage.step("node.cordon")
+    done = await stage.step("node.uncordon", dry_run=dry_run)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    (change,) = (await stage.world.journal.run(first.run.id)).steps[0].changes
+    assert change.state is (ChangeState.APPLIED if dry_run else ChangeState.UNDONE)
+    assert change.detail == ("" if dry_run else f"put back by run {done.run.id}")
+    assert cordoned(stage) is dry_run
+
+
+async def test_uncordon_refuses_a_sick_node_where_it_is_asked_to(stage):
+    await stage.step("node.cordon")
+    await stage.world.kube.patch(
+        kinds.NODE, "node-3", {"spec": {"taints": [{"key": "node.kubernetes.io/disk-pressure", "effect": "NoSchedule"}]}}, type="merge"
+    )
+    done = await stage.step("node.uncordon", only_if_healthy=True)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.AGENT_NOT_READY)
+    assert "node.kubernetes.io/disk-pressure" in done.detail
+    assert cordoned(stage)
+
+
 async def test_uncordon_refuses_somebody_elses(stage):
     await by_hand(stage, True)
     done = await stage.step("node.uncordon")

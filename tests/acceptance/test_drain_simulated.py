@@ -1,0 +1,145 @@
+"""``drain-node`` and ``return-node`` from the command line against the simulated cluster, in processes of their own: runs everywhere."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.timeout(240)
+
+NODE = "node-3"
+RATE = 20
+
+
+class Field:
+    """The simulated cluster with a Deployment behind a budget on one node."""
+
+    def __init__(self, simulation):
+        self.simulation = simulation
+
+    def pods(self):
+        path = f"/api/v1/namespaces/apps/pods?fieldSelector=spec.nodeName%3D{NODE}"
+        return [p for p in self.simulation.call("GET", path)["items"] if p["metadata"]["labels"].get("app") == "web"]
+
+    def node(self):
+        return self.simulation.call("GET", f"/api/v1/nodes/{NODE}")
+
+    def plant(self, replicas, **budget):
+        from urllib.request import Request, urlopen
+
+        def patch(name, body):
+            headers = {"Content-Type": "application/merge-patch+json"}
+            urlopen(Request(f"{self.simulation.url}/api/v1/nodes/{name}", json.dumps(body).encode(), headers, method="PATCH"), timeout=20)
+
+        others = [f"node-{n}" for n in range(1, 6) if f"node-{n}" != NODE]
+        for name in others:
+            patch(name, {"spec": {"unschedulable": True}})
+        labels = {"app": "web"}
+        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "example.test/c:1"}]}}
+        spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
+        deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
+        self.simulation.call("POST", "/apis/apps/v1/namespaces/apps/deployments", deployment)
+        pdb = {
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": "web"},
+            "spec": {"selector": {"matchLabels": labels}, **budget},
+        }
+        self.simulation.call("POST", "/apis/policy/v1/namespaces/apps/poddisruptionbudgets", pdb)
+        self.until(lambda: len([p for p in self.pods() if p["status"]["phase"] == "Running"]) == replicas)
+        for name in others:
+            patch(name, {"spec": {"unschedulable": None}})
+
+    def until(self, look, seconds=60):
+        import time
+
+        deadline = time.monotonic() + seconds
+        while not look():
+            assert time.monotonic() < deadline, "it never came about"
+            time.sleep(0.1)
+
+
+@pytest.fixture
+def field(simulation_process):
+    return Field(simulation_process(rate=RATE))
+
+
+@pytest.fixture
+def keeper(field, daemon):
+    return daemon(**field.simulation.settings, modes={"*": "auto"})
+
+
+def drain(keeper, *more):
+    return keeper.cli("run", "drain-node", "--target", f"Node/{NODE}", "--reason", "test", *more)
+
+
+def left(keeper):
+    return keeper.get("/api/v1/changes?left_behind=true")["items"]
+
+
+def test_drained_and_returned(keeper, field):
+    field.plant(4, maxUnavailable=1)
+    before = field.node()["spec"]
+    done = drain(keeper, "--wait")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert field.pods() == []
+    told = done.stdout + done.stderr
+    plan, first = told.index("at most 1 at a time"), told.index("evict Pod/apps/web")
+    assert plan < first, "the plan is printed before anything happens"
+    (cordon,) = left(keeper)
+    assert cordon["state"] == "applied"
+    back = keeper.cli("run", "return-node", "--target", f"Node/{NODE}", "--reason", "test", "--wait")
+    assert back.returncode == 0, back.stdout + back.stderr
+    field.until(lambda: field.node()["spec"] == before)
+    assert left(keeper) == [], "nothing of the drain is left, whichever run put it back"
+
+
+def test_a_sick_node_is_not_returned(keeper, field):
+    assert drain(keeper, "--wait").returncode == 0
+    field.simulation.call("POST", f"/sim/kubelets/{NODE}/stop")
+    field.until(lambda: any(c["type"] == "Ready" and c["status"] == "Unknown" for c in field.node()["status"]["conditions"]))
+    back = keeper.cli("run", "return-node", "--target", f"Node/{NODE}", "--reason", "test", "--wait")
+    assert back.returncode != 0
+    assert "agent_not_ready" in back.stdout + back.stderr
+    assert field.node()["spec"]["unschedulable"] is True
+
+
+def test_a_dry_run_changes_nothing_and_says_the_plan(keeper, field):
+    field.plant(3, maxUnavailable=1)
+    done = drain(keeper, "--dry-run", "--wait")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "at most 1 at a time" in done.stdout + done.stderr
+    assert len(field.pods()) == 3
+    assert "unschedulable" not in field.node()["spec"]
+    assert left(keeper) == []
+
+
+def test_6_4_a_budget_that_never_yields_fails_in_time_and_says_which(keeper, field):
+    field.plant(3, maxUnavailable=1)
+    field.simulation.call("POST", "/sim/budgets/apps/web/hold")
+    done = drain(keeper, "--set", "timeout=8s", "--wait")
+    assert done.returncode == 1, done.stdout + done.stderr
+    run = keeper.run_that_ended()
+    assert (run["state"], run["reason"]) == ("failed", "pdb")
+    why = keeper.why(run["id"])
+    assert "apps/web (maxUnavailable 1" in why
+    assert "The disruption budget web needs" in why
+    assert "uncordoned" in why
+    assert "unschedulable" not in field.node()["spec"]
+    assert len(field.pods()) == 3
+    assert left(keeper) == []
+
+
+def test_a_cancelled_drain_stops_and_puts_its_cordon_back(keeper, field):
+    field.plant(3, maxUnavailable=1)
+    field.simulation.call("POST", "/sim/budgets/apps/web/hold")
+    assert drain(keeper).returncode == 0
+    run = keeper.wait_for("a run", lambda: keeper.get("/api/v1/runs")["items"])[0]["id"]
+    field.until(lambda: field.node()["spec"].get("unschedulable"))
+    assert keeper.cli("runs", "cancel", run, "--reason", "not now").returncode == 0
+    ended = keeper.run_that_ended()
+    assert (ended["state"], ended["reason"]) == ("cancelled", "cancelled_by")
+    assert "unschedulable" not in field.node()["spec"]
+    assert len(field.pods()) == 3
+    assert left(keeper) == []
