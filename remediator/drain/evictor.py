@@ -24,7 +24,7 @@ from remediator.model import Noun, evolve
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from datetime import datetime
 
     from remediator.actions import Context
@@ -38,7 +38,7 @@ _RELIST = timedelta(seconds=30)
 _JUDGE = timedelta(seconds=60)
 _REPORT = timedelta(seconds=1)
 _PATIENCE = 8
-"""Refusals in a row for one pod that are none of a budget's before it counts as failed."""
+"""Failures of the server for one pod before it counts as failed; throttling and budgets are none."""
 log = structlog.get_logger(__name__)
 
 
@@ -61,7 +61,7 @@ class Evictor:
         ctx: Context,
         sight: Sight,
         orders: Orders,
-        sort: Callable[[Iterable[Pod]], tuple[Sorted, ...]],
+        welcome: Callable[[Iterable[Pod]], Awaitable[tuple[Sorted, ...]]],
         volumes: dict[str, tuple[str, ...]],
     ) -> None:
         self.moving: dict[str, Moving] = {}
@@ -69,20 +69,22 @@ class Evictor:
         self._ctx = ctx
         self._sight = sight
         self._orders = orders
-        self._sort = sort
+        self._welcome = welcome
         self._volumes = volumes
         self._pressure = Pressure()
         self._tasks: set[asyncio.Task[None]] = set()
         now = ctx.clock.now()
         self._listed, self._judged, self._reported = now, now, now
         self._wave: bool | None = None
+        self._throttled_until = now
+        """The API server asked everybody to wait."""
 
     async def run(self) -> None:
         """Until no pod is left that must go. Raises StepFailed."""
         try:
             while True:
                 self._raise_faults()
-                self._look()
+                await self._look()
                 if self._done():
                     return
                 await self._keep_watch()
@@ -100,7 +102,7 @@ class Evictor:
 
     # --- looking -----------------------------------------------------------------------------------------------------
 
-    def _look(self) -> None:
+    async def _look(self) -> None:
         """Bring what is known of each pod up to date; pods that came meanwhile are taken in, or refused."""
         now = self._ctx.clock.now()
         for uid, one in self.moving.items():
@@ -111,7 +113,7 @@ class Evictor:
                 one.sorted = evolve(one.sorted, pod=pod)
                 self._note_leaving(one, now)
         late = [pod for uid, pod in self._sight.pods.items() if uid not in self.moving]
-        for sorted_ in self._sort(late):
+        for sorted_ in await self._welcome(late):
             if sorted_.reason is not None:
                 raise StepFailed(f"{sorted_.pod.namespace}/{sorted_.pod.name} came meanwhile and {sorted_.why}", reason=sorted_.reason)
             self.take(sorted_)
@@ -186,6 +188,8 @@ class Evictor:
                 await self._ctx.still_allowed()
                 self._judged = self._ctx.clock.now()
             self._wave = critical
+        if self._ctx.clock.now() < self._throttled_until:
+            return
         near: dict[str, list[PodDisruptionBudget]] = {}
         for budget in self._sight.budgets.values():
             near.setdefault(budget.namespace, []).append(budget)
@@ -240,6 +244,9 @@ class Evictor:
         asked, one.asked = one.asked, {}
         one.words = reply.words
         one.not_before = now + pause(one.tries, at_least=reply.after)
+        if reply.after:
+            self._throttled_until = one.not_before
+        one.busy += reply.answer is Answer.BUSY and not reply.after
         match reply.answer:
             case Answer.GONE:
                 one.outcome = Outcome.GONE
@@ -251,7 +258,7 @@ class Evictor:
                 one.outcome = Outcome.FORBIDDEN
             case Answer.FAILED:
                 one.outcome = Outcome.FAILED
-            case _ if one.tries >= _PATIENCE and reply.answer is Answer.BUSY and not reply.after:
+            case _ if one.busy >= _PATIENCE:
                 one.outcome = Outcome.FAILED
             case _:
                 one.outcome = Outcome.LEFT
@@ -303,6 +310,7 @@ class Evictor:
         """How long the loop may sleep if nothing wakes it."""
         now = self._ctx.clock.now()
         times = [self._ctx.deadline, self._listed + _RELIST, self._judged + _JUDGE]
+        times += [self._throttled_until] if self._throttled_until > now else []
         times += [one.not_before for one in self.moving.values() if one.not_before is not None and one.not_before > now]
         times += [
             self._deadline_of(one) for one in self.moving.values() if one.outcome is Outcome.LEAVING and one.leaving_since is not None

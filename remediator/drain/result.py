@@ -67,6 +67,8 @@ class Moving:
     ours: bool = False
     """Whether we evicted it."""
     tries: int = 0
+    busy: int = 0
+    """How often the server failed when it was asked."""
     not_before: datetime | None = None
     """It is not tried again before this."""
     leaving_since: datetime | None = None

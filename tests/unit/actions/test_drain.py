@@ -122,6 +122,26 @@ async def test_a_crash_in_the_middle_goes_on_where_it_was(stage, farm):
     assert farm.pods() == {}
 
 
+async def test_after_a_crash_the_gates_are_asked_before_anything_more_is_evicted(stage, farm):
+    from remediator.model import StepState, evolve
+
+    await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
+    stage.cluster.hold_budget("web", "apps")
+    playbook = stage.playbook(ACTION, lasting="2m")
+    run = await stage.begin(playbook, node="node-3")
+    done = await stage.carry(playbook, run)
+    assert done.reason is Reason.PDB
+    stage.cluster.release_budget("web", "apps")
+    step = evolve(done.run.steps[0], state=StepState.RUNNING, started_at=stage.world.clock.now(), ended_at=None)
+    await stage.world.journal.save_step(run.id, step)
+    note = {"metadata": {"annotations": {"remediator.dev/protected": "true"}}}
+    await stage.world.kube.patch(kinds.NODE, "node-3", note, type="merge")
+    before = farm.evictions()
+    again = await stage.carry(stage.playbook(ACTION), run)
+    assert (again.end, again.reason) == (StepEnd.FAILED, Reason.PROTECTED)
+    assert farm.evictions() == before
+
+
 async def test_it_stops_when_a_person_cancels(stage, farm):
     await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
     stage.cluster.hold_budget("web", "apps")
@@ -180,13 +200,38 @@ async def test_it_stops_when_paused(stage, farm):
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PAUSED)
 
 
-async def _meanwhile(stage, act, *, when=None):
-    """Carry a drain; as soon as the node is cordoned (or ``when``) something happens."""
+async def test_it_stops_when_its_alert_resolves(stage, farm):
+    from datetime import timedelta
+
+    from remediator.model import Alert, AlertStatus, Trigger, TriggerKind
+
+    await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
+    stage.cluster.hold_budget("web", "apps")
+    stage.cluster.kill_agent("node-4")
+    await stage.until(stage.simulation.alertmanager.open_alerts)
+    (active,) = await stage.world.alertmanager.active()
+    alert = Alert(name="CiliumAgentDown", fingerprint=active.fingerprint, starts_at=active.starts_at, status=AlertStatus.FIRING, labels={})
+    trigger = Trigger(kind=TriggerKind.ALERT, by="alertmanager", reason=alert.name)
+
+    async def resolve(_run):
+        stage.cluster.heal_agent("node-4")
+        await stage.world.clock.sleep(timedelta(seconds=1))
+
+    done = await _meanwhile(stage, resolve, lasting="30m", alert=alert, trigger=trigger)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.NOT_FIRING), done.detail
+    assert len(farm.pods()) == 2
+
+
+async def _meanwhile(stage, act, *, when=None, lasting="10m", **about):
+    """Carry a drain; as soon as the node is cordoned (or ``when``) something happens. ``about``: what differs in the run."""
     import asyncio
     import inspect
 
-    playbook = stage.playbook(ACTION, lasting="10m")
+    from remediator.model import evolve
+
+    playbook = stage.playbook(ACTION, lasting=lasting)
     run = await stage.begin(playbook, node="node-3")
+    await stage.world.journal.save_run(evolve(run, **about))
     carrying = asyncio.ensure_future(stage.carry(playbook, run))
     await stage.until(when or (lambda: stage.cluster.get("Node", "node-3")["spec"].get("unschedulable")))
     told = act(run)
