@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from differential.cluster import Cluster
     from differential.outcome import Before
 
-__all__ = ["clean_up", "furnish", "latecomers", "prepare", "send_off", "shape"]
+__all__ = ["clean_up", "furnish", "latecomers", "prepare", "send_off", "shape", "swept"]
 
 _BY_HAND = (Owner.NOBODY, Owner.CUSTOM, Owner.MIRROR, Owner.DAEMON_SET_GONE)
 _POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
@@ -234,3 +234,14 @@ async def clean_up(cluster: Cluster, copy: Copy) -> None:
                 await cluster.patch(path, {"metadata": {"finalizers": None}})
             await cluster.delete(path, gracePeriodSeconds=0)
     await asyncio.gather(*(cluster.delete(f"/api/v1/nodes/{node}") for node in (copy.home, copy.spare)))
+
+
+async def swept(cluster: Cluster) -> None:
+    """Wait until nothing is left of any copy, so that whoever comes next finds the cluster as it was."""
+
+    async def empty() -> bool:
+        spaces = await cluster.items("/api/v1/namespaces")
+        nodes = await cluster.items("/api/v1/nodes", labelSelector=COPY)
+        return not nodes and not any(space["metadata"]["name"].startswith("diff-") for space in spaces)
+
+    await until("nothing is left of the copies", empty, seconds=90)

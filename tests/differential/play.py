@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from differential.copies import Copy
-from differential.furnish import clean_up, furnish, latecomers, prepare, send_off, shape
+from differential.furnish import clean_up, furnish, latecomers, prepare, send_off, shape, swept
 from differential.generate import generate
 from differential.outcome import Before, Outcome, remember
 
@@ -69,6 +69,7 @@ async def play(seeds: Iterable[int], drainers: Mapping[str, Drainer]) -> dict[in
             await _play(played, drainers)
 
     await asyncio.gather(*map(one, found.values()))
+    await asyncio.gather(*map(swept, clusters))
     return found
 
 
