@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from remediator.kube.records import condition
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
@@ -87,6 +89,9 @@ def wants(budget: PodDisruptionBudget) -> str:
 def numbers(budget: PodDisruptionBudget) -> str:
     """How it stands, in words."""
     status = budget.status
+    told = condition(status.conditions, "DisruptionAllowed")
+    if told is not None and told.reason == "SyncFailed":
+        return f"{wants(budget)}, allows nothing since its pods cannot be counted: {told.message}"
     return (
         f"{wants(budget)}, allows {status.disruptions_allowed} now: "
         f"{status.current_healthy} of {status.expected_pods} healthy, {status.desired_healthy} needed"

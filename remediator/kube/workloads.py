@@ -128,6 +128,8 @@ class PdbStatus(Record, frozen=True, kw_only=True):
     observed_generation: int = 0
     disrupted_pods: dict[str, Any] | None = None
     """Pods whose eviction was granted and that the controller has not seen go yet, by name."""
+    conditions: tuple[Condition, ...] = ()
+    """``DisruptionAllowed``; with reason SyncFailed the numbers are about nothing, and nothing is allowed."""
 
 
 class PodDisruptionBudget(Object, frozen=True, kw_only=True):

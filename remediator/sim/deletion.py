@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from remediator.sim.kinds import Resource
     from remediator.sim.store import Store
 
-__all__ = ["Deletion", "finish_deletion", "remove_finalizer", "start_deletion"]
+__all__ = ["Deletion", "check_preconditions", "finish_deletion", "remove_finalizer", "start_deletion"]
 
 _FOREGROUND, _ORPHAN = "foregroundDeletion", "orphan"
 
@@ -46,7 +46,7 @@ class Deletion:
 
 def start_deletion(store: Store, resource: Resource, obj: Obj, deletion: Deletion, *, dry_run: bool = False) -> Obj:
     """Delete as far as can be done at once. Raises ApiError 409 if a precondition does not hold."""
-    _check(resource, obj, deletion)
+    check_preconditions(resource, obj, deletion)
     if "deletionTimestamp" in obj["metadata"]:
         return _again(store, resource, obj, deletion, dry_run=dry_run)
     grace = _grace(resource, obj, deletion)
@@ -84,7 +84,8 @@ def remove_finalizer(store: Store, resource: Resource, obj: Obj, finalizer: str)
     finish_deletion(store, resource, store.replace(resource, copy))
 
 
-def _check(resource: Resource, obj: Obj, deletion: Deletion) -> None:
+def check_preconditions(resource: Resource, obj: Obj, deletion: Deletion) -> None:
+    """Raises ApiError 409 if the object is not the one that was meant, or not as it was."""
     meta = obj["metadata"]
     if deletion.uid and deletion.uid != meta["uid"]:
         raise status.name_conflict(

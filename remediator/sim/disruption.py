@@ -7,11 +7,12 @@ DisruptionBudget, 500 for two budgets, 400, 404, 409); a dry run checks the budg
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediator.sim import status
-from remediator.sim.deletion import Deletion, start_deletion
+from remediator.sim.deletion import Deletion, check_preconditions, start_deletion
 from remediator.sim.kinds import BUILTIN
 from remediator.sim.objects import (
     controller_of,
@@ -59,7 +60,10 @@ def refresh(store: Store, budget: Obj) -> Obj:
     pods = [p for p in store.list(_POD, namespace_of(copy)) if matches_selector(dig(copy, "spec.selector"), labels_of(p))]
     disrupted = _still_disrupted(copy, pods, now)
     healthy = sum(is_ready(p) and "deletionTimestamp" not in p["metadata"] and name_of(p) not in disrupted for p in pods)
-    expected, desired = _wanted(store, copy["spec"], pods)
+    try:
+        expected, desired = _wanted(store, copy["spec"], pods)
+    except _UnscalableError as error:
+        return _sync_failed(store, copy, str(error))
     allowed = max(0, healthy - desired) if expected > 0 else 0
     state = copy["status"]
     state.update(
@@ -75,6 +79,17 @@ def refresh(store: Store, budget: Obj) -> Obj:
     reason = "SufficientPods" if allowed else "InsufficientPods"
     set_condition(copy, "DisruptionAllowed", str(bool(allowed)), now, reason=reason, message="")
     state["conditions"][-1]["observedGeneration"] = state["observedGeneration"]
+    return store.replace(_PDB, copy)
+
+
+class _UnscalableError(Exception):
+    """How many pods an owner wants cannot be found out; ``str()`` is what the controller writes down."""
+
+
+def _sync_failed(store: Store, copy: Obj, why: str) -> Obj:
+    """Nothing may be disrupted; the other numbers stay as they were, and so does the generation that they are about."""
+    copy["status"]["disruptionsAllowed"] = 0
+    set_condition(copy, "DisruptionAllowed", "False", store.clock.now(), reason="SyncFailed", message=why)
     return store.replace(_PDB, copy)
 
 
@@ -103,12 +118,16 @@ def _share(amount: Any, of: int) -> int:
 
 
 def _scale(store: Store, pods: list[Obj]) -> int:
-    owners = {(o["kind"], namespace_of(p), o["name"]) for p in pods if (o := controller_of(p))}
-    return sum(_replicas(store, kind, namespace, name) for kind, namespace, name in owners)
+    owners = {(o["apiVersion"], o["kind"], namespace_of(p), o["name"]) for p in pods if (o := controller_of(p))}
+    for version, kind, _, _ in sorted(owners):
+        if kind not in _SCALED:
+            group = f".{version.partition('/')[0]}" if "/" in version else ""
+            raise _UnscalableError(f"{kind.lower()}s{group} does not implement the scale subresource")
+    return sum(_replicas(store, kind, namespace, name) for _, kind, namespace, name in owners)
 
 
 def _replicas(store: Store, kind: str, namespace: str, name: str) -> int:
-    owner = store.get(_SCALED[kind], name, namespace) if kind in _SCALED else None
+    owner = store.get(_SCALED[kind], name, namespace)
     return int(dig(owner, "spec.replicas", 0)) if owner else 0
 
 
@@ -123,8 +142,18 @@ def evict(store: Store, namespace: str, name: str, eviction: Obj, *, dry_run: bo
     deletion = Deletion.of(eviction.get("deleteOptions") or {})
     if not _ignores_budgets(pod):
         _ask_budget(store, pod, dry_run=dry_run, stuck=stuck)
-    start_deletion(store, _POD, store.get(_POD, name, namespace) or pod, deletion, dry_run=dry_run)
+    pod = store.get(_POD, name, namespace) or pod
+    check_preconditions(_POD, pod, deletion)
+    start_deletion(store, _POD, pod if dry_run else _target(store, pod), replace(deletion, version=""), dry_run=dry_run)
     return {**status.success(), "code": 201}
+
+
+def _target(store: Store, pod: Obj) -> Obj:
+    """The pod says why it goes."""
+    copy = store.edit(_POD, pod)
+    reason = {"reason": "EvictionByEvictionAPI", "message": "Eviction API: evicting"}
+    set_condition(copy, "DisruptionTarget", "True", store.clock.now(), lastProbeTime=None, **reason)
+    return store.replace(_POD, copy)
 
 
 def _ignores_budgets(pod: Obj) -> bool:
@@ -142,17 +171,26 @@ def _ask_budget(store: Store, pod: Obj, *, dry_run: bool, stuck: frozenset[tuple
     held = (namespace_of(budget), name) in stuck
     if not held and not is_ready(pod) and _may_go_unready(budget):
         return
+    if not held and state.get("observedGeneration", 0) < budget["metadata"].get("generation", 1):
+        raise _too_many(f"The disruption budget {name} is still being processed by the server.", retry_after=10)
     if held or state["disruptionsAllowed"] <= 0:
         needs, has = (state["currentHealthy"] if held else state["desiredHealthy"]), state["currentHealthy"]
-        message = f"The disruption budget {name} needs {needs} healthy pods and has {has} currently"
-        raise ApiError(
-            429,
-            "TooManyRequests",
-            "Cannot evict pod as it would violate the pod's disruption budget.",
-            {"causes": [{"reason": "DisruptionBudget", "message": message}]},
-        )
+        failed = next((c["message"] for c in state["conditions"] if c["reason"] == "SyncFailed"), "")
+        if failed:
+            raise _too_many(f"The disruption budget {name} does not allow evicting pods currently because it failed sync: {failed}")
+        if has > needs:
+            raise _too_many(f"The disruption budget {name} does not allow evicting pods currently")
+        raise _too_many(f"The disruption budget {name} needs {needs} healthy pods and has {has} currently")
     if not dry_run:
         _count_down(store, budget, name_of(pod))
+
+
+def _too_many(message: str, retry_after: int | None = None) -> ApiError:
+    details: Obj = {"causes": [{"reason": "DisruptionBudget", "message": message}]}
+    if retry_after is not None:
+        details["retryAfterSeconds"] = retry_after
+    words = "Cannot evict pod as it would violate the pod's disruption budget."
+    return ApiError(429, "TooManyRequests", words, details, retry_after=retry_after)
 
 
 def _may_go_unready(budget: Obj) -> bool:

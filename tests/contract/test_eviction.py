@@ -166,6 +166,117 @@ async def test_an_unready_pod_may_go_while_enough_are_healthy(api, evict, budget
     assert (await evict("c")).status == 201
 
 
+async def test_another_uid_is_told_in_the_same_words(evict, pair):
+    uid = pair["a"]["metadata"]["uid"]
+    for query in ({}, {"dryRun": "All"}):
+        answer = await evict("a", options={"preconditions": {"uid": "other"}}, **query)
+        why = f"the UID in the precondition (other) does not match the UID in record ({uid}). The object might have been deleted and then"
+        assert answer.body == {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": f'Operation cannot be fulfilled on Pod "a": {why} recreated',
+            "reason": "Conflict",
+            "details": {"name": "a", "kind": "Pod"},
+            "code": 409,
+        }
+
+
+async def test_nothing_is_evicted_in_a_namespace_that_ends(api, evict, running, space):
+    await running("a", {"app": "x"}, annotations={"controlplane/stop-after": "6s"})
+    name = space.rpartition("/")[2]
+    await api.delete(space)
+
+    async def ending():
+        found = await api.get(f"{space}/pods/a")
+        return found.status == 200 and "deletionTimestamp" in found.body["metadata"]
+
+    await api.until(ending, "the end of the namespace reaching its pod")
+    for pod in ("a", "nope"):
+        answer = await evict(pod)
+        cause = {"reason": "NamespaceTerminating", "message": f"namespace {name} is being terminated", "field": "metadata.namespace"}
+        why = f"unable to create new content in namespace {name} because it is being terminated"
+        assert answer.body == {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": f'pods "{pod}" is forbidden: {why}',
+            "reason": "Forbidden",
+            "details": {"name": pod, "kind": "pods", "causes": [cause]},
+            "code": 403,
+        }
+
+
+async def test_an_evicted_pod_says_so(api, evict, running, space):
+    await running("a", {"app": "x"}, annotations={"controlplane/stop-after": "6s"})
+    await evict("a", dryRun="All")
+    assert [c for c in (await api.get(f"{space}/pods/a")).body["status"]["conditions"] if c["type"] == "DisruptionTarget"] == []
+    await evict("a")
+    (target,) = [c for c in (await api.get(f"{space}/pods/a")).body["status"]["conditions"] if c["type"] == "DisruptionTarget"]
+    assert (target["status"], target["reason"], target["message"]) == ("True", "EvictionByEvictionAPI", "Eviction API: evicting")
+
+
+async def test_a_finished_pod_may_always_go(api, evict, budget, pair, running, space):
+    await running("done", {"app": "x"})
+    await api.patch(f"{space}/pods/done/status", {"status": {"phase": "Succeeded"}}, api.strategic)
+    await budget("a", 3, minAvailable=9)
+    assert [(await evict(name)).status for name in ("a", "done")] == [429, 201]
+    await api.gone(f"{space}/pods/done")
+
+
+async def test_a_pod_with_a_finalizer_is_marked_and_stays(api, evict, budget, pair, running, space):
+    await running("held", {"app": "x"}, finalizers=["example.test/held"])
+    await budget("a", 3, minAvailable=2)
+    assert (await evict("held")).status == 201
+    found = (await api.get(f"{space}/pods/held")).body["metadata"]
+    assert (found["finalizers"], "deletionTimestamp" in found) == (["example.test/held"], True)
+    assert [(await evict(name)).status for name in ("held", "a")] == [201, 429]
+    await api.patch(f"{space}/pods/held", {"metadata": {"finalizers": None}})
+    await api.gone(f"{space}/pods/held")
+
+
+async def test_a_grace_period_of_nothing_takes_the_pod_at_once(api, evict, running, space):
+    await running("a", {"app": "x"}, annotations={"controlplane/stop-after": "6s"})
+    assert (await evict("a", options={"gracePeriodSeconds": 0})).status == 201
+    assert (await api.get(f"{space}/pods/a")).status == 404
+
+
+async def test_a_budget_that_cannot_be_counted_is_told_to_wait_for(api, evict, running, space):
+    """maxUnavailable counts what owners want, and a DaemonSet cannot be asked; the budget's status then is about no generation at all."""
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "kube-root-ca.crt", "controller": True}
+    owner["uid"] = (await api.get(f"{space}/configmaps/kube-root-ca.crt")).body["metadata"]["uid"]
+    await running("a", {"app": "x"}, ownerReferences=[owner])
+    path = space.replace("/api/v1", "/apis/policy/v1") + "/poddisruptionbudgets"
+    await api.post(path, {"metadata": {"name": "b"}, "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "x"}}}})
+
+    async def failed():
+        status = (await api.get(f"{path}/b")).body["status"]
+        return status if status.get("conditions") else None
+
+    status = await api.until(failed, "the budget's condition")
+    condition = {k: v for k, v in status.pop("conditions")[0].items() if k != "lastTransitionTime"}
+    assert condition == {
+        "type": "DisruptionAllowed",
+        "status": "False",
+        "reason": "SyncFailed",
+        "message": "configmaps does not implement the scale subresource",
+    }
+    assert status == {"disruptionsAllowed": 0, "currentHealthy": 0, "desiredHealthy": 0, "expectedPods": 0}
+    answer = await evict("a")
+    assert (answer.status, answer.reason, answer.headers["Retry-After"]) == (429, "TooManyRequests", "10")
+    message = "The disruption budget b is still being processed by the server."
+    assert answer.body["details"] == {"causes": [{"reason": "DisruptionBudget", "message": message}], "retryAfterSeconds": 10}
+
+
+async def test_a_share_of_pods_without_an_owner_is_none(evict, budget, pair):
+    status = await budget("a", 2, maxUnavailable=1)
+    assert (status["disruptionsAllowed"], status["desiredHealthy"], status["expectedPods"]) == (0, 0, 0)
+    (cause,) = (await evict("a")).body["details"]["causes"]
+    assert cause == {"reason": "DisruptionBudget", "message": "The disruption budget a does not allow evicting pods currently"}
+
+
 async def test_both_limits_at_once_are_invalid(api, space):
     path = space.replace("/api/v1", "/apis/policy/v1") + "/poddisruptionbudgets"
     answer = await api.post(path, {"metadata": {"name": "c"}, "spec": {"minAvailable": 0, "maxUnavailable": 1, "selector": {}}})

@@ -38,4 +38,6 @@ def new_pod(owner: Obj, labels: dict[str, str]) -> Obj:
     }
     if dig(template, "metadata.annotations"):
         found["annotations"] = meta["annotations"]
+    if meta.get("finalizers"):
+        found["finalizers"] = [*meta["finalizers"]]
     return {"metadata": found, "spec": template["spec"]}
