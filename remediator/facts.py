@@ -9,6 +9,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from remediator.cilium.reading import read_picture
 from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
 from remediator.gates import Case, Fact, Gate, Snapshot, Unread, evaluate, in_force
 from remediator.kube import kinds
@@ -30,7 +31,7 @@ LONGEST_LOOK_BACK = timedelta(days=8)
 _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 _SILENCE = f"no answer within {_DEADLINE.total_seconds()} s"
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM})
 
 
 class Facts:
@@ -84,7 +85,7 @@ class Facts:
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
 
-    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:
+    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: PLR0911 - one line a fact
         journal, now = self._world.journal, self._world.clock.now()
         match fact:
             case Fact.PAUSES:
@@ -99,6 +100,8 @@ class Facts:
                 return self._object(case.target.kind, case.target.name, case.target.namespace)
             case Fact.NAMESPACE:
                 return self._namespace(case.target.namespace)
+            case Fact.CILIUM:
+                return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:

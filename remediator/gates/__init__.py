@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from remediator.cilium.picture import Picture
+
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
 T = TypeVar("T")
@@ -39,6 +41,7 @@ class Fact(StrEnum):
     ACTIVE_ALERTS = "active alerts"
     TARGET = "target object"
     NAMESPACE = "namespace of the target"
+    CILIUM = "Cilium's agents and operator"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -113,6 +116,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def namespace(self) -> dict[str, Any] | None:
         """The target's namespace; None for cluster-scoped targets."""
         return self._read(Fact.NAMESPACE)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def cilium(self) -> Picture:
+        """Cilium's agents and operator."""
+        return self._read(Fact.CILIUM)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

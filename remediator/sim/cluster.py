@@ -21,6 +21,7 @@ from remediator.sim.controllers import (
     DeploymentController,
     GarbageCollector,
     Kubelets,
+    LeaderElection,
     NamespaceController,
     NodeController,
     OperatorController,
@@ -122,6 +123,7 @@ class Cluster:
             BudgetController(self),
             AgentController(self),
             OperatorController(self),
+            LeaderElection(self),
         ):
             self.loop.add(controller)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from remediator.sim.controllers.cilium import AgentController, OperatorController
 from remediator.sim.controllers.daemonsets import DaemonSetController
 from remediator.sim.controllers.kubelet import Kubelets
+from remediator.sim.controllers.leaders import LeaderElection
 from remediator.sim.controllers.loop import Controller, ControlLoop
 from remediator.sim.controllers.nodes import NodeController
 from remediator.sim.controllers.replicas import DeploymentController, ReplicaSetController, StatefulSetController
@@ -23,6 +24,7 @@ __all__ = [
     "DeploymentController",
     "GarbageCollector",
     "Kubelets",
+    "LeaderElection",
     "NamespaceController",
     "NodeController",
     "OperatorController",
