@@ -126,6 +126,22 @@ async def test_a_second_entry_after_the_delete_sends_nothing_again(stage):
     assert "after a restart" in looked.detail
 
 
+async def test_after_the_delete_no_gate_refuses_the_rest(stage):
+    """As after a crash: agent and operator of others are down by then, and what is left to do disturbs nothing."""
+    stage.cluster.kill_agent("node-3")
+    playbook = stage.playbook(ACTION, ready_for="5s", lasting="20m")
+    run = await stage.begin(playbook, node="node-3")
+    done = await stage.carry(playbook, run)
+    assert done.end is StepEnd.SUCCEEDED
+    await stage.world.journal.save_step(run.id, evolve(done.run.steps[0], state=StepState.RUNNING, ended_at=None))
+    stage.cluster.kill_agent("node-4")
+    await stage.world.kube.patch(_kind("Deployment"), "cilium-operator", {"spec": {"replicas": 0}}, "kube-system", type="merge")
+    await stage.until(lambda: not stage.cluster.operator_works())
+    again = await stage.carry(playbook, run)
+    assert again.end is StepEnd.SUCCEEDED, again.detail
+    assert [verb for verb, _ in stage.writes() if verb == "delete"] == ["delete"]
+
+
 async def test_a_second_entry_before_the_delete_was_sent_sends_it_once_as_a_new_change(stage):
     from remediator.model import Change, Resource, new_id
 
