@@ -43,8 +43,8 @@ __all__ = ["perform"]
 T = TypeVar("T")
 _NODES = 5
 _RATE = 15
-"""How much faster than real time the demo goes; an incident of three minutes takes twelve seconds."""
-_HEAD_START = timedelta(minutes=3)
+"""How much faster than real time the demo goes; an incident of five minutes takes twenty seconds."""
+_HEAD_START = timedelta(minutes=5)
 """The demo's time begins so long ago that it has about caught up when the incident is over."""
 _PATIENCE = 30.0
 """Real seconds for each thing that has to happen by itself."""
@@ -146,11 +146,23 @@ class _Demo:
         names = ", ".join(sorted({alert.name for alert in delivery.alerts}))
         self._say(f"Alertmanager posted {names}, and has its 200: delivery {delivery.id} is on disk.")
         decision = await self._until("the alert was not decided", lambda: _decided(client, delivery.id))
+        if self._scenario.by_hand:
+            return await self._finish(simulation, client, await self._job(client, decision))
         if decision.decision is not DecisionKind.RUN or decision.run is None:
             self._say(f"Nothing was started. {words.because(decision.reason, decision.detail)}")
             await self._why(client, decision.id)
             return Exit.PROBLEMS
-        run = await follow(client, decision.run, "table", data=True)
+        return await self._finish(simulation, client, decision.run)
+
+    async def _job(self, client: Client, decision: Decision) -> str:
+        """What a person on call does about it; the run's id."""
+        truth = self._scenario.truth
+        self._say(f"Decided: {words.because(decision.reason, decision.detail)} So the person on call acts.")
+        click.echo(f"\n$ remediator run {truth.playbook} --target {truth.target} --wait\n")
+        return (await client.trigger({"playbook": truth.playbook, "target": truth.target, "by": "demo", "reason": truth.cause})).id
+
+    async def _finish(self, simulation: Simulation, client: Client, started: str) -> int:
+        run = await follow(client, started, "table", data=True)
         code = outcome_code(run)
         if code is Exit.FINE:
             await self._until("the alert did not resolve", lambda: _closed(client))

@@ -45,3 +45,5 @@ class Scenario:
     """Break it."""
     healed: Callable[[Simulation], bool]
     """Whether it is whole again, judged from the cluster's own state."""
+    by_hand: bool = False
+    """Whether a person starts the playbook, since it takes no alert."""
