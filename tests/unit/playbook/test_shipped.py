@@ -78,7 +78,7 @@ def test_restart_agent_is_for_people(library):
     playbook = library.by_name("restart-agent")
     assert playbook.when is None
     assert playbook.verify.query is None
-    assert playbook.fill({"timeout": "3m"}) == {"timeout": "3m"}
+    assert playbook.fill({"timeout": "3m"}) == {"timeout": "3m", "ready_for": "1m"}
 
 
 def examples(page):
