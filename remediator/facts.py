@@ -6,6 +6,7 @@ In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read i
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -102,6 +103,8 @@ class Facts:
                 return self._namespace(case.target.namespace)
             case Fact.CILIUM:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
+            case Fact.OWN_NODE:
+                return _own_node()
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:
@@ -117,3 +120,8 @@ class Facts:
 
     async def _namespace(self, name: str) -> dict[str, Any] | None:
         return await self._object("Namespace", name, "") if name else None
+
+
+async def _own_node() -> str:
+    """What the pod's downward API says (deploy/kustomize/base/deployment.yaml)."""
+    return os.environ.get("NODE_NAME", "")

@@ -74,7 +74,7 @@ class RestartAgent(Action[RestartParameters]):
         Rule(groups=("cilium.io",), resources=("ciliumbgpnodeconfigs", "ciliumbgppeerconfigs"), verbs=("get",)),
         Rule(groups=("cilium.io",), resources=("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"), verbs=("list",)),
     )
-    brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "operator_down", "rollout_in_progress")
+    brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "operator_down", "rollout_in_progress", "self")
     Parameters: ClassVar[type[Parameters]] = RestartParameters
 
     async def check(self, ctx: Context, parameters: RestartParameters) -> None:

@@ -42,6 +42,7 @@ class Fact(StrEnum):
     TARGET = "target object"
     NAMESPACE = "namespace of the target"
     CILIUM = "Cilium's agents and operator"
+    OWN_NODE = "the daemon's own node"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -121,6 +122,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def cilium(self) -> Picture:
         """Cilium's agents and operator."""
         return self._read(Fact.CILIUM)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def own_node(self) -> str:
+        """The node that carries this daemon; empty outside of a cluster."""
+        return self._read(Fact.OWN_NODE)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

@@ -116,6 +116,7 @@ def snapshot(alert, cilium):
             "target": node,
             "namespace": None,
             "cilium": cilium(),
+            "own_node": "node-1",
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -125,6 +126,7 @@ def snapshot(alert, cilium):
             "target": Fact.TARGET,
             "namespace": Fact.NAMESPACE,
             "cilium": Fact.CILIUM,
+            "own_node": Fact.OWN_NODE,
         }
         return Snapshot(at=NOW, facts={names[name]: value for name, value in {**known, **facts}.items()})
 
