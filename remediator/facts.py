@@ -6,10 +6,12 @@ In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read i
 from __future__ import annotations
 
 import asyncio
+import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from remediator.bgp.read import read_routes
+from remediator.cilium.reading import read_picture
 from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
 from remediator.gates import Case, Fact, Gate, Snapshot, Unread, evaluate, in_force
 from remediator.kube import kinds
@@ -31,7 +33,7 @@ LONGEST_LOOK_BACK = timedelta(days=8)
 _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 _SILENCE = f"no answer within {_DEADLINE.total_seconds()} s"
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM})
 
 
 class Facts:
@@ -105,6 +107,10 @@ class Facts:
                 return read_routes(
                     self._world.kube, self._world.prometheus, namespace=where.namespace, agents=where.agent_selector, now=now
                 )
+            case Fact.CILIUM:
+                return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
+            case Fact.OWN_NODE:
+                return _own_node()
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:
@@ -120,3 +126,8 @@ class Facts:
 
     async def _namespace(self, name: str) -> dict[str, Any] | None:
         return await self._object("Namespace", name, "") if name else None
+
+
+async def _own_node() -> str:
+    """What the pod's downward API says (deploy/kustomize/base/deployment.yaml)."""
+    return os.environ.get("NODE_NAME", "")

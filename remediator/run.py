@@ -62,9 +62,15 @@ def planned_steps(playbook: Playbook) -> tuple[Step, ...]:
     )
 
 
-def brought_gates(playbook: Playbook) -> frozenset[str]:
-    """Gates that the playbook's actions bring along."""
-    return frozenset(gate for rung in playbook.ladder for spec in rung.steps for gate in actions()[spec.action].brings)
+def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str]:
+    """Gates that actions bring along: those of the first rung before a run begins, those of ``step`` and what follows in its rung later.
+
+    What a rung is through with, and what a later rung would do, must not forbid this one: an agent that crash-loops is not restarted, and
+    for that very reason its node is drained.
+    """
+    rung = playbook.ladder[step.rung if step else 0].steps
+    done = step.index - sum(len(earlier.steps) for earlier in playbook.ladder[: step.rung]) if step else 0
+    return frozenset(gate for spec in rung[done:] for gate in actions()[spec.action].brings)
 
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
@@ -127,7 +133,7 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
         return StepEnding(end=StepEnd.UNKNOWN, reason=Reason.CRASHED, detail=unclear)
     if world.signals.cancelled(ctx.run.id).is_set():
         raise CancelledByPersonError
-    ctx.judge = partial(_judge_again, ctx, world, playbook)
+    ctx.judge = partial(_judge_again, ctx, world, playbook, step)
     if action.disruptive and not ctx.changes:
         refused = await ctx.judge()
         if refused:
@@ -154,7 +160,7 @@ async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
     return ""
 
 
-async def _judge_again(ctx: StepContext, world: World, playbook: Playbook) -> StepEnding | None:
+async def _judge_again(ctx: StepContext, world: World, playbook: Playbook, step: Step) -> StepEnding | None:
     """All gates once more, on fresh facts, right before something disruptive."""
     run = ctx.run
     case = Case(
@@ -169,7 +175,7 @@ async def _judge_again(ctx: StepContext, world: World, playbook: Playbook) -> St
         settings=dict(playbook.gates),
         limits=world.limits,
     )
-    verdicts = await Facts(world).judge(case, brought_gates(playbook))
+    verdicts = await Facts(world).judge(case, brought_gates(playbook, step))
     await _keep_verdicts(world, run, verdicts)
     no = refusals(verdicts)
     if not no:

@@ -1,8 +1,8 @@
 """Restart the Cilium agent of one node: delete its pod by uid, and believe nothing until the new one has proved itself.
 
-The checks before and after are those of Cilium's issues and docs that the Kubernetes API can show: never on a node that is not Ready (the
-delete would hang), never while the DaemonSet rolls out or would silently upgrade (OnDelete), never while another agent is down, and never
-an agent that crash-loops by itself (cilium/cilium#27922, #30609, #29405: Ready alone says little about the datapath).
+In: a Node. Out: a successor that is Ready and stayed so, with taint, CiliumNode, endpoints and BGP sessions as they should be, and peers
+that reach it again. What forbids a restart are the gates that it brings; what only the node's pod can tell (none, several, a failed scrape,
+a cordon of others, a restart in this run already) is refused here. After the delete nothing refuses any more: what is left only looks.
 """
 
 from __future__ import annotations
@@ -13,37 +13,38 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from remediator.actions import Action, Context, Observed, Parameters, Rule
+from remediator.cilium import caveats, health, proof
+from remediator.cilium.hold import hold
+from remediator.cilium.once import refuse_second
+from remediator.cilium.reading import read_fleet, successors
+from remediator.cilium.sessions import established
 from remediator.clock import iso
-from remediator.errors import Refused, StepFailed
+from remediator.errors import MonitoringError, Refused, StepFailed
 from remediator.fields import Duration
-from remediator.kube import kinds
+from remediator.kube import kinds, records
 from remediator.kube.errors import NotFound
-from remediator.model import Change, Resource
+from remediator.model import Change, Resource, TriggerKind
 from remediator.reasons import Reason
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from remediator.kube.records import Pod
 
 __all__ = ["RestartAgent"]
 
-TAINT = "node.cilium.io/agent-not-ready"
-"""Set and removed by the Cilium operator (operator/watchers/node_taint.go)."""
-_CRASHES = 3
-_CRASH_WINDOW = timedelta(minutes=30)
-_REVISION = "controller-revision-hash"
-
-Object = dict[str, Any]
+CORDONED_BY = "remediator.dev/cordoned-by"
+Before = dict[str, Any]
+"""What the change keeps of the moment before: it must do after a crash, when that moment is gone."""
 
 
 class RestartParameters(Parameters):
-    """``{action: cilium.restart_agent, timeout: 10m, ready_for: 60s}``"""
+    """``{action: cilium.restart_agent, timeout: 12m, ready_for: 60s}``"""
 
     ready_for: Duration = Field(
-        default=timedelta(seconds=30),
+        default=timedelta(seconds=60),
         ge=timedelta(0),
         le=timedelta(minutes=10),
-        description="how long the new agent must stay ready without a restart before the step succeeds",
+        description="how long the new agent must stay ready, with everything that depends on it, before the step succeeds",
     )
     scrape_alerts: tuple[str, ...] = Field(
         default=(), description="alerts that only say that a scrape failed; while the pod is Ready they are no reason to restart it"
@@ -60,7 +61,9 @@ class RestartAgent(Action[RestartParameters]):
     disruptive: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (
         Rule(resources=("nodes",), verbs=("get",)),
+        Rule(resources=("pods",), verbs=("list",)),
         Rule(resources=("pods",), verbs=("get", "list", "delete"), scope="cilium.namespace"),
+        Rule(resources=("configmaps",), verbs=("get",), scope="cilium.namespace"),
         Rule(
             groups=("apps",),
             resources=("daemonsets", "deployments", "controllerrevisions"),
@@ -68,216 +71,253 @@ class RestartAgent(Action[RestartParameters]):
             scope="cilium.namespace",
         ),
         Rule(groups=("cilium.io",), resources=("ciliumnodes", "ciliumendpoints"), verbs=("get", "list")),
+        Rule(groups=("cilium.io",), resources=("ciliumbgpnodeconfigs", "ciliumbgppeerconfigs"), verbs=("get",)),
+        Rule(groups=("cilium.io",), resources=("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"), verbs=("list",)),
     )
+    brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "operator_down", "rollout_in_progress", "self")
     Parameters: ClassVar[type[Parameters]] = RestartParameters
 
     async def check(self, ctx: Context, parameters: RestartParameters) -> None:
-        """See Action; each refusal is one of the points of the module's first lines."""
+        """See Action: what no gate can know."""
         if ctx.run.target.kind != "Node":
             raise Refused(Reason.TARGET_MISSING, f"an agent runs on a Node; {ctx.run.target.key} is none")
         if ctx.changes:
             return  # the pod was deleted before a crash; what is left to do disturbs nothing
-        _refuse_unready_node(await ctx.kube.get(kinds.NODE, ctx.run.target.name))
-        agents = await _agents(ctx)
-        pod = _agent_on(ctx, agents)
+        refuse_second(ctx.run, self.name)
+        pod = _agent_on(ctx, await _pods(ctx))
         _refuse_stale_metric(ctx, parameters, pod)
-        _refuse_crash_loop(pod, ctx.clock.now())
-        _refuse_if_others_are_down(ctx, agents)
-        await _refuse_rollout(ctx, pod)
-        await _refuse_without_operator(ctx)
+        words = caveats.cordon_of_others(await ctx.kube.get(kinds.NODE, ctx.run.target.name), CORDONED_BY)
+        if words and ctx.run.trigger.kind is not TriggerKind.MANUAL:
+            raise Refused(Reason.PROTECTED, words)
 
     async def act(self, ctx: Context, parameters: RestartParameters) -> str:
         """See Action."""
         if ctx.changes:
-            old = ctx.changes[-1].resource
+            change = ctx.changes[-1]
+            old, before = change.resource, change.before or {}
         else:
-            pod = _agent_on(ctx, await _agents(ctx))
-            old = _resource(pod)
-            await _delete(ctx, old, pod)
+            pod = _agent_on(ctx, await _pods(ctx))
+            old = Resource(kind="Pod", namespace=pod.namespace, name=pod.name, uid=pod.uid)
+            before = await _look_before(ctx, pod)
+            words = await _caveats(ctx, pod)
+            ctx.evidence("caveats", words)
+            await ctx.plan(_plan(ctx, pod, before, parameters, words))
+            await _delete(ctx, old, before)
         if ctx.dry_run:
             return f"would replace {old.name}"
-        new = await ctx.wait_for(f"a new agent on {ctx.run.target.name}", lambda: _successor(ctx, old.uid))
-        await _settle(ctx, new, parameters.ready_for)
-        return f"{old.name} was replaced by {new['metadata']['name']}, ready for {format_duration(parameters.ready_for)}"
+        new = await _Proof(ctx, before, old.uid).wait(parameters.ready_for)
+        return f"{old.name} was replaced by {new.name}, ready for {format_duration(parameters.ready_for)}"
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
         """See Action: the delete carried the uid, so the old pod's fate tells."""
         try:
-            pod = await ctx.kube.get(kinds.POD, change.resource.name, change.resource.namespace)
+            pod = await ctx.kube.get(kinds.POD, change.resource.name, change.resource.namespace, decode=records.Pod)
         except NotFound:
             return Observed.APPLIED
-        gone = pod["metadata"]["uid"] != change.resource.uid or "deletionTimestamp" in pod["metadata"]
-        return Observed.APPLIED if gone else Observed.ABSENT
+        return Observed.APPLIED if pod.uid != change.resource.uid or pod.terminating else Observed.ABSENT
 
 
-async def _delete(ctx: Context, old: Resource, pod: Object) -> None:
+# --- before --------------------------------------------------------------------------------------------------------------
+
+
+async def _pods(ctx: Context) -> tuple[Pod, ...]:
+    return await successors(ctx.kube, ctx.cilium.namespace, ctx.cilium.agent_selector, ctx.run.target.name)
+
+
+def _agent_on(ctx: Context, pods: tuple[Pod, ...]) -> Pod:
+    """The one live agent pod of the target node. Raises Refused if there is none, more than one, or one that nobody would replace."""
+    node = ctx.run.target.name
+    if not pods:
+        where = f"{ctx.cilium.namespace} with {ctx.cilium.agent_selector}"
+        raise Refused(Reason.TARGET_MISSING, f"no agent pod on {node} in {where} that is not terminating already")
+    if len(pods) > 1:
+        raise Refused(Reason.TARGET_AMBIGUOUS, f"{len(pods)} agent pods on {node}: {', '.join(pod.name for pod in pods)}")
+    owner = pods[0].controller
+    if owner is None or owner.kind != "DaemonSet":
+        raise Refused(Reason.UNMANAGED_PODS, f"{pods[0].name} belongs to no DaemonSet; nothing would replace it")
+    return pods[0]
+
+
+def _refuse_stale_metric(ctx: Context, parameters: RestartParameters, pod: Pod) -> None:
+    """A scrape that fails while the kubelet finds the agent Ready says something about the scrape, not about the agent."""
+    alert = ctx.run.alert
+    if alert is not None and alert.name in parameters.scrape_alerts and pod.ready:
+        raise Refused(Reason.STALE_METRIC, f"{alert.name} only says that a scrape failed, and {pod.name} is Ready")
+
+
+async def _look_before(ctx: Context, pod: Pod) -> Before:
+    """What the proof will be measured by."""
+    node = ctx.run.target.name
+    return {
+        "uid": pod.uid,
+        "node": node,
+        "ready": pod.ready,
+        "restarts": pod.restarts,
+        "revision": pod.revision,
+        "sessions": established(await caveats.node_config(ctx.kube, node)),
+        "metrics": await _metrics_before(ctx, node),
+    }
+
+
+async def _metrics_before(ctx: Context, node: str) -> dict[str, Any]:
+    """Which of the metrics Prometheus has, and how many BGP sessions it sees. ``unasked``: why nothing will be asked of it."""
+    if ctx.prometheus is None:
+        return {"unasked": "the settings name no prometheus.url"}
+    try:
+        await ctx.prometheus.require_fresh()
+        present = [metric for metric in (*health.UNREACHABLE, health.INVALID) if await ctx.prometheus.query(metric)]
+        up = await health.read(ctx.prometheus, health.SESSIONS, await _addresses(ctx), ctx.clock.now())
+    except MonitoringError as error:
+        return {"unasked": str(error)}
+    if not present:
+        return {"unasked": "Prometheus has no metrics of Cilium's agents"}
+    return {"present": present, "sessions": sum(one.node == node and one.value == 1 for one in up)}
+
+
+async def _addresses(ctx: Context) -> dict[str, str]:
+    """Address -> node, of every node: scrapes may name only the one or the other."""
+    nodes = await ctx.kube.list(kinds.NODE, decode=records.Node)
+    return {address: node.name for node in nodes.items for address in node.addresses}
+
+
+async def _caveats(ctx: Context, pod: Pod) -> list[str]:
+    node = ctx.run.target.name
+    config = await caveats.node_config(ctx.kube, node)
+    here = await ctx.kube.list(kinds.POD, fields=f"spec.nodeName={node}", decode=records.Pod)
+    owner = pod.controller
+    found = await caveats.collect(
+        ctx.kube,
+        namespace=pod.namespace,
+        daemonset=owner.name if owner is not None else "",
+        node=node,
+        config=config,
+        pods={one.namespace for one in here.items if not one.spec.host_network},
+    )
+    cordon = caveats.cordon_of_others(await ctx.kube.get(kinds.NODE, node), CORDONED_BY)
+    return [*found, *([cordon] if cordon else [])]
+
+
+def _plan(ctx: Context, pod: Pod, before: Before, parameters: RestartParameters, words: list[str]) -> list[str]:
+    node, owner = ctx.run.target.name, pod.controller
+    made = f"DaemonSet {owner.name if owner else ''} makes a new one on {node}"
+    drop = f"{len(before['sessions'])} BGP sessions drop"
+    back = "its taint gone, its CiliumNode, endpoints and BGP sessions back"
+    lines = [
+        f"delete pod {pod.namespace}/{pod.name} (uid {pod.uid}, {'Ready' if pod.ready else 'not ready'}); {made}",
+        f"meanwhile what is connected stays connected; new pods, policy and services of {node} wait; {drop}",
+        f"wait for the new agent to be Ready for {format_duration(parameters.ready_for)}, {back}",
+    ]
+    unasked = before["metrics"].get("unasked")
+    if unasked:
+        lines.append(f"Prometheus is not asked whether peers reach {node} again: {unasked}")
+    else:
+        lines.append(
+            f"then one probe interval later: {node} reaches every peer and every peer reaches it ({', '.join(health.UNREACHABLE)})"
+        )
+    return [*lines, *(f"mind: {word}" for word in words), "nothing is to be undone"]
+
+
+async def _delete(ctx: Context, old: Resource, before: Before) -> None:
     async def call(request_id: str, dry_run: bool) -> Any:  # noqa: FBT001 - the shape that ctx.change calls
         return await ctx.kube.delete(kinds.POD, old.name, old.namespace, uid=old.uid, dry_run=dry_run, request_id=request_id)
 
-    before = {"uid": old.uid, "node": ctx.run.target.name, "ready": _ready(pod), "restarts": _restarts(pod), "revision": _revision(pod)}
     await ctx.change("delete", old, call, before=before, undoable=False)
 
 
-async def _agents(ctx: Context) -> list[Object]:
-    listing = await ctx.kube.list(kinds.POD, ctx.cilium.namespace, labels=ctx.cilium.agent_selector)
-    return list(listing.items)
+# --- after ---------------------------------------------------------------------------------------------------------------
 
 
-def _agent_on(ctx: Context, agents: Iterable[Object]) -> Object:
-    """The one live agent pod of the target node. Raises Refused if there is none, or more than one."""
-    here = [pod for pod in agents if pod["spec"].get("nodeName") == ctx.run.target.name]
-    live = [pod for pod in here if "deletionTimestamp" not in pod["metadata"]]
-    if len(live) == 1:
-        return live[0]
-    if live:
-        raise Refused(Reason.TARGET_AMBIGUOUS, f"{len(live)} agent pods on {ctx.run.target.name}: {', '.join(map(_name, live))}")
-    where = f"{ctx.cilium.namespace} with {ctx.cilium.agent_selector}"
-    leaving = f"; {_name(here[0])} is terminating already" if here else ""
-    raise Refused(Reason.TARGET_MISSING, f"no agent pod on {ctx.run.target.name} in {where}{leaving}")
+class _Proof:
+    """Watches one node after the delete. It can begin anew at any time: what it measures by is in the change."""
 
+    def __init__(self, ctx: Context, before: Before, old_uid: str) -> None:
+        self._ctx = ctx
+        self._node = ctx.run.target.name
+        self._before = before
+        self._old = old_uid
+        self._new: Pod | None = None
 
-def _refuse_unready_node(node: Object) -> None:
-    if not _condition(node, "Ready"):
-        raise Refused(Reason.AGENT_NOT_READY, f"node {_name(node)} is not Ready: its kubelet could not stop or start the pod")
+    async def wait(self, ready_for: timedelta) -> Pod:
+        """The new agent, once everything is proved. Raises StepFailed."""
+        since = await hold(self._ctx, f"the new agent of {self._node} to stay ready", self._kubernetes, lasting=ready_for)
+        metrics = self._before.get("metrics") or {"unasked": "the moment before the restart is not on record"}
+        if metrics.get("unasked"):
+            self._ctx.evidence("not checked", [f"whether peers reach {self._node}: {metrics['unasked']}"])
+        else:
+            await hold(self._ctx, f"peers to reach {self._node}", self._everything, lasting=timedelta(0))
+        ctx = self._ctx
+        if self._new is None:
+            raise StepFailed(f"no new agent was seen on {self._node}")
+        ctx.evidence("agent", {"pod": self._new.name, "uid": self._new.uid, "ready_since": iso(since)})
+        return self._new
 
-
-def _refuse_stale_metric(ctx: Context, parameters: RestartParameters, pod: Object) -> None:
-    """A scrape that fails while the kubelet finds the agent Ready says something about the scrape, not about the agent."""
-    alert = ctx.run.alert
-    if alert is not None and alert.name in parameters.scrape_alerts and _ready(pod):
-        raise Refused(Reason.STALE_METRIC, f"{alert.name} only says that a scrape failed, and {_name(pod)} is Ready")
-
-
-def _refuse_crash_loop(pod: Object, now: datetime) -> None:
-    for status in _containers(pod):
-        waiting = (status.get("state") or {}).get("waiting") or {}
-        ended = ((status.get("lastState") or {}).get("terminated") or {}).get("finishedAt")
-        recently = ended is not None and now - datetime.fromisoformat(ended) < _CRASH_WINDOW
-        if waiting.get("reason") == "CrashLoopBackOff" or (recently and status.get("restartCount", 0) >= _CRASHES):
-            words = f"{_name(pod)}: container {status.get('name')} restarted {status.get('restartCount', 0)} times by itself"
-            raise Refused(Reason.CRASH_LOOPING, f"{words}; read its logs: kubectl -n {pod['metadata']['namespace']} logs {_name(pod)} -p")
-
-
-def _refuse_if_others_are_down(ctx: Context, agents: Iterable[Object]) -> None:
-    down = [_name(pod) for pod in agents if pod["spec"].get("nodeName") != ctx.run.target.name and not _ready(pod)]
-    if down:
-        raise Refused(Reason.AGENT_NOT_READY, f"agents of other nodes are not ready: {', '.join(sorted(down))}")
-
-
-async def _refuse_rollout(ctx: Context, pod: Object) -> None:
-    owner = next((o for o in pod["metadata"].get("ownerReferences") or () if o.get("controller")), None)
-    if owner is None or owner["kind"] != "DaemonSet":
-        raise Refused(Reason.UNMANAGED_PODS, f"{_name(pod)} belongs to no DaemonSet; nothing would replace it")
-    daemonset = await ctx.kube.get(kinds.DAEMONSET, owner["name"], pod["metadata"]["namespace"])
-    status = daemonset.get("status") or {}
-    desired, updated = status.get("desiredNumberScheduled", 0), status.get("updatedNumberScheduled", 0)
-    on_delete = ((daemonset["spec"].get("updateStrategy")) or {}).get("type") == "OnDelete"
-    if status.get("observedGeneration", 0) < daemonset["metadata"].get("generation", 0) or (updated != desired and not on_delete):
-        raise Refused(Reason.ROLLOUT_IN_PROGRESS, f"DaemonSet {owner['name']} rolls out: {updated} of {desired} updated")
-    if on_delete and _revision(pod) != await _newest_revision(ctx, daemonset):
-        raise Refused(
-            Reason.ROLLOUT_IN_PROGRESS, f"DaemonSet {owner['name']} updates OnDelete and has a newer revision: a restart would upgrade"
+    async def _kubernetes(self) -> str:
+        """What the API says is pending. Raises StepFailed if the new agent fails too."""
+        ctx = self._ctx
+        pods = await _pods(ctx)
+        words = proof.new_pod(pods, self._old)
+        later = next((pod for pod in pods if pod.uid != self._old), None)
+        if later is not None and self._new is not None and (failed := proof.failed_again(later, self._new)):
+            raise StepFailed(failed)
+        if words or later is None:
+            return words
+        self._new = self._new or later
+        node = await ctx.kube.get(kinds.NODE, self._node, decode=records.Node)
+        sessions = proof.sessions_back(self._before.get("sessions") or {}, await caveats.node_config(ctx.kube, self._node))
+        return (
+            proof.taint_gone(node)
+            or proof.cilium_node(await _cilium_node(ctx), self._node)
+            or proof.endpoints(await _endpoints(ctx), node.addresses)
+            or sessions
         )
 
+    async def _everything(self) -> str:
+        """As ``_kubernetes``, and what the agents' metrics say once a whole probe interval has passed."""
+        words = await self._kubernetes()
+        if words or self._new is None:
+            return words
+        now = self._ctx.clock.now()
+        try:
+            return await self._metrics(min(self._new.ready_since or now, now), now)
+        except MonitoringError as error:
+            return str(error)
 
-async def _newest_revision(ctx: Context, daemonset: Object) -> str | None:
-    listing = await ctx.kube.list(kinds.CONTROLLER_REVISION, daemonset["metadata"]["namespace"])
-    uid = daemonset["metadata"]["uid"]
-    own = [r for r in listing.items if any(o["uid"] == uid for o in r["metadata"].get("ownerReferences") or ())]
-    newest = max(own, key=lambda r: r.get("revision", 0), default=None)
-    return _revision(newest) if newest else None
-
-
-async def _refuse_without_operator(ctx: Context) -> None:
-    """Without an operator the taint of a restarted agent is never taken off, and its endpoints are not published."""
-    listing = await ctx.kube.list(kinds.DEPLOYMENT, ctx.cilium.namespace, labels="io.cilium/app=operator")
-    down = [_name(d) for d in listing.items if not (d.get("status") or {}).get("availableReplicas")]
-    if down:
-        raise Refused(Reason.OPERATOR_DOWN, f"Deployment {', '.join(down)} has no available replica")
-    if not listing.items:
-        ctx.evidence("operator", f"no Deployment with io.cilium/app=operator in {ctx.cilium.namespace}; not checked")
-
-
-async def _successor(ctx: Context, old_uid: str) -> Object | None:
-    """The pod that took over on the target node, once it is ready."""
-    for pod in await _agents(ctx):
-        here = pod["spec"].get("nodeName") == ctx.run.target.name
-        if here and pod["metadata"]["uid"] != old_uid and "deletionTimestamp" not in pod["metadata"]:
-            return pod if _ready(pod) else None
-    return None
-
-
-async def _settle(ctx: Context, new: Object, ready_for: timedelta) -> None:
-    """Wait until the new agent has been ready for long enough and everything that depends on it says so too."""
-    since: datetime | None = None
-
-    async def settled() -> bool | None:
-        nonlocal since
-        pending = await _pending(ctx, new)
-        now = ctx.clock.now()
-        since = (since or now) if not pending else None
-        return True if since is not None and now - since >= ready_for else None
-
-    await ctx.wait_for(f"the new agent to stay ready for {format_duration(ready_for)}", settled)
-    ctx.evidence("agent", {"pod": _name(new), "uid": new["metadata"]["uid"], "ready_since": iso(since) if since else None})
+    async def _metrics(self, since: datetime, now: datetime) -> str:
+        ctx, wanted = self._ctx, self._before["metrics"]
+        assert ctx.prometheus is not None  # noqa: S101 - it was asked before
+        nodes = await _addresses(ctx)
+        due = since + health.probe_interval(len(nodes))
+        if now < due:
+            return f"one probe interval of {len(nodes)} addresses ends {iso(due)}"
+        fleet = await read_fleet(ctx.kube, ctx.cilium.namespace, ctx.cilium.agent_selector)
+        peers = {pod.node_name for pod in fleet.pods if pod.ready}
+        allowed = len({pod.node_name for pod in fleet.pods if not pod.ready and not pod.terminating and pod.node_name != self._node})
+        found = []
+        for metric in wanted["present"]:
+            readings = await health.read(ctx.prometheus, metric, nodes, now)
+            if metric == health.INVALID:
+                found.append(health.invalid_endpoints(readings, node=self._node, since=due))
+            else:
+                found.append(health.unreachable(metric, readings, node=self._node, peers=peers, allowed=allowed, since=due))
+        readings = await health.read(ctx.prometheus, health.SESSIONS, nodes, now)
+        found.append(health.sessions_up(readings, node=self._node, before=wanted["sessions"], since=since))
+        return "; ".join(words for words in found if words)
 
 
-async def _pending(ctx: Context, new: Object) -> str:
-    """What is not as it should be yet; empty if nothing. Raises StepFailed if the new agent fails too."""
-    pod = await _successor(ctx, "")
-    if pod is None:
-        return "the agent is not ready"
-    if pod["metadata"]["uid"] != new["metadata"]["uid"]:
-        raise StepFailed(f"{_name(new)} was replaced by {_name(pod)} while it was watched")
-    if _restarts(pod) > _restarts(new):
-        raise StepFailed(f"{_name(pod)} restarted by itself right after the restart: crash_looping")
-    node = await ctx.kube.get(kinds.NODE, ctx.run.target.name)
-    if any(taint["key"] == TAINT for taint in node["spec"].get("taints") or ()):
-        return f"the node still carries {TAINT}"
-    return await _endpoints_pending(ctx, node)
-
-
-async def _endpoints_pending(ctx: Context, node: Object) -> str:
-    addresses = {a["address"] for a in (node.get("status") or {}).get("addresses") or ()}
+async def _cilium_node(ctx: Context) -> object | None:
+    """The CiliumNode; True where the CRD is not installed, since then there is nothing to wait for."""
     try:
-        listing = await ctx.kube.list(kinds.CILIUM_ENDPOINT)
+        return await ctx.kube.get(kinds.CILIUM_NODE, ctx.run.target.name, decode=records.CiliumNode)
     except NotFound:
-        return ""  # the CRD is not installed here, so there is nothing to see
-    states = [
-        (endpoint.get("status") or {}).get("state")
-        for endpoint in listing.items
-        if (((endpoint.get("status") or {}).get("networking")) or {}).get("node") in addresses
-    ]
-    waiting = [state for state in states if state != "ready"]
-    return f"{len(waiting)} of {len(states)} endpoints are not ready" if waiting else ""
+        pass
+    try:
+        return None if (await ctx.kube.list(kinds.CILIUM_NODE, limit_total=1, decode=records.CiliumNode)).items else True
+    except NotFound:
+        return True
 
 
-def _name(thing: Object) -> str:
-    return str(thing["metadata"]["name"])
-
-
-def _resource(pod: Object) -> Resource:
-    metadata = pod["metadata"]
-    return Resource(kind="Pod", namespace=metadata["namespace"], name=metadata["name"], uid=metadata["uid"])
-
-
-def _condition(thing: Object, kind: str) -> bool:
-    conditions = (thing.get("status") or {}).get("conditions") or ()
-    return any(c["type"] == kind and c["status"] == "True" for c in conditions)
-
-
-def _ready(pod: Object) -> bool:
-    return _condition(pod, "Ready") and "deletionTimestamp" not in pod["metadata"]
-
-
-def _containers(pod: Object) -> list[Object]:
-    status = pod.get("status") or {}
-    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-
-
-def _restarts(pod: Object) -> int:
-    return sum(status.get("restartCount", 0) for status in _containers(pod))
-
-
-def _revision(pod: Object) -> str | None:
-    return (pod["metadata"].get("labels") or {}).get(_REVISION)
+async def _endpoints(ctx: Context) -> list[records.CiliumEndpoint]:
+    try:
+        return (await ctx.kube.list(kinds.CILIUM_ENDPOINT, decode=records.CiliumEndpoint)).items
+    except NotFound:
+        return []  # the CRD is not installed here, so there is nothing to see

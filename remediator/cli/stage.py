@@ -43,8 +43,8 @@ __all__ = ["perform"]
 T = TypeVar("T")
 _NODES = 5
 _RATE = 15
-"""How much faster than real time the demo goes; an incident of three minutes takes twelve seconds."""
-_HEAD_START = timedelta(minutes=3)
+"""How much faster than real time the demo goes; an incident of five minutes takes twenty seconds."""
+_HEAD_START = timedelta(minutes=5)
 """The demo's time begins so long ago that it has about caught up when the incident is over."""
 _PATIENCE = 30.0
 """Real seconds for each thing that has to happen by itself."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from remediator.bgp.model import Routes
+    from remediator.cilium.picture import Picture
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
@@ -42,6 +43,8 @@ class Fact(StrEnum):
     TARGET = "target object"
     NAMESPACE = "namespace of the target"
     ROUTES = "announced routes"
+    CILIUM = "Cilium's agents and operator"
+    OWN_NODE = "the daemon's own node"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -122,6 +125,16 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def routes(self) -> Routes:
         """Who announces what by BGP."""
         return self._read(Fact.ROUTES)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def cilium(self) -> Picture:
+        """Cilium's agents and operator."""
+        return self._read(Fact.CILIUM)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def own_node(self) -> str:
+        """The node that carries this daemon; empty outside of a cluster."""
+        return self._read(Fact.OWN_NODE)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

@@ -70,10 +70,17 @@ class ReplicaSet(Deployment, frozen=True, kw_only=True):
     """apps/v1 ReplicaSet."""
 
 
+class UpdateStrategy(Record, frozen=True, kw_only=True):
+    """RollingUpdate, or OnDelete: then a pod takes the newest template only when somebody deletes it."""
+
+    type: str = ""
+
+
 class DaemonSetSpec(Record, frozen=True, kw_only=True):
     """What is wanted of a DaemonSet."""
 
     selector: Selector = Selector()
+    update_strategy: UpdateStrategy = UpdateStrategy()
 
 
 class DaemonSetStatus(Record, frozen=True, kw_only=True):

@@ -93,7 +93,10 @@ def _conditions(now: datetime, *, cilium: bool) -> Iterator[Obj]:
 
 
 def _cilium(count: int) -> Iterator[Obj]:
-    yield _set("cilium", "cilium-agent", _CILIUM, max_unavailable=2, grace=1)
+    agents = _set("cilium", "cilium-agent", _CILIUM, max_unavailable=2, grace=1)
+    # As the chart's k8sServiceHost: where kube-proxy is replaced, agents must not look for the API server behind their own datapath.
+    agents["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "KUBERNETES_SERVICE_HOST", "value": "10.25.150.10"}]
+    yield agents
     yield _set("cilium-envoy", "cilium-envoy", "quay.io/cilium/cilium-envoy:v1.34.10", max_unavailable=2, grace=30)
     labels = {"io.cilium/app": "operator", "name": "cilium-operator"}
     spec = {"hostNetwork": True, "tolerations": _TOLERATE_ALL}

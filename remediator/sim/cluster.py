@@ -24,6 +24,7 @@ from remediator.sim.controllers import (
     EndpointController,
     GarbageCollector,
     Kubelets,
+    LeaderElection,
     NamespaceController,
     NodeController,
     OperatorController,
@@ -134,6 +135,7 @@ class Cluster:
             OperatorController(self),
             EndpointController(self),
             BgpOperator(self),
+            LeaderElection(self),
         ):
             self.loop.add(controller)
 

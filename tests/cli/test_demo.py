@@ -91,6 +91,21 @@ def test_a_node_that_a_person_drains(once):
         assert said in done.stdout
 
 
+def test_a_restart_that_a_person_asks_for(once):
+    done = once("-m", "remediator", "demo", "--once", "--scenario", "agent-restart")
+    assert (done.returncode, done.stderr) == (0, "")
+    for said in (
+        "Alertmanager posted EndpointsOfNodeStuck",
+        "$ remediator run restart-agent --target Node/node-3 --wait --reason",
+        "plan: delete pod kube-system/cilium-",
+        "plan: then one probe interval later: node-3 reaches every peer",
+        "healed. The symptom is gone and stayed gone for the hold time.",
+        "The cluster itself says: whole again.",
+        "What is left behind\n  Nothing.\n",
+    ):
+        assert said in done.stdout
+
+
 def test_an_incident_that_does_not_end_healed(once):
     done = once("-c", CRASH_LOOP)
     assert (done.returncode, done.stderr) in [(1, ""), (4, "")]
@@ -178,7 +193,7 @@ def test_ended_in_the_middle_it_leaves_nothing_behind(tmp_path, number):
 def test_lists_of_scenarios(call):
     assert call("demo", "--list").stdout == call("scenarios", "list").stdout
     assert call("scenarios", "list").stdout.splitlines()[0].split() == ["NAME", "ALERTS", "PLAYBOOK", "SUMMARY"]
-    assert "agent-down" in call("scenarios", "list", "-o", "name").stdout.splitlines()
+    assert {"agent-down", "agent-restart"} <= set(call("scenarios", "list", "-o", "name").stdout.splitlines())
     first = json.loads(call("scenarios", "list", "-o", "json").stdout)["items"][0]
     assert (first["name"], first["alerts"], first["playbook"]) == ("agent-down", ["CiliumAgentDown"], "cilium-agent-down")
 

@@ -29,7 +29,7 @@ verify:
   kube:
     kind: Pod
     namespace: ${{cilium.namespace}}
-    labels: ${{cilium.agent_selector}}
+    labels: ${{cilium.agent_selector}},k8s-app
     fields: spec.nodeName=${{target.name}}
   holds: >-
     size(objects) == 1

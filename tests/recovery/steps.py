@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 NODE = "node-3"
-AGENTS = r"/pods\?(?!.*fieldSelector).*labelSelector="
-"""The restart's looks at all agents."""
+AGENTS = r"/pods\?labelSelector=k8s-app(%3D|=)cilium&fieldSelector="
+"""The restart's looks at the agent of its node."""
 POD = r"/pods/cilium-"
-VERIFY = "fieldSelector="
-"""The verification's look at the one agent of the node."""
+VERIFY = r"/pods\?labelSelector=k8s-app(%3D|=)cilium(%2C|,)k8s-app&fieldSelector="
+"""The verification's look at the same, which names the label twice so that it can be told from the restart's."""
 NODES = f"/nodes/{NODE}"
 CORDONED_BY = "remediator.dev/cordoned-by"
 

@@ -46,8 +46,8 @@ async def test_between_the_call_and_its_outcome(rig, before):
     assert await rig.left_behind() == []
 
 
-@pytest.mark.long
-async def test_between_the_outcome_and_the_end_of_the_step(rig, before):
+async def test_between_the_delete_and_ready(rig, before):
+    """The outcome of the delete is on disk and the new agent is not there yet: after the restart the rest is only waited for."""
     call = rig.between.hold("DELETE", POD, "after")
     alert = await hung(rig)
     await rig.until_reached(call)

@@ -10,6 +10,7 @@ from remediator.sim.controllers.cilium import AgentController, OperatorControlle
 from remediator.sim.controllers.daemonsets import DaemonSetController
 from remediator.sim.controllers.endpoints import EndpointController
 from remediator.sim.controllers.kubelet import Kubelets
+from remediator.sim.controllers.leaders import LeaderElection
 from remediator.sim.controllers.loop import Controller, ControlLoop
 from remediator.sim.controllers.nodes import NodeController
 from remediator.sim.controllers.replicas import DeploymentController, ReplicaSetController, StatefulSetController
@@ -28,6 +29,7 @@ __all__ = [
     "EndpointController",
     "GarbageCollector",
     "Kubelets",
+    "LeaderElection",
     "NamespaceController",
     "NodeController",
     "OperatorController",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
-from remediator.clock import iso
-from remediator.model import ChangeState, StepState
+from remediator.model import PLAN, Alert, AlertStatus, ChangeState, StepState, Trigger, TriggerKind, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 
@@ -43,7 +43,7 @@ async def test_refuses_on_a_node_that_is_not_ready(stage):
     stage.cluster.stop_kubelet("node-3")
     await stage.until(lambda: not _ready(stage.cluster.get("Node", "node-3")))
     done = await stage.step(ACTION)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.AGENT_NOT_READY)
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.AGENT_NOT_READY)
     assert "not Ready" in done.detail
     assert stage.writes() == []
 
@@ -52,7 +52,7 @@ async def test_refuses_a_crash_loop(stage):
     stage.cluster.kill_agent("node-3", "crash_loop")
     await stage.until(lambda: _restarts(stage.cluster.agent_pod("node-3")) >= 3)
     done = await stage.step(ACTION)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.CRASH_LOOPING)
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.CRASH_LOOPING)
     assert "logs" in done.detail
     assert stage.writes() == []
 
@@ -61,7 +61,7 @@ async def test_refuses_while_another_agent_is_down(stage):
     stage.cluster.kill_agent("node-4")
     stage.cluster.kill_agent("node-3")
     done = await stage.step(ACTION)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.AGENT_NOT_READY)
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.AGENT_NOT_READY)
     assert stage.cluster.agent_pod("node-4")["metadata"]["name"] in done.detail
     assert stage.writes() == []
 
@@ -73,7 +73,7 @@ async def test_refuses_without_an_operator(stage):
     )
     await stage.until(lambda: not stage.cluster.operator_works())
     done = await stage.step(ACTION)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.OPERATOR_DOWN)
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.OPERATOR_DOWN)
 
 
 async def test_refuses_where_a_restart_would_upgrade(stage):
@@ -82,14 +82,12 @@ async def test_refuses_where_a_restart_would_upgrade(stage):
     await stage.world.clock.sleep(timedelta(seconds=20))
     before = len(stage.writes())
     done = await stage.step(ACTION)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.ROLLOUT_IN_PROGRESS), done.detail
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.ROLLOUT_IN_PROGRESS), done.detail
     assert len(stage.writes()) == before
 
 
 @pytest.mark.parametrize("hung", [False, True])
 async def test_a_failing_scrape_is_no_reason_while_the_pod_is_ready(stage, hung):
-    from remediator.model import Alert, AlertStatus, evolve
-
     if hung:
         stage.cluster.kill_agent("node-3")
     now = stage.world.clock.now()
@@ -117,8 +115,6 @@ async def test_a_second_entry_after_the_delete_sends_nothing_again(stage):
     run = await stage.begin(playbook, node="node-3")
     done = await stage.carry(playbook, run)
     assert done.end is StepEnd.SUCCEEDED
-    from remediator.model import evolve
-
     (change,) = done.run.steps[0].changes
     await stage.world.journal.save_change(evolve(change, state=ChangeState.INTENDED, ended_at=None))
     await stage.world.journal.save_step(run.id, evolve(done.run.steps[0], state=StepState.RUNNING, ended_at=None))
@@ -130,8 +126,24 @@ async def test_a_second_entry_after_the_delete_sends_nothing_again(stage):
     assert "after a restart" in looked.detail
 
 
+async def test_after_the_delete_no_gate_refuses_the_rest(stage):
+    """As after a crash: agent and operator of others are down by then, and what is left to do disturbs nothing."""
+    stage.cluster.kill_agent("node-3")
+    playbook = stage.playbook(ACTION, ready_for="5s", lasting="20m")
+    run = await stage.begin(playbook, node="node-3")
+    done = await stage.carry(playbook, run)
+    assert done.end is StepEnd.SUCCEEDED
+    await stage.world.journal.save_step(run.id, evolve(done.run.steps[0], state=StepState.RUNNING, ended_at=None))
+    stage.cluster.kill_agent("node-4")
+    await stage.world.kube.patch(_kind("Deployment"), "cilium-operator", {"spec": {"replicas": 0}}, "kube-system", type="merge")
+    await stage.until(lambda: not stage.cluster.operator_works())
+    again = await stage.carry(playbook, run)
+    assert again.end is StepEnd.SUCCEEDED, again.detail
+    assert [verb for verb, _ in stage.writes() if verb == "delete"] == ["delete"]
+
+
 async def test_a_second_entry_before_the_delete_was_sent_sends_it_once_as_a_new_change(stage):
-    from remediator.model import Change, Resource, evolve, new_id
+    from remediator.model import Change, Resource, new_id
 
     stage.cluster.kill_agent("node-3")
     playbook = stage.playbook(ACTION, ready_for="5s")
@@ -174,22 +186,212 @@ async def test_a_refusal_of_the_api_changes_nothing_and_fails_the_step(stage):
     assert done.run.steps[0].changes[0].state is ChangeState.ABSENT
 
 
-@pytest.mark.parametrize("minutes", [1, 29])
-def test_a_crash_counts_for_half_an_hour(minutes):
-    from datetime import UTC, datetime
+def evidence(done, name):
+    return next((e.data for e in done.run.steps[0].evidence if e.name == name), None)
 
-    from remediator.actions.cilium import _refuse_crash_loop
-    from remediator.errors import Refused
 
-    now = datetime(2026, 1, 5, 10, tzinfo=UTC)
-    ended = {"terminated": {"finishedAt": iso(now - timedelta(minutes=minutes))}}
-    pod = {
-        "metadata": {"name": "p", "namespace": "n"},
-        "status": {"containerStatuses": [{"name": "c", "restartCount": 3, "lastState": ended, "state": {"running": {}}}]},
-    }
-    with pytest.raises(Refused):
-        _refuse_crash_loop(pod, now)
-    _refuse_crash_loop(pod, now + timedelta(minutes=30))
+async def test_the_plan_says_what_goes_what_waits_and_what_will_be_proved(stage):
+    old = stage.cluster.agent_pod("node-3")["metadata"]
+    done = await stage.step(ACTION, ready_for="10s", dry_run=True)
+    lines = evidence(done, PLAN)
+    assert lines[0].startswith(
+        f"delete pod kube-system/{old['name']} (uid {old['uid']}, Ready); DaemonSet cilium makes a new one on node-3"
+    )
+    assert any("cilium_unreachable_nodes" in line for line in lines)
+    assert lines[-1] == "nothing is to be undone"
+    assert evidence(done, "caveats") == [], "nothing in this cluster needs to be minded"
+
+
+async def test_after_peers_reach_the_node_by_samples_a_probe_interval_old(stage):
+    stage.cluster.kill_agent("node-3")
+    before = stage.world.clock.now()
+    done = await stage.step(ACTION, ready_for="0s")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert (stage.world.clock.now() - before).total_seconds() > 107, "60 s x ln(1 + 5 addresses), from Ready on"
+    assert evidence(done, "not checked") is None
+
+
+async def test_after_a_node_that_peers_do_not_reach_is_not_restarted_well(stage):
+    stage.cluster.kill_agent("node-3")
+    stage.cluster.network.degrade_node("node-3", loss=1)
+    done = await stage.step(ACTION, ready_for="0s")
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
+    assert "cilium_unreachable_nodes is not 0 for node-1 (1)" in done.detail
+
+
+async def test_without_prometheus_the_record_says_what_was_not_checked(stage):
+    stage.world.prometheus = None
+    stage.cluster.kill_agent("node-3")
+    done = await stage.step(ACTION, ready_for="5s")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert "prometheus.url" in evidence(done, "not checked")[0]
+    assert "Prometheus is not asked" in " ".join(evidence(done, PLAN))
+
+
+async def test_a_prometheus_that_did_not_answer_before_is_not_waited_for_after(stage):
+    stage.cluster.fail(path="/prometheus/", status=503, count=None)
+    done = await stage.step(ACTION, ready_for="5s")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert "503" in evidence(done, "not checked")[0]
+
+
+async def test_a_prometheus_that_answers_no_more_proves_nothing(stage):
+    task = asyncio.create_task(stage.step(ACTION, ready_for="0s"))
+    await stage.until(lambda: any(verb == "delete" for verb, _ in stage.writes()))
+    stage.cluster.fail(path="/prometheus/", status=503, count=None)
+    done = await task
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
+    assert "503" in done.detail
+
+
+async def test_after_the_taint_is_gone(stage):
+    """The operator goes right after the delete: the agent is Ready, and the node still takes no pods."""
+    stage.world.prometheus = None
+    task = asyncio.create_task(stage.step(ACTION, ready_for="5s", lasting="1m"))
+    await stage.until(lambda: _tainted(stage))
+    await stage.world.kube.patch(_kind("Deployment"), "cilium-operator", {"spec": {"replicas": 0}}, "kube-system", type="merge")
+    done = await task
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
+    assert "still carries node.cilium.io/agent-not-ready" in done.detail
+
+
+async def test_after_every_endpoint_of_the_node_is_ready(stage):
+    stage.world.prometheus = None
+    address = stage.cluster.node_address("node-3")
+    body = {"metadata": {"name": "stale", "namespace": "apps"}, "status": {"state": "regenerating", "networking": {"node": address}}}
+    stage.cluster.create({"apiVersion": "cilium.io/v2", "kind": "CiliumEndpoint", **body})
+    done = await stage.step(ACTION, ready_for="5s", lasting="1m")
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
+    assert "endpoints are not ready (regenerating)" in done.detail
+
+
+async def test_after_the_new_agent_stays_without_a_restart(stage):
+    stage.world.prometheus = None
+    stage.cluster.kill_agent("node-3")
+    old = stage.agents()["node-3"]
+    task = asyncio.create_task(stage.step(ACTION, ready_for="10m", lasting="30m"))
+    await stage.until(lambda: _replaced(stage, old))
+    await stage.world.clock.sleep(timedelta(seconds=20))
+    stage.cluster.kill_agent("node-3", "crash_loop")
+    done = await task
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.STEP_FAILED)
+    assert "crash_looping" in done.detail
+
+
+async def test_after_bgp_sessions_are_back_and_not_just_said_to_be_by_a_dead_agent(stage):
+    stage.world.prometheus = None
+    _speaks(stage, "2026-01-05T10:00:00Z")
+    task = asyncio.create_task(stage.step(ACTION, ready_for="5s", lasting="10m"))
+    old = stage.agents()["node-3"]
+    await stage.until(lambda: _replaced(stage, old))
+    await stage.world.clock.sleep(timedelta(seconds=60))
+    assert not task.done(), "the status is the one that the old agent left behind"
+    _speaks(stage, "2026-01-05T10:09:00Z")
+    done = await task
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert done.run.steps[0].changes[0].before["sessions"] == {"instance/tor": "2026-01-05T10:00:00Z"}
+    assert any("graceful restart is off for BGP sessions instance/tor" in words for words in evidence(done, "caveats"))
+
+
+async def test_a_dns_proxy_in_use_is_said_in_the_record(stage):
+    _define(stage, "CiliumNetworkPolicy", "ciliumnetworkpolicies", "Namespaced")
+    spec = {"egress": [{"toFQDNs": [{"matchName": "example.test"}]}]}
+    thing = {"apiVersion": "cilium.io/v2", "kind": "CiliumNetworkPolicy", "metadata": {"name": "out", "namespace": "apps"}, "spec": spec}
+    stage.cluster.create(thing)
+    on = next(p["spec"]["nodeName"] for p in stage.cluster.objects("Pod", "apps"))
+    done = await stage.step(ACTION, node=on, dry_run=True)
+    assert any("DNS proxy in use: lookups of pods under apps/out" in words for words in evidence(done, "caveats"))
+
+
+async def test_what_may_not_be_read_is_said_and_stops_nothing(stage):
+    stage.cluster.fail(path="ciliumnetworkpolicies", status=403, count=None)
+    done = await stage.step(ACTION, dry_run=True)
+    assert done.end is StepEnd.SUCCEEDED
+    assert any(words.startswith("DNS policies could not be looked at") for words in evidence(done, "caveats"))
+
+
+@pytest.mark.parametrize(("kind", "reason"), [(TriggerKind.ALERT, Reason.PROTECTED), (TriggerKind.MANUAL, None)])
+async def test_a_node_that_somebody_else_cordoned_is_left_to_them_unless_a_person_asks(stage, kind, reason):
+    await stage.world.kube.patch(_kind("Node"), "node-3", {"spec": {"unschedulable": True}}, type="merge")
+    playbook = stage.playbook(ACTION, ready_for="5s")
+    run = await stage.begin(playbook, node="node-3", dry_run=True)
+    await stage.world.journal.save_run(evolve(run, trigger=Trigger(kind=kind)))
+    assert (await stage.carry(playbook, run)).reason is reason
+
+
+async def test_never_a_second_restart_in_one_run(stage):
+    playbook = stage.playbook(ACTION, ready_for="5s")
+    stage.world.prometheus = None
+    first = await stage.carry(playbook, await stage.begin(playbook, node="node-3"))
+    assert first.end is StepEnd.SUCCEEDED
+    again = evolve(first.run.steps[0], name="again", index=1, state=StepState.PENDING, changes=(), evidence=())
+    await stage.world.journal.save_step(first.run.id, again)
+    spec = playbook.ladder[0].steps[0]
+    from remediator.run import run_step
+
+    stored = await stage.world.journal.run(first.run.id)
+    ending = await run_step(stage.world, playbook, stored, stored.steps[1], spec)
+    assert (ending.end, ending.reason) == (StepEnd.FAILED, Reason.ATTEMPTS_EXHAUSTED)
+    assert [verb for verb, _ in stage.writes()] == ["delete"]
+
+
+def test_never_a_fleet_wide_restart():
+    """All that it may change is one pod: no rule lets it touch a DaemonSet or a collection."""
+    from remediator.actions import actions
+
+    may = {(resource, verb) for rule in actions()[ACTION].rbac for resource in rule.resources for verb in rule.verbs}
+    assert {pair for pair in may if pair[1] not in ("get", "list", "watch")} == {("pods", "delete")}
+
+
+async def test_never_on_anything_but_a_node(stage):
+    playbook = stage.playbook(ACTION)
+    run = await stage.begin(playbook, node="node-3")
+    await stage.world.journal.save_run(evolve(run, target=await _daemonset(stage)))
+    done = await stage.carry(playbook, run)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.TARGET_MISSING)
+    assert stage.writes() == []
+
+
+async def _daemonset(stage):
+    from remediator.match import find
+
+    return await find("DaemonSet", "cilium", "kube-system", stage.world.kube)
+
+
+def _replaced(stage, old, node="node-3"):
+    pod = stage.cluster.agent_pod(node)
+    return pod is not None and pod["metadata"]["uid"] != old and stage.cluster.agent_works(node)
+
+
+def _tainted(stage, node="node-3"):
+    taints = stage.cluster.get("Node", node)["spec"].get("taints") or ()
+    return any(taint["key"] == "node.cilium.io/agent-not-ready" for taint in taints)
+
+
+def _define(stage, kind, plural, scope="Cluster"):
+    """Install a CRD, unless the simulated cluster serves the kind by itself."""
+    if stage.cluster.kinds.by_kind(kind) is None:
+        versions = [{"name": "v2", "served": True, "storage": True}]
+        spec = {"group": "cilium.io", "scope": scope, "names": {"kind": kind, "plural": plural}, "versions": versions}
+        metadata = {"name": f"{plural}.cilium.io"}
+        crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": metadata, "spec": spec}
+        stage.cluster.create(crd)
+
+
+def _speaks(stage, since, node="node-3"):
+    """What the agent of the node writes of its one BGP session."""
+    _define(stage, "CiliumBGPNodeConfig", "ciliumbgpnodeconfigs")
+    peers = [{"name": "tor", "peeringState": "established", "establishedTime": since}]
+    status = {"bgpInstances": [{"name": "instance", "peers": peers}]}
+    kind = stage.cluster.kind("CiliumBGPNodeConfig")
+    found = stage.cluster.store.get(kind, node)
+    if found is None:
+        spec = {"bgpInstances": [{"name": "instance", "peers": [{"name": "tor"}]}]}
+        thing = {"apiVersion": "cilium.io/v2", "kind": "CiliumBGPNodeConfig", "metadata": {"name": node}, "spec": spec, "status": status}
+        found = stage.cluster.create(thing)
+    copy = stage.cluster.store.edit(kind, found)
+    copy["status"] = status
+    stage.cluster.store.replace(kind, copy)
 
 
 def _kind(name):

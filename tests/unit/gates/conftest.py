@@ -2,14 +2,67 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from remediator.bgp.model import Routes
+from remediator.cilium.picture import Fleet, Picture
 from remediator.gates import Case, Fact, Snapshot, gates
+from remediator.kube.records import Pod
+from remediator.kube.workloads import DaemonSet, Deployment
 from remediator.model import Alert, AlertStatus, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
 NODE = Target(kind="Node", name="node-3", uid="uid-3")
+
+
+def a_pod(node="node-3", *, ready=True, revision="1", name="", **status):
+    owner = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "cilium", "uid": "ds", "controller": True}
+    metadata = {"name": name or f"cilium-{node}", "namespace": "kube-system", "uid": f"uid-{node}", "ownerReferences": [owner]}
+    metadata["labels"] = {"controller-revision-hash": revision}
+    conditions = [{"type": "Ready", "status": str(ready)}]
+    thing = {"metadata": metadata, "spec": {"nodeName": node}, "status": {"conditions": conditions, **status}}
+    return msgspec.convert(thing, Pod)
+
+
+def a_daemonset(*, strategy="RollingUpdate", generation=1, **status):
+    counts = {"observedGeneration": 1, "desiredNumberScheduled": 3, "updatedNumberScheduled": 3, **status}
+    thing = {"metadata": {"name": "cilium", "uid": "ds", "generation": generation}, "spec": {"updateStrategy": {"type": strategy}}}
+    return msgspec.convert({**thing, "status": counts}, DaemonSet)
+
+
+def an_operator(*, replicas=2, **status):
+    counts = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2, **status}
+    return msgspec.convert({"metadata": {"name": "cilium-operator"}, "spec": {"replicas": replicas}, "status": counts}, Deployment)
+
+
+@pytest.fixture
+def pod():
+    return a_pod
+
+
+@pytest.fixture
+def daemonset():
+    return a_daemonset
+
+
+@pytest.fixture
+def operator():
+    return an_operator
+
+
+@pytest.fixture
+def cilium():
+    """A picture in which nothing is wrong; parts by keyword: pods, daemonset, newest, operators, operator_pods."""
+
+    def make(*, pods=None, daemonset=None, newest=None, operators=None, operator_pods=()):
+        pods = pods if pods is not None else [a_pod(f"node-{n}") for n in (1, 2, 3)]
+        fleet = Fleet(selector="k8s-app=cilium", pods=tuple(pods), daemonsets=(daemonset or a_daemonset(),), newest=newest or {})
+        return Picture(
+            agents=fleet, operators=tuple([an_operator()] if operators is None else operators), operator_pods=tuple(operator_pods)
+        )
+
+    return make
 
 
 @pytest.fixture
@@ -51,11 +104,11 @@ def a_run():
 
 
 @pytest.fixture
-def snapshot(alert):
+def snapshot(alert, cilium):
     """Facts that refuse nothing; others by keyword (pauses=..., open_runs=..., ...)."""
 
     def make(**facts):
-        node = {"metadata": {"name": "node-3", "uid": "uid-3"}}
+        node = {"metadata": {"name": "node-3", "uid": "uid-3"}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
         known = {
             "pauses": (),
             "open_runs": (),
@@ -64,6 +117,8 @@ def snapshot(alert):
             "target": node,
             "namespace": None,
             "routes": Routes(),
+            "cilium": cilium(),
+            "own_node": "node-1",
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -73,6 +128,8 @@ def snapshot(alert):
             "target": Fact.TARGET,
             "namespace": Fact.NAMESPACE,
             "routes": Fact.ROUTES,
+            "cilium": Fact.CILIUM,
+            "own_node": Fact.OWN_NODE,
         }
         return Snapshot(at=NOW, facts={names[name]: value for name, value in {**known, **facts}.items()})
 

@@ -14,7 +14,19 @@ def test_every_gate_file_is_registered_under_a_reason_code(root):
 
 
 def test_nothing_refuses_a_case_without_blemish(case, snapshot):
-    assert refusals(evaluate(case, snapshot(), in_force(case))) == ()
+    assert refusals(evaluate(case, snapshot(), in_force(case, gates()))) == ()
+
+
+def test_what_no_action_brings_is_not_asked(case):
+    asked = {gate.name for gate in in_force(case)}
+    assert asked == {name for name, gate in gates().items() if gate.always}
+    assert {gate.name for gate in in_force(case, ["crash_looping"])} == asked | {"crash_looping"}
+
+
+def test_every_gate_that_an_action_brings_is_there():
+    from remediator.actions import actions
+
+    assert {name for action in actions().values() for name in action.brings} <= set(gates())
 
 
 @pytest.mark.parametrize(
@@ -23,17 +35,20 @@ def test_nothing_refuses_a_case_without_blemish(case, snapshot):
         ("pauses", {"paused"}),
         ("open_runs", {"target_busy", "concurrency"}),
         ("active_alerts", {"not_firing", "silenced"}),
-        ("target", {"paused", "target_changed", "protected"}),
+        ("target", {"paused", "target_changed", "protected", "agent_not_ready"}),
         ("namespace", {"paused", "protected"}),
+        ("history", {"duplicate"}),
+        ("cilium", {"agent_not_ready", "crash_looping", "operator_down", "rollout_in_progress"}),
+        ("routes", {"route_coverage"}),
     ],
 )
 def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):
-    verdicts = evaluate(case, snapshot(**{fact: Unread(detail="the cable is cut")}), in_force(case))
+    verdicts = evaluate(case, snapshot(**{fact: Unread(detail="the cable is cut")}), in_force(case, gates()))
     no = refusals(verdicts)
     assert {v.gate for v in no} == concerned
     assert {v.reason for v in no} == {Reason.UNREADABLE}
     assert all("the cable is cut" in v.detail for v in no)
-    assert len(verdicts) == len(in_force(case))
+    assert len(verdicts) == len(in_force(case, gates()))
 
 
 def test_history_is_read_only_where_a_playbook_asks(case, snapshot):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -74,11 +75,17 @@ def test_a_restart_is_proved_by_one_ready_agent(library, values, name, objects, 
     assert verify.kube.render(values)["fields"] == "spec.nodeName=node-3"
 
 
+def test_before_a_cooldown_of_half_an_hour_and_two_attempts_a_day(library):
+    gates = library.by_name("cilium-agent-down").gates
+    assert gates["cooldown"].root == timedelta(minutes=30)
+    assert (gates["attempts"].max, gates["attempts"].within) == (2, timedelta(hours=24))
+
+
 def test_restart_agent_is_for_people(library):
     playbook = library.by_name("restart-agent")
     assert playbook.when is None
     assert playbook.verify.query is None
-    assert playbook.fill({"timeout": "3m"}) == {"timeout": "3m"}
+    assert playbook.fill({"timeout": "3m"}) == {"timeout": "3m", "ready_for": "1m"}
 
 
 def examples(page):

@@ -253,8 +253,9 @@ class TestScenarios:
         assert not one.healed(sim)
         assert set(one.truth.alerts) <= {a.labels["alertname"] for a in sim.alertmanager.open_alerts()}
 
-    async def test_agent_down_is_healed_by_replacing_the_pod(self, sim, seconds):
-        one = scenario("agent-down")
+    @pytest.mark.parametrize("name", ["agent-down", "agent-restart"])
+    async def test_an_agent_is_healed_by_replacing_the_pod(self, sim, seconds, name):
+        one = scenario(name)
         await sim.play(one)
         await seconds(60)
         pod = sim.cluster.agent_pod("node-3")

@@ -1,0 +1,105 @@
+"""What Prometheus shows of a node after a restart of its agent: whom it cannot reach, who cannot reach it, and its BGP sessions.
+
+In: the door to Prometheus. Out: Readings, each with its age; words about what is not as it should be. The judging is pure. Agents probe
+one another's node and health endpoint once in a while, the more nodes the rarer, so a count is proof only if it was scraped a whole probe
+interval after the agent became ready. The health endpoint is a pod of its own behind the node's datapath: peers that reach it are the
+canary that Ready alone is not.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from remediator.model import Noun
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from remediator.monitoring import Prometheus
+
+__all__ = ["INVALID", "SESSIONS", "UNREACHABLE", "Reading", "invalid_endpoints", "probe_interval", "read", "sessions_up", "unreachable"]
+
+UNREACHABLE = ("cilium_unreachable_nodes", "cilium_unreachable_health_endpoints")
+"""From an agent's last health report: how many peers, and how many peers' health endpoints, it cannot reach (pkg/metrics)."""
+INVALID = 'cilium_endpoint_state{endpoint_state="invalid"}'
+SESSIONS = "cilium_bgp_control_plane_session_state"
+"""1 for an established session, else 0; the series ends with the session's configuration (pkg/bgp/metrics)."""
+_BASE = timedelta(seconds=60)
+
+
+class Reading(Noun, frozen=True, kw_only=True):
+    """One series of an agent's metric."""
+
+    node: str
+    value: float
+    at: datetime
+    """When it was scraped, on our clock."""
+
+
+def probe_interval(probed: int) -> timedelta:
+    """How long an agent may take to probe every peer once: 60 s * ln(1 + IPs) (pkg/health/server, pkg/backoff: cluster size dependent)."""
+    return _BASE * math.log1p(max(1, probed))
+
+
+async def read(prometheus: Prometheus, selector: str, nodes: Mapping[str, str], now: datetime) -> list[Reading]:
+    """The series that ``selector`` finds, by node. ``nodes``: address -> name, for scrapes that write no label ``node``.
+
+    Raises MonitoringError.
+    """
+    values = await prometheus.query(selector)
+    if not values:
+        return []
+    stamps = await prometheus.query(f"timestamp({selector})")
+    ages = {_key(one.labels): timedelta(seconds=one.at.timestamp() - one.value) for one in stamps}
+    found = []
+    for one in values:
+        age = ages.get(_key(one.labels))
+        node = one.labels.get("node") or nodes.get(_host(one.labels.get("instance", "")), "")
+        if age is not None and node:
+            found.append(Reading(node=node, value=one.value, at=now - age))
+    return found
+
+
+def _key(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, value) for name, value in labels.items() if name != "__name__"))
+
+
+def _host(instance: str) -> str:
+    return instance.rpartition(":")[0].strip("[]") or instance
+
+
+def unreachable(metric: str, readings: Sequence[Reading], *, node: str, peers: Collection[str], allowed: int, since: datetime) -> str:
+    """The node reaches everybody and its peers no longer miss it: counts of at most ``allowed``, scraped after ``since``.
+
+    ``peers``: nodes with a ready agent; what a broken one says is no proof. ``allowed``: nodes that are known to be down besides.
+    """
+    concerned = [one for one in readings if one.node == node or one.node in peers]
+    if not any(one.node == node for one in concerned):
+        return f"{metric} of {node} is not scraped yet"
+    late = sorted({one.node for one in concerned if one.at < since})
+    if late:
+        return f"{metric} is older than one probe interval after the restart for {_some(late)}"
+    missing = sorted({f"{one.node} ({one.value:g})" for one in concerned if one.value > allowed})
+    return f"{metric} is not {allowed} for {_some(missing)}" if missing else ""
+
+
+def invalid_endpoints(readings: Sequence[Reading], *, node: str, since: datetime) -> str:
+    """No endpoint of the node failed for good (pkg/endpoint: state ``invalid``)."""
+    own = [one for one in readings if one.node == node]
+    if not own or any(one.at < since for one in own):
+        return f"cilium_endpoint_state of {node} is not scraped yet"
+    count = sum(one.value for one in own)
+    return f"{count:g} endpoints of {node} are invalid" if count else ""
+
+
+def sessions_up(readings: Sequence[Reading], *, node: str, before: int, since: datetime) -> str:
+    """As many BGP sessions of the node are up as were before, by a sample of the new agent."""
+    up = sum(one.node == node and one.value == 1 and one.at >= since for one in readings)
+    return f"{up} of {before} BGP sessions are up by {SESSIONS}" if up < before else ""
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from remediator.cilium.health import UNREACHABLE, Reading, invalid_endpoints, probe_interval, read, sessions_up, unreachable
+from remediator.monitoring import Sample
+
+NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
+DUE = NOW - timedelta(seconds=30)
+PEERS = {"node-1", "node-2"}
+
+
+def reading(node, value, ago=10):
+    return Reading(node=node, value=value, at=NOW - timedelta(seconds=ago))
+
+
+@pytest.mark.parametrize(("addresses", "seconds"), [(4, 97), (8, 132), (64, 250)])
+def test_after_one_probe_interval(addresses, seconds):
+    assert round(probe_interval(addresses).total_seconds()) == seconds
+
+
+def judged(*readings, allowed=0):
+    return unreachable(UNREACHABLE[0], readings, node="node-3", peers=PEERS, allowed=allowed, since=DUE)
+
+
+def test_after_unreachable_counts_are_zero_here_and_at_the_peers():
+    assert judged(reading("node-3", 0), reading("node-1", 0), reading("node-2", 0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("readings", "said"),
+    [
+        ([reading("node-1", 0)], "of node-3 is not scraped yet"),
+        ([reading("node-3", 1), reading("node-1", 0)], "node-3 (1)"),
+        ([reading("node-3", 0), reading("node-1", 1)], "node-1 (1)"),
+        ([reading("node-3", 0, ago=31), reading("node-1", 0)], "older than one probe interval after the restart for node-3"),
+        ([reading("node-3", 0), reading("node-2", 0, ago=60)], "older than one probe interval after the restart for node-2"),
+    ],
+)
+def test_after_what_is_missing_or_old_is_no_proof(readings, said):
+    assert said in judged(*readings)
+
+
+def test_a_peer_without_a_ready_agent_proves_nothing_and_a_known_loss_is_allowed():
+    assert judged(reading("node-3", 0), reading("node-9", 4, ago=900)) == ""
+    assert judged(reading("node-3", 1), reading("node-1", 1), allowed=1) == ""
+
+
+def test_after_no_endpoint_is_invalid():
+    assert invalid_endpoints([reading("node-3", 0), reading("node-1", 5)], node="node-3", since=DUE) == ""
+    assert "2 endpoints" in invalid_endpoints([reading("node-3", 2)], node="node-3", since=DUE)
+    assert "not scraped yet" in invalid_endpoints([reading("node-3", 0, ago=60)], node="node-3", since=DUE)
+    assert "not scraped yet" in invalid_endpoints([], node="node-3", since=DUE)
+
+
+def test_after_as_many_bgp_sessions_are_up_as_before():
+    two = [reading("node-3", 1), reading("node-3", 1), reading("node-1", 1)]
+    assert sessions_up(two, node="node-3", before=2, since=DUE) == ""
+    assert sessions_up(two[1:], node="node-3", before=2, since=DUE).startswith("1 of 2")
+    assert sessions_up([reading("node-3", 1, ago=60)], node="node-3", before=1, since=DUE).startswith("0 of 1")
+    assert sessions_up([], node="node-3", before=0, since=DUE) == ""
+
+
+class Canned:
+    """A Prometheus with two agents: one scraped with the label node, one without."""
+
+    def __init__(self, *labels):
+        self.labels = labels
+
+    async def query(self, promql):
+        stamps = promql.startswith("timestamp(")
+        return [Sample(labels=labels, value=NOW.timestamp() - 42 if stamps else 3, at=NOW) for labels in self.labels]
+
+
+async def test_series_are_told_by_node_or_by_address():
+    prometheus = Canned({"node": "node-1", "instance": "10.0.0.1:9962"}, {"instance": "[fd00::3]:9962"}, {"instance": "elsewhere:1"})
+    clock = NOW + timedelta(seconds=5)
+    found = await read(prometheus, UNREACHABLE[0], {"fd00::3": "node-3"}, clock)
+    assert [(one.node, one.value, one.at) for one in found] == [
+        ("node-1", 3, clock - timedelta(seconds=42)), ("node-3", 3, clock - timedelta(seconds=42)),
+    ]  # fmt: skip
+
+
+async def test_nothing_is_asked_twice_where_there_is_nothing():
+    assert await read(Canned(), UNREACHABLE[0], {}, NOW) == []
