@@ -21,7 +21,7 @@ SEEDS = range(52)
 _AMPLE = 120
 _RETRY = 6
 """kubectl sleeps 5 s after each refused eviction."""
-_STUCK = 12
+_STUCK = 24
 
 
 @dataclass
@@ -216,7 +216,7 @@ def finished_and_nobodys(d: _Draft) -> None:
 
 
 def terminating(d: _Draft) -> None:
-    d.pods("leaving", here=d.few(1, 2), terminating=True, stop_after=8)
+    d.pods("leaving", here=d.few(1, 2), terminating=True, stop_after=12)
 
 
 def finalizer(d: _Draft) -> None:
@@ -225,7 +225,7 @@ def finalizer(d: _Draft) -> None:
 
 
 def ending_namespace(d: _Draft) -> None:
-    d.pods("ending", here=d.few(1, 2), ending_namespace=True, stop_after=8)
+    d.pods("ending", here=d.few(1, 2), ending_namespace=True, stop_after=12)
 
 
 def slow_stop(d: _Draft) -> None:
