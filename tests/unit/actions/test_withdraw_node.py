@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -199,7 +200,11 @@ async def test_trap_3_an_operator_that_dies_right_after_the_label_ends_failed_in
 
 
 async def test_trap_9_it_waits_until_the_series_are_gone(stage):
-    done = await step(stage)
+    """It begins right after a scrape, so that the objects are gone long before the series are."""
+    scraped = asyncio.Event()
+    stage.simulation.prometheus.after_scrape.append(scraped.set)
+    await scraped.wait()
+    done = await step(stage, hold="0s")
     assert done.end is StepEnd.SUCCEEDED
     left = await stage.world.prometheus.query('cilium_bgp_control_plane_session_state{node="node-3"}')
     assert left == []
@@ -297,8 +302,6 @@ async def test_somebody_who_takes_the_label_back_meanwhile_fails_it(stage):
     async def take_back():
         await stage.until(lambda: DRAIN_LABEL in labels(stage))
         await by_hand(stage, kinds.NODE, "node-3", {"metadata": {"labels": {DRAIN_LABEL: None}}})
-
-    import asyncio
 
     done, _ = await asyncio.gather(step(stage), take_back())
     assert done.end is StepEnd.FAILED
