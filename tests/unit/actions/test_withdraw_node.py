@@ -366,3 +366,50 @@ async def test_an_undo_that_a_crash_cut_off_still_waits_for_the_sessions(stage):
     stage.cluster.bgp.cut.clear()
     assert (await undo(stage.world, run)).undone
     assert len(stage.writes()) == 4
+
+
+@pytest.fixture
+async def peering_policy(stage):
+    """BGPv1, up to Cilium 1.18: no CiliumBGPNodeConfig, no status; only the agents' metrics tell who speaks."""
+    from remediator.sim.prometheus.series import Sample
+
+    neighbors = [{"peerAddress": f"{TOR1}/32", "peerASN": 65000, "connectRetryTimeSeconds": 60, "holdTimeSeconds": 9}]
+    router = {"localASN": 65001, "serviceSelector": {"matchLabels": {"bgp": "true"}}, "neighbors": neighbors}
+    spec = {"nodeSelector": {"matchLabels": {"bgp": "enabled"}}, "virtualRouters": [router]}
+    policy = {"apiVersion": "cilium.io/v2alpha1", "kind": "CiliumBGPPeeringPolicy", "metadata": {"name": "old"}, "spec": spec}
+
+    def speakers():
+        for name in stage.cluster.node_names():
+            if stage.cluster.get("CiliumNode", name)["metadata"]["labels"].get("bgp") == "enabled":
+                series = {"job": "cilium-agent", "node": name, "vrouter": "65001", "neighbor": f"{TOR1}:179", "neighbor_asn": "65000"}
+                yield Sample("cilium_bgp_control_plane_session_state", series, 1)
+                yield Sample("cilium_bgp_control_plane_advertised_routes", {**series, "afi": "ipv4", "safi": "unicast"}, 2)
+
+    cluster = stage.cluster
+    cluster.store.remove(cluster.kind("CiliumBGPClusterConfig"), cluster.store.get(cluster.kind("CiliumBGPClusterConfig"), "cilium-bgp"))
+    cluster.create(policy)
+    await stage.until(lambda: cluster.objects("CiliumBGPNodeConfig") == [])
+    stage.simulation.prometheus.extra.append(speakers)
+    scraped = asyncio.Event()
+    stage.simulation.prometheus.after_scrape.append(scraped.set)
+    await scraped.wait()
+
+
+async def test_method_n_a_peering_policy_is_withdrawn_and_brought_back_by_its_label_and_proved_by_metrics(stage, peering_policy):
+    before = shape(stage)
+    done = await step(stage)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert labels(stage)["bgp"] == "disabled"
+    query = 'cilium_bgp_control_plane_session_state{node="node-3"}'
+    assert await stage.world.prometheus.query(query) == []
+    undone = await undo(stage.world, done.run)
+    assert undone.undone, undone.words
+    assert shape(stage) == before
+    assert len(await stage.world.prometheus.query(query)) == 1
+
+
+async def test_method_n_is_refused_where_no_metric_could_prove_it(stage, peering_policy):
+    stage.world.prometheus = None
+    done = await step(stage)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.STALE_METRIC)
+    assert "reports no state" in done.detail
