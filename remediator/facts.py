@@ -24,21 +24,24 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["LONGEST_LOOK_BACK", "Facts"]
+__all__ = ["IN_MID_RUN", "LONGEST_LOOK_BACK", "Facts"]
 
 LONGEST_LOOK_BACK = timedelta(days=8)
 """Further back no gate looks (attempts within at most 7 days, cooldown shorter)."""
 _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
-_SILENCE = f"no answer within {_DEADLINE.total_seconds()} s"
+IN_MID_RUN = timedelta(seconds=10)
+"""The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
 _OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE})
 
 
 class Facts:
     """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, deadline: timedelta = _DEADLINE) -> None:
         self._world = world
+        self._seconds = deadline.total_seconds()
+        self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
         self._kubernetes_hangs = False
 
@@ -53,11 +56,11 @@ class Facts:
         Raises Unreadable, and whatever the question itself raises.
         """
         try:
-            async with asyncio.timeout(0 if self._kubernetes_hangs else _DEADLINE.total_seconds()):
+            async with asyncio.timeout(0 if self._kubernetes_hangs else self._seconds):
                 return await question
         except TimeoutError as error:
             self._kubernetes_hangs = True
-            raise Unreadable("Kubernetes", _SILENCE) from error
+            raise Unreadable("Kubernetes", self._silence) from error
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
@@ -76,12 +79,12 @@ class Facts:
         try:
             if fact in _OF_KUBERNETES:
                 return await self.of_kubernetes(self._reader(fact, case))
-            async with asyncio.timeout(_DEADLINE.total_seconds()):
+            async with asyncio.timeout(self._seconds):
                 return await self._reader(fact, case)
         except Unreadable as error:
             return Unread(detail=error.detail)
         except TimeoutError:
-            return Unread(detail=_SILENCE)
+            return Unread(detail=self._silence)
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from remediator.actions import Observed, actions
 from remediator.context import CancelledByPersonError, StepContext
 from remediator.errors import ExpressionError, KubeError, MonitoringError, Refused, StepFailed, Unreadable
-from remediator.facts import Facts
+from remediator.facts import IN_MID_RUN, Facts
 from remediator.gates import Case, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
 from remediator.reasons import Reason
@@ -169,7 +169,7 @@ async def _judge_again(ctx: StepContext, world: World, playbook: Playbook) -> St
         settings=dict(playbook.gates),
         limits=world.limits,
     )
-    verdicts = await Facts(world).judge(case, brought_gates(playbook))
+    verdicts = await Facts(world, deadline=IN_MID_RUN).judge(case, brought_gates(playbook))
     await _keep_verdicts(world, run, verdicts)
     no = refusals(verdicts)
     if not no:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from remediator.bgp.model import PrefixKind
 from remediator.bgp.selector import selects
@@ -47,6 +47,9 @@ def afi_of(prefix: str) -> str:
     return "ipv6" if ":" in prefix else "ipv4"
 
 
+_Told: TypeAlias = tuple[frozenset[Announced], list[tuple[Announced, set[str]]]]
+
+
 class Services:
     """The services of the cluster, and where their ready endpoints are."""
 
@@ -56,38 +59,53 @@ class Services:
         for found in slices:
             key = found.namespace, found.labels.get(_SLICE_OF, "")
             self._local[key].update(e.node_name for e in found.endpoints or () if e.node_name and e.usable)
+        self._told: dict[tuple[int, str], _Told] = {}
+        self._kept: list[Mapping[str, Any]] = []
 
     def wanted(self, entries: Iterable[Mapping[str, Any]], node: str, pod_cidrs: Iterable[str], afi: str) -> Wanted:
         """What advertisement entries make ``node`` announce in one family."""
-        prefixes: set[Announced] = set()
+        prefixes: frozenset[Announced] = frozenset()
         routes = 0
         for entry in entries:
-            found = {one for one in self._of(entry, node, pod_cidrs) if afi_of(one.prefix) == afi}
+            found = self._of(entry, node, pod_cidrs, afi)
             length = (entry.get("service") or {}).get("aggregationLengthIPv4" if afi == "ipv4" else "aggregationLengthIPv6")
             routes += min(len(found), 1) if length else len(found - prefixes)
-            prefixes |= found
-        return Wanted(frozenset(prefixes), routes)
+            prefixes = prefixes | found if prefixes else found
+        return Wanted(prefixes, routes)
 
-    def _of(self, entry: Mapping[str, Any], node: str, pod_cidrs: Iterable[str]) -> Iterator[Announced]:
+    def _of(self, entry: Mapping[str, Any], node: str, pod_cidrs: Iterable[str], afi: str) -> frozenset[Announced]:
         match entry.get("advertisementType"):
             case "PodCIDR":
-                yield from (Announced(cidr, PrefixKind.POD_CIDR, node) for cidr in pod_cidrs)
+                return frozenset(Announced(cidr, PrefixKind.POD_CIDR, node) for cidr in pod_cidrs if afi_of(cidr) == afi)
             case "Service":
-                kinds = (entry.get("service") or {}).get("addresses") or ()
-                for service in self._services:
-                    if selects(entry.get("selector"), _labels(service)):
-                        yield from self._addresses(service, kinds, node)
+                everywhere, local = self._of_services(entry, afi)
+                here = [one for one, nodes in local if node in nodes]
+                return everywhere.union(here) if here else everywhere
             case _:
-                return
+                return frozenset()
 
-    def _addresses(self, service: Service, kinds: Iterable[str], node: str) -> Iterator[Announced]:
-        for kind in kinds:
-            addresses, policy = _addresses_of(service, kind)
-            if policy == LOCAL and node not in self._local[service.namespace, service.name]:
-                continue
-            for address in addresses:
-                prefix = str(ipaddress.ip_network(address))
-                yield Announced(prefix, PrefixKind.SERVICE, f"{service.namespace}/{service.name}", policy)
+    def _of_services(self, entry: Mapping[str, Any], afi: str) -> _Told:
+        """What every node announces, and what only some do. The same for all nodes, so it is worked out once."""
+        key = id(entry), afi
+        if key not in self._told:
+            found = [
+                (one, self._local[service.namespace, service.name] if one.policy == LOCAL else None)
+                for service in self._services
+                if selects(entry.get("selector"), _labels(service))
+                for one in _announced(service, (entry.get("service") or {}).get("addresses") or ())
+                if afi_of(one.prefix) == afi
+            ]
+            everywhere = frozenset(one for one, nodes in found if nodes is None)
+            self._told[key] = everywhere, [(one, nodes) for one, nodes in found if nodes is not None]
+            self._kept.append(entry)  # so that no other entry gets its id
+        return self._told[key]
+
+
+def _announced(service: Service, kinds: Iterable[str]) -> Iterator[Announced]:
+    for kind in kinds:
+        addresses, policy = _addresses_of(service, kind)
+        for address in addresses:
+            yield Announced(str(ipaddress.ip_network(address)), PrefixKind.SERVICE, f"{service.namespace}/{service.name}", policy)
 
 
 def _labels(service: Service) -> dict[str, str]:

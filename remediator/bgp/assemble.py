@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from remediator.bgp.model import Node, Prefix, PrefixKind, Routes, Session
+from remediator.bgp.model import Node, Prefix, PrefixKind, Routes
 from remediator.bgp.objects import MARK
 from remediator.bgp.selector import DRAIN_LABEL, NamedSelector, selects_node
 from remediator.bgp.sessions import Peering, Speaking, agent_trouble
+from remediator.model import evolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,14 +38,23 @@ def selectors(objects: Objects) -> tuple[NamedSelector, ...]:
 def assemble(objects: Objects) -> Routes:
     """See the module's first lines."""
     speaking = Speaking(objects)
+    known = {node.name: node for node in objects.nodes}
+    written = {config["metadata"]["name"] for config in objects.node_configs}
+    agents = _by_node(objects.agents)
+    named, keys = selectors(objects), tuple(_keys(objects))
     nodes: list[Node] = []
     spoken: list[tuple[str, list[Peering]]] = []
     for cilium in sorted(objects.cilium_nodes, key=lambda node: node.name):
         policies = [p for p in objects.policies if selects_node(p["spec"].get("nodeSelector"), cilium.labels)]
-        agent = agent_trouble(objects.agents, cilium.name)
+        agent = agent_trouble(agents.get(cilium.name, ()))
         peerings = speaking.peerings(cilium.name, cilium.spec.ipam.pod_cidrs, agent, policies)
         spoken.append((cilium.name, peerings))
-        nodes.append(_node(objects, cilium, agent, tuple(p.session for p in peerings), legacy=bool(policies)))
+        chosen = tuple(one.name for one in named if selects_node(one.selector, cilium.labels))
+        node = _node(cilium, known.get(cilium.name), agent, chosen)
+        configured = cilium.name in written
+        lag = _lag(cilium, known.get(cilium.name), keys, chosen, written=configured)
+        sessions = tuple(peering.session for peering in peerings)
+        nodes.append(evolve(node, sessions=sessions, configured=configured or bool(policies), lag=lag))
     return Routes(
         version=objects.version,
         nodes=tuple(nodes),
@@ -71,10 +81,14 @@ def marked_by(annotations: Mapping[str, str]) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else {"run": ""}
 
 
-def _node(objects: Objects, cilium: CiliumNode, agent: str, sessions: tuple[Session, ...], *, legacy: bool) -> Node:
-    node = next((found for found in objects.nodes if found.name == cilium.name), None)
-    chosen = tuple(one.name for one in selectors(objects) if selects_node(one.selector, cilium.labels))
-    written = any(config["metadata"]["name"] == cilium.name for config in objects.node_configs)
+def _by_node(pods: Iterable[Pod]) -> dict[str, list[Pod]]:
+    found: dict[str, list[Pod]] = {}
+    for pod in pods:
+        found.setdefault(pod.spec.node_name, []).append(pod)
+    return found
+
+
+def _node(cilium: CiliumNode, node: KubeNode | None, agent: str, chosen: tuple[str, ...]) -> Node:
     mark = marked_by(node.annotations) if node is not None else None
     return Node(
         name=cilium.name,
@@ -82,20 +96,17 @@ def _node(objects: Objects, cilium: CiliumNode, agent: str, sessions: tuple[Sess
         agent_ready=not agent,
         agent=agent,
         configs=chosen,
-        configured=written or legacy,
         unschedulable=node is not None and node.spec.unschedulable,
         withdrawn_by=str(mark.get("run", "")) if mark else "",
-        sessions=sessions,
         pod_cidrs=cilium.spec.ipam.pod_cidrs,
         labels=dict(cilium.labels),
-        lag=_lag(objects, cilium, node, chosen, written=written),
     )
 
 
-def _lag(objects: Objects, cilium: CiliumNode, node: KubeNode | None, chosen: tuple[str, ...], *, written: bool) -> str:
+def _lag(cilium: CiliumNode, node: KubeNode | None, keys: tuple[str, ...], chosen: tuple[str, ...], *, written: bool) -> str:
     """What the agent or the operator has still to do: a shift is under way, or one of them is not at work."""
     if node is not None:
-        behind = [key for key in _keys(objects) if node.labels.get(key) != cilium.labels.get(key)]
+        behind = [key for key in keys if node.labels.get(key) != cilium.labels.get(key)]
         if behind:
             return f"its agent has still to copy {', '.join(behind)} to the CiliumNode"
     wanted = any(name.startswith("CiliumBGPClusterConfig/") for name in chosen)

@@ -143,23 +143,23 @@ class Report(Noun, frozen=True, kw_only=True):
 
 
 def report(routes: Routes, rules: Rules) -> Report:
-    """Everything that ``bgp status`` shows."""
-    left: dict[tuple[str, str], dict[str, int]] = {}
-    for node in routes.nodes:
-        for loss in losses(routes, rules, nodes=[node.name]):
-            left.setdefault((loss.prefix.prefix, loss.prefix.of), {})[node.name] = len(loss.left)
-    prefixes = tuple(
-        PrefixReport(
-            prefix=prefix.prefix,
-            kind=prefix.kind,
-            of=prefix.of,
-            policy=prefix.policy,
-            speakers=prefix.speakers,
-            left=(without := left.get((prefix.prefix, prefix.of), {})),
-            least=min(without.values(), default=0),
+    """Everything that ``bgp status`` shows. What is left is what ``losses`` would say node by node, without asking for each."""
+    whole = {node.name for node in routes.nodes if not any(session.trouble for session in node.sessions)}
+    prefixes = []
+    for prefix in routes.prefixes:
+        full = [node for node in prefix.speakers if node in whole]
+        left = {node: len(full) - (node in whole) for node in prefix.speakers}
+        prefixes.append(
+            PrefixReport(
+                prefix=prefix.prefix,
+                kind=prefix.kind,
+                of=prefix.of,
+                policy=prefix.policy,
+                speakers=prefix.speakers,
+                left=left,
+                least=min(left.values(), default=0),
+            )
         )
-        for prefix in routes.prefixes
-    )
     return Report(
         version=routes.version,
         operator=routes.operator,
@@ -167,7 +167,7 @@ def report(routes: Routes, rules: Rules) -> Report:
         metrics_detail=routes.metrics_detail,
         min_speakers=rules.min_speakers,
         nodes=routes.nodes,
-        prefixes=prefixes,
+        prefixes=tuple(prefixes),
         conflicts=routes.conflicts,
         pools=routes.pools,
         l2_policies=routes.l2_policies,

@@ -35,9 +35,9 @@ class Peering(NamedTuple):
     wanted: dict[str, Wanted]
 
 
-def agent_trouble(agents: Iterable[Pod], node: str) -> str:
-    """What is wrong with the agent of a node; empty if it is Ready."""
-    here = [pod for pod in agents if pod.spec.node_name == node and not pod.terminating]
+def agent_trouble(agents: Iterable[Pod]) -> str:
+    """What is wrong with the agent of a node, given its agent pods; empty if it is Ready."""
+    here = [pod for pod in agents if not pod.terminating]
     if not here:
         return "no agent pod"
     ready = any((found := condition(pod.status.conditions, "Ready")) and found.status == "True" for pod in here)
@@ -51,6 +51,7 @@ class Speaking:
         self._objects = objects
         self._services = Services(objects.services, objects.slices)
         self._peer_configs = {thing["metadata"]["name"]: thing["spec"] for thing in objects.peer_configs}
+        self._entries: dict[int, list[Mapping[str, Any]]] = {}
         self._node_configs = {thing["metadata"]["name"]: thing for thing in objects.node_configs}
 
     def peerings(self, node: str, pod_cidrs: tuple[str, ...], agent: str, policies: Iterable[Mapping[str, Any]]) -> list[Peering]:
@@ -145,13 +146,18 @@ class Speaking:
         return Peering(session, wanted)
 
     def _wanted(self, family: Mapping[str, Any], node: str, pod_cidrs: tuple[str, ...]) -> Wanted:
-        chosen = [
-            entry
-            for thing in self._objects.advertisements
-            if selects(family.get("advertisements"), thing["metadata"].get("labels") or {})
-            for entry in thing["spec"].get("advertisements") or ()
-        ]
-        return self._services.wanted(chosen, node, pod_cidrs, family["afi"])
+        return self._services.wanted(self._chosen(family), node, pod_cidrs, family["afi"])
+
+    def _chosen(self, family: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The advertisement entries that a family selects; families live as long as this does."""
+        if id(family) not in self._entries:
+            self._entries[id(family)] = [
+                entry
+                for thing in self._objects.advertisements
+                if selects(family.get("advertisements"), thing["metadata"].get("labels") or {})
+                for entry in thing["spec"].get("advertisements") or ()
+            ]
+        return self._entries[id(family)]
 
     def _family(self, afi: str, want: Wanted, told: Mapping[str, Any] | None, node: str, address: str) -> Family:
         counts = {one.get("afi"): one for one in (told or {}).get("routeCount") or ()}

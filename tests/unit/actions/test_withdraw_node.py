@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -199,7 +200,11 @@ async def test_trap_3_an_operator_that_dies_right_after_the_label_ends_failed_in
 
 
 async def test_trap_9_it_waits_until_the_series_are_gone(stage):
-    done = await step(stage)
+    """It begins right after a scrape, so that the objects are gone long before the series are."""
+    scraped = asyncio.Event()
+    stage.simulation.prometheus.after_scrape.append(scraped.set)
+    await scraped.wait()
+    done = await step(stage, hold="0s")
     assert done.end is StepEnd.SUCCEEDED
     left = await stage.world.prometheus.query('cilium_bgp_control_plane_session_state{node="node-3"}')
     assert left == []
@@ -298,8 +303,6 @@ async def test_somebody_who_takes_the_label_back_meanwhile_fails_it(stage):
         await stage.until(lambda: DRAIN_LABEL in labels(stage))
         await by_hand(stage, kinds.NODE, "node-3", {"metadata": {"labels": {DRAIN_LABEL: None}}})
 
-    import asyncio
-
     done, _ = await asyncio.gather(step(stage), take_back())
     assert done.end is StepEnd.FAILED
     assert "somebody changed the label" in done.detail
@@ -363,3 +366,50 @@ async def test_an_undo_that_a_crash_cut_off_still_waits_for_the_sessions(stage):
     stage.cluster.bgp.cut.clear()
     assert (await undo(stage.world, run)).undone
     assert len(stage.writes()) == 4
+
+
+@pytest.fixture
+async def peering_policy(stage):
+    """BGPv1, up to Cilium 1.18: no CiliumBGPNodeConfig, no status; only the agents' metrics tell who speaks."""
+    from remediator.sim.prometheus.series import Sample
+
+    neighbors = [{"peerAddress": f"{TOR1}/32", "peerASN": 65000, "connectRetryTimeSeconds": 60, "holdTimeSeconds": 9}]
+    router = {"localASN": 65001, "serviceSelector": {"matchLabels": {"bgp": "true"}}, "neighbors": neighbors}
+    spec = {"nodeSelector": {"matchLabels": {"bgp": "enabled"}}, "virtualRouters": [router]}
+    policy = {"apiVersion": "cilium.io/v2alpha1", "kind": "CiliumBGPPeeringPolicy", "metadata": {"name": "old"}, "spec": spec}
+
+    def speakers():
+        for name in stage.cluster.node_names():
+            if stage.cluster.get("CiliumNode", name)["metadata"]["labels"].get("bgp") == "enabled":
+                series = {"job": "cilium-agent", "node": name, "vrouter": "65001", "neighbor": f"{TOR1}:179", "neighbor_asn": "65000"}
+                yield Sample("cilium_bgp_control_plane_session_state", series, 1)
+                yield Sample("cilium_bgp_control_plane_advertised_routes", {**series, "afi": "ipv4", "safi": "unicast"}, 2)
+
+    cluster = stage.cluster
+    cluster.store.remove(cluster.kind("CiliumBGPClusterConfig"), cluster.store.get(cluster.kind("CiliumBGPClusterConfig"), "cilium-bgp"))
+    cluster.create(policy)
+    await stage.until(lambda: cluster.objects("CiliumBGPNodeConfig") == [])
+    stage.simulation.prometheus.extra.append(speakers)
+    scraped = asyncio.Event()
+    stage.simulation.prometheus.after_scrape.append(scraped.set)
+    await scraped.wait()
+
+
+async def test_method_n_a_peering_policy_is_withdrawn_and_brought_back_by_its_label_and_proved_by_metrics(stage, peering_policy):
+    before = shape(stage)
+    done = await step(stage)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert labels(stage)["bgp"] == "disabled"
+    query = 'cilium_bgp_control_plane_session_state{node="node-3"}'
+    assert await stage.world.prometheus.query(query) == []
+    undone = await undo(stage.world, done.run)
+    assert undone.undone, undone.words
+    assert shape(stage) == before
+    assert len(await stage.world.prometheus.query(query)) == 1
+
+
+async def test_method_n_is_refused_where_no_metric_could_prove_it(stage, peering_policy):
+    stage.world.prometheus = None
+    done = await step(stage)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.STALE_METRIC)
+    assert "reports no state" in done.detail

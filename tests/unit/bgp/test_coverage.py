@@ -196,3 +196,14 @@ def test_what_is_left_is_what_was_there_without_what_goes(announced, going, with
         assert set(loss.peers_lost) == had - has - without
         short = len(kept) < least or bool(kept and loss.peers_lost)
         assert bool(loss.why) is short
+
+
+@given(st.lists(REACHED, max_size=4), st.sets(st.sampled_from(NAMES)))
+def test_a_report_says_of_each_node_what_its_loss_would(announced, ailing):
+    down = Session(instance="i", peer="p", address="r9", state="active")
+    nodes = tuple(Node(name=name, sessions=(down,) if name in ailing else ()) for name in NAMES)
+    prefixes = tuple(Prefix(prefix=str(i), kind=PrefixKind.SERVICE, of="s", speakers=s) for i, s in enumerate(announced))
+    routes = Routes(nodes=nodes, prefixes=prefixes)
+    told = {(p.prefix, node): count for p in report(routes, Rules()).prefixes for node, count in p.left.items()}
+    asked = {(loss.prefix.prefix, node): len(loss.left) for node in NAMES for loss in losses(routes, Rules(), nodes=[node])}
+    assert told == asked
