@@ -138,7 +138,7 @@ class Network:
         while not (found := look()):
             assert not self.failures, self.failures
             assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s\n{self._story()}"
-            time.sleep(0.1)
+            time.sleep(0.25)  # most looks start a gobgp, which is not free
         return found
 
     def _all_speak(self) -> bool:
