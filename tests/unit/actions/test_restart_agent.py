@@ -22,6 +22,7 @@ async def test_replaces_the_hung_agent_of_that_node_and_no_other(stage):
     after = stage.agents()
     assert {node for node in before if before[node] != after[node]} == {"node-3"}
     assert [verb for verb, _ in stage.writes()] == ["delete"]
+    assert stage.cluster.writes()[0].body["preconditions"] == {"uid": before["node-3"]}
     (change,) = done.run.steps[0].changes
     assert (change.state, change.resource.uid) == (ChangeState.KEPT, before["node-3"])
     assert not change.left_behind
