@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
+import pytest
+
+from remediator import facts
 from remediator.kube import kinds
 from remediator.model import PLAN, ChangeState, StepState, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 
 ACTION = "cilium.restart_envoy"
+
+
+@pytest.fixture(autouse=True)
+def patient(stage, monkeypatch):
+    """A busy machine is no hanging system."""
+    stage.lasting = "20m"
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=20))
 
 
 def envoys(stage):
