@@ -263,13 +263,16 @@ class _Proof:
             return words
         self._new = self._new or later
         node = await ctx.kube.get(kinds.NODE, self._node, decode=records.Node)
-        sessions = proof.sessions_back(self._before.get("sessions") or {}, await caveats.node_config(ctx.kube, self._node))
         return (
             proof.taint_gone(node)
             or proof.cilium_node(await _cilium_node(ctx), self._node)
             or proof.endpoints(await _endpoints(ctx), node.addresses)
-            or sessions
+            or await self._sessions()
         )
+
+    async def _sessions(self) -> str:
+        before = self._before.get("sessions") or {}
+        return proof.sessions_back(before, await caveats.node_config(self._ctx.kube, self._node)) if before else ""
 
     async def _everything(self) -> str:
         """As ``_kubernetes``, and what the agents' metrics say once a whole probe interval has passed."""

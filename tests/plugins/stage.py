@@ -40,10 +40,12 @@ class Stage:
         self.simulation = simulation
         self.cluster = simulation.cluster
         self.world = world
+        self.lasting = "3m"
+        """What a step may take where a test does not say; more for steps that wait for minutes, since a busy machine adds to them."""
 
-    def playbook(self, action: str, *, lasting: str = "3m", **parameters: Any) -> Any:
+    def playbook(self, action: str, *, lasting: str = "", **parameters: Any) -> Any:
         more = "".join(f", {name}: {value!r}" for name, value in parameters.items())
-        return self.world.load_revision(PLAYBOOK.format(action=action, timeout=lasting, parameters=more))
+        return self.world.load_revision(PLAYBOOK.format(action=action, timeout=lasting or self.lasting, parameters=more))
 
     async def begin(self, playbook: Any, *, node: str, dry_run: bool = False) -> Any:
         """A run as a decision would leave it: in the journal, nothing done yet."""
@@ -77,7 +79,7 @@ class Stage:
         ending = await run_step(self.world, playbook, stored, stored.steps[0], playbook.ladder[0].steps[0])
         return SimpleNamespace(end=ending.end, reason=ending.reason, detail=ending.detail, run=await self.world.journal.run(run.id))
 
-    async def step(self, action: str, *, node: str = "node-3", dry_run: bool = False, lasting: str = "3m", **parameters: Any) -> Any:
+    async def step(self, action: str, *, node: str = "node-3", dry_run: bool = False, lasting: str = "", **parameters: Any) -> Any:
         playbook = self.playbook(action, lasting=lasting, **parameters)
         return await self.carry(playbook, await self.begin(playbook, node=node, dry_run=dry_run))
 

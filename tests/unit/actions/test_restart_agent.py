@@ -7,11 +7,19 @@ from datetime import timedelta
 
 import pytest
 
+from remediator import facts
 from remediator.model import PLAN, Alert, AlertStatus, ChangeState, StepState, Trigger, TriggerKind, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 
 ACTION = "cilium.restart_agent"
+
+
+@pytest.fixture(autouse=True)
+def patient(stage, monkeypatch):
+    """A busy machine is no hanging system."""
+    stage.lasting = "20m"
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=20))
 
 
 async def test_replaces_the_hung_agent_of_that_node_and_no_other(stage):
@@ -22,6 +30,7 @@ async def test_replaces_the_hung_agent_of_that_node_and_no_other(stage):
     after = stage.agents()
     assert {node for node in before if before[node] != after[node]} == {"node-3"}
     assert [verb for verb, _ in stage.writes()] == ["delete"]
+    assert stage.cluster.writes()[0].body["preconditions"] == {"uid": before["node-3"]}
     (change,) = done.run.steps[0].changes
     assert (change.state, change.resource.uid) == (ChangeState.KEPT, before["node-3"])
     assert not change.left_behind
@@ -103,7 +112,7 @@ async def test_a_failing_scrape_is_no_reason_while_the_pod_is_ready(stage, hung)
 async def test_fails_when_the_new_agent_does_not_get_ready_in_time(stage):
     stage.cluster.kill_agent("node-3")
     stage.simulation.cluster.timing = _slow_agents(stage.cluster.timing)
-    done = await stage.step(ACTION, lasting="20s")
+    done = await stage.step(ACTION, lasting="4m")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
     assert done.run.steps[0].changes[0].state is ChangeState.KEPT
 
@@ -214,7 +223,7 @@ async def test_after_peers_reach_the_node_by_samples_a_probe_interval_old(stage)
 async def test_after_a_node_that_peers_do_not_reach_is_not_restarted_well(stage):
     stage.cluster.kill_agent("node-3")
     stage.cluster.network.degrade_node("node-3", loss=1)
-    done = await stage.step(ACTION, ready_for="0s")
+    done = await stage.step(ACTION, ready_for="0s", lasting="8m")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
     assert "cilium_unreachable_nodes is not 0 for node-1 (1)" in done.detail
 
@@ -236,7 +245,7 @@ async def test_a_prometheus_that_did_not_answer_before_is_not_waited_for_after(s
 
 
 async def test_a_prometheus_that_answers_no_more_proves_nothing(stage):
-    task = asyncio.create_task(stage.step(ACTION, ready_for="0s"))
+    task = asyncio.create_task(stage.step(ACTION, ready_for="0s", lasting="8m"))
     await stage.until(lambda: any(verb == "delete" for verb, _ in stage.writes()))
     stage.cluster.fail(path="/prometheus/", status=503, count=None)
     done = await task
@@ -247,7 +256,7 @@ async def test_a_prometheus_that_answers_no_more_proves_nothing(stage):
 async def test_after_the_taint_is_gone(stage):
     """The operator goes right after the delete: the agent is Ready, and the node still takes no pods."""
     stage.world.prometheus = None
-    task = asyncio.create_task(stage.step(ACTION, ready_for="5s", lasting="1m"))
+    task = asyncio.create_task(stage.step(ACTION, ready_for="5s", lasting="8m"))
     await stage.until(lambda: _tainted(stage))
     await stage.world.kube.patch(_kind("Deployment"), "cilium-operator", {"spec": {"replicas": 0}}, "kube-system", type="merge")
     done = await task
@@ -260,7 +269,7 @@ async def test_after_every_endpoint_of_the_node_is_ready(stage):
     address = stage.cluster.node_address("node-3")
     body = {"metadata": {"name": "stale", "namespace": "apps"}, "status": {"state": "regenerating", "networking": {"node": address}}}
     stage.cluster.create({"apiVersion": "cilium.io/v2", "kind": "CiliumEndpoint", **body})
-    done = await stage.step(ACTION, ready_for="5s", lasting="1m")
+    done = await stage.step(ACTION, ready_for="5s", lasting="4m")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
     assert "endpoints are not ready (regenerating)" in done.detail
 

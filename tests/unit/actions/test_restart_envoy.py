@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
+import pytest
+
+from remediator import facts
 from remediator.kube import kinds
 from remediator.model import PLAN, ChangeState, StepState, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 
 ACTION = "cilium.restart_envoy"
+
+
+@pytest.fixture(autouse=True)
+def patient(stage, monkeypatch):
+    """A busy machine is no hanging system."""
+    stage.lasting = "20m"
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=20))
 
 
 def envoys(stage):
@@ -34,6 +45,7 @@ async def test_replaces_the_envoy_of_that_node_and_nothing_else(stage):
     assert {node for node in before if before[node] != after[node]} == {"node-3"}
     assert stage.agents() == agents
     assert [verb for verb, _ in stage.writes()] == ["delete"]
+    assert stage.cluster.writes()[0].body["preconditions"] == {"uid": before["node-3"]}
     (change,) = done.run.steps[0].changes
     assert (change.state, change.resource.uid) == (ChangeState.KEPT, before["node-3"])
     lines = next(e.data for e in done.run.steps[0].evidence if e.name == PLAN)

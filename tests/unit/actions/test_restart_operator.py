@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 
+from remediator import facts
 from remediator.kube import kinds
 from remediator.match import find
 from remediator.model import PLAN, ChangeState, StepState, evolve
@@ -14,6 +16,13 @@ from remediator.run import StepEnd
 
 ACTION = "cilium.restart_operator"
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+
+
+@pytest.fixture(autouse=True)
+def patient(stage, monkeypatch):
+    """A busy machine is no hanging system."""
+    stage.lasting = "20m"
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=20))
 
 
 def operators(stage):
@@ -29,7 +38,7 @@ def leader(stage):
 def restart(stage):
     """The step on that Deployment; the stage's own runs are on nodes."""
 
-    async def go(name="cilium-operator", namespace="kube-system", *, dry_run=False, run=None, lasting="3m", **parameters):
+    async def go(name="cilium-operator", namespace="kube-system", *, dry_run=False, run=None, lasting="20m", **parameters):
         playbook = stage.playbook(ACTION, lasting=lasting, **{"ready_for": "5s", **parameters})
         if run is None:
             run = await stage.begin(playbook, node="node-3", dry_run=dry_run)
@@ -116,7 +125,7 @@ async def test_fails_while_no_new_replica_leads(stage, restart):
     """The lease stays with a name that no pod has: somebody outside holds it."""
     election = next(c for c in stage.cluster.loop._by_table["", "pods"] if type(c).__name__ == "LeaderElection")
     election._take_over = lambda: None
-    done = await restart(lasting="1m")
+    done = await restart(lasting="4m")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
     assert "no new replica leads yet" in done.detail
 
