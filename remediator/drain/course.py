@@ -108,14 +108,24 @@ class Course:
         return found
 
     async def _welcome(self, pods: Iterable[Pod]) -> tuple[Sorted, ...]:
-        """What becomes of pods that are new here; the volumes of those that go are read while their claims can still be."""
+        """What becomes of pods that are new here. What they need to be known by is asked for until the API server tells."""
         every = list(pods)
-        await self._learn(every)
-        found = self._sort(every)
-        for one in found:
-            if one.fate in (Fate.EVICT, Fate.WAIT) and one.pod.uid not in self._volumes and claims_of(one.pod):
-                self._volumes[one.pod.uid] = await volumes_of(self._ctx.kube, one.pod)
-        return found
+        if any(self._unknown(pod) for pod in every):
+            await self._ctx.wait_for("what new pods belong to and use", lambda: self._get_to_know(every))
+        return self._sort(every)
+
+    def _unknown(self, pod: Pod) -> bool:
+        """Whether something is to be asked before it can be sorted."""
+        daemonset = daemonset_of(pod)
+        return (daemonset is not None and daemonset not in self._asked) or (pod.uid not in self._volumes and bool(claims_of(pod)))
+
+    async def _get_to_know(self, pods: list[Pod]) -> bool:
+        """Also the volumes that each uses, while its claims can still be read."""
+        await self._learn(pods)
+        for pod in pods:
+            if pod.uid not in self._volumes and claims_of(pod):
+                self._volumes[pod.uid] = await volumes_of(self._ctx.kube, pod)
+        return True
 
     def _lines(self, plan: Plan) -> list[str]:
         lines = [f"cordon {self._ctx.run.target.key}", *plan.lines()]
@@ -168,7 +178,12 @@ class Course:
 
     async def _empty(self, evictor: Evictor) -> bool:
         """A fresh list shows no pod that has to go."""
-        await self._sight.list_again()
+
+        async def listed() -> bool:
+            await self._sight.list_again()
+            return True
+
+        await self._ctx.wait_for("a list of the node's pods", listed)
         return not await self._take_newcomers(evictor)
 
     async def _take_newcomers(self, evictor: Evictor) -> bool:
@@ -182,13 +197,14 @@ class Course:
 
     async def _until_detached(self) -> None:
         before = {str(name) for change in self._ctx.changes for name in (change.before or {}).get("volumes", ())}
-        volumes = frozenset(before | {name for names in self._volumes.values() for name in names})
+        gone = {name for uid, names in self._volumes.items() if uid not in self._skipped for name in names}
+        kept = {name for uid, names in self._volumes.items() if uid in self._skipped for name in names}
+        volumes = frozenset(before | gone) - kept
         if not volumes or self._unreachable:
             return
-        kept = {name for one in self._skipped.values() for name in await volumes_of(self._ctx.kube, one.pod)}
 
         async def detached() -> bool | None:
-            left = await attached(self._ctx.kube, self._node.name, volumes - kept)
+            left = await attached(self._ctx.kube, self._node.name, volumes)
             if left:
                 await self._ctx.progress(f"every pod is gone; still attached: {', '.join(left)}")
             return None if left else True

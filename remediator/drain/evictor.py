@@ -37,7 +37,7 @@ __all__ = ["Evictor", "Orders"]
 _RELIST = timedelta(seconds=30)
 _JUDGE = timedelta(seconds=60)
 _REPORT = timedelta(seconds=1)
-_PATIENCE = 8
+_PATIENCE = 12
 """Failures of the server for one pod before it counts as failed; throttling and budgets are none."""
 log = structlog.get_logger(__name__)
 

@@ -12,6 +12,12 @@ from remediator.run import StepEnd
 from remediator.undo import undo
 
 ACTION = "node.drain"
+PATIENT = {"lasting": "30m", "headroom": "10m"}
+"""The clock is fast: what a busy machine takes for a second is a minute on it."""
+
+
+async def drain(stage, *, lasting="30m", headroom="10m", **about):
+    return await stage.step(ACTION, lasting=lasting, headroom=headroom, **about)
 
 
 def evidence(done, name):
@@ -26,7 +32,7 @@ async def test_empties_the_node_and_says_what_became_of_each_pod(stage, farm):
     await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
     mine = set(farm.pods())
     assert len(mine) == 3
-    done = await stage.step(ACTION)
+    done = await drain(stage)
     assert done.end is StepEnd.SUCCEEDED, done.detail
     assert done.run.steps[0].outcome.startswith("drained: ")
     assert farm.pods() == {}
@@ -42,7 +48,7 @@ async def test_empties_the_node_and_says_what_became_of_each_pod(stage, farm):
 
 async def test_the_plan_is_said_before_anything_changes(stage, farm):
     await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
-    done = await stage.step(ACTION)
+    done = await drain(stage)
     step = done.run.steps[0]
     plan = next(e for e in step.evidence if e.name == PLAN)
     assert plan.at <= step.changes[0].at
@@ -53,7 +59,7 @@ async def test_the_plan_is_said_before_anything_changes(stage, farm):
 
 async def test_undo_lifts_our_cordon_and_nothing_else(stage, farm):
     await farm.plant(farm.deployment("web", 1))
-    done = await stage.step(ACTION)
+    done = await drain(stage)
     undone = await undo(stage.world, done.run)
     assert undone.undone == ("uncordoned Node/node-3",)
     node = stage.cluster.get("Node", "node-3")
@@ -65,7 +71,7 @@ async def test_undo_waits_for_the_daemonset_pods_of_the_node(stage, farm):
     from datetime import timedelta
 
     await farm.plant(farm.deployment("web", 1))
-    done = await stage.step(ACTION)
+    done = await drain(stage)
     agent = stage.cluster.agent_pod("node-3")["metadata"]["name"]
     began = stage.world.clock.now()
     stage.cluster.kill_agent("node-3")
@@ -78,7 +84,7 @@ async def test_undo_waits_for_the_daemonset_pods_of_the_node(stage, farm):
 async def test_a_dry_run_asks_for_each_pod_once_and_changes_nothing(stage, farm):
     await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
     before = stage.cluster.get("Node", "node-3")["metadata"]["resourceVersion"]
-    done = await stage.step(ACTION, dry_run=True)
+    done = await drain(stage, dry_run=True)
     assert done.end is StepEnd.SUCCEEDED, done.detail
     assert "would evict" in done.run.steps[0].outcome
     assert len(farm.pods()) == 3
@@ -91,7 +97,7 @@ async def test_a_second_entry_after_a_crash_evicts_nothing_twice(stage, farm):
     from remediator.model import StepState, evolve
 
     await farm.plant(farm.deployment("web", 3))
-    playbook = stage.playbook(ACTION)
+    playbook = stage.playbook(ACTION, **PATIENT)
     run = await stage.begin(playbook, node="node-3")
     done = await stage.carry(playbook, run)
     before = farm.evictions()
@@ -108,7 +114,7 @@ async def test_a_crash_in_the_middle_goes_on_where_it_was(stage, farm):
     from remediator.model import StepState, evolve
 
     await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
-    playbook = stage.playbook(ACTION, lasting="2m")
+    playbook = stage.playbook(ACTION, lasting="6m", headroom="10m")
     stage.cluster.hold_budget("web", "apps")
     run = await stage.begin(playbook, node="node-3")
     done = await stage.carry(playbook, run)
@@ -116,7 +122,7 @@ async def test_a_crash_in_the_middle_goes_on_where_it_was(stage, farm):
     stage.cluster.release_budget("web", "apps")
     step = evolve(done.run.steps[0], state=StepState.RUNNING, started_at=stage.world.clock.now(), ended_at=None)
     await stage.world.journal.save_step(run.id, step)
-    longer = stage.playbook(ACTION)
+    longer = stage.playbook(ACTION, **PATIENT)
     again = await stage.carry(longer, run)
     assert again.end is StepEnd.SUCCEEDED, again.detail
     assert farm.pods() == {}
@@ -127,7 +133,7 @@ async def test_after_a_crash_the_gates_are_asked_before_anything_more_is_evicted
 
     await farm.plant(farm.deployment("web", 3), farm.pdb("web"))
     stage.cluster.hold_budget("web", "apps")
-    playbook = stage.playbook(ACTION, lasting="2m")
+    playbook = stage.playbook(ACTION, lasting="6m", headroom="10m")
     run = await stage.begin(playbook, node="node-3")
     done = await stage.carry(playbook, run)
     assert done.reason is Reason.PDB
@@ -137,7 +143,7 @@ async def test_after_a_crash_the_gates_are_asked_before_anything_more_is_evicted
     note = {"metadata": {"annotations": {"remediator.dev/protected": "true"}}}
     await stage.world.kube.patch(kinds.NODE, "node-3", note, type="merge")
     before = farm.evictions()
-    again = await stage.carry(stage.playbook(ACTION), run)
+    again = await stage.carry(stage.playbook(ACTION, **PATIENT), run)
     assert (again.end, again.reason) == (StepEnd.FAILED, Reason.PROTECTED)
     assert farm.evictions() == before
 
@@ -222,14 +228,14 @@ async def test_it_stops_when_its_alert_resolves(stage, farm):
     assert len(farm.pods()) == 2
 
 
-async def _meanwhile(stage, act, *, when=None, lasting="10m", **about):
+async def _meanwhile(stage, act, *, when=None, lasting="30m", **about):
     """Carry a drain; as soon as the node is cordoned (or ``when``) something happens. ``about``: what differs in the run."""
     import asyncio
     import inspect
 
     from remediator.model import evolve
 
-    playbook = stage.playbook(ACTION, lasting=lasting)
+    playbook = stage.playbook(ACTION, lasting=lasting, headroom="10m")
     run = await stage.begin(playbook, node="node-3")
     await stage.world.journal.save_run(evolve(run, **about))
     carrying = asyncio.ensure_future(stage.carry(playbook, run))
