@@ -591,10 +591,11 @@ async def test_w8_volumes_are_detached_before_it_is_over(stage, farm, meanwhile)
     await farm.plant(farm.deployment("db", 1, volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]))
 
     async def detach(run):
-        await stage.world.clock.sleep(timedelta(seconds=20))
-        step = (await stage.world.journal.run(run.id)).steps[0]
-        assert step.state == "running"
-        assert step.detail == "every pod is gone; still attached: pv-1"
+        until = stage.world.clock.now() + timedelta(minutes=20)
+        while (told := (await stage.world.journal.run(run.id)).steps[0]).detail != "every pod is gone; still attached: pv-1":
+            assert stage.world.clock.now() < until, told.detail
+            await stage.world.clock.sleep(timedelta(seconds=5))
+        assert told.state == "running"
         await stage.world.kube.delete(kinds.VOLUME_ATTACHMENT, "va-pv-1-node-3")
 
     done = await meanwhile(detach, when=lambda: not farm.pods())
@@ -643,8 +644,11 @@ async def test_r3_what_a_budget_says_is_shown_while_it_waits(stage, farm, meanwh
     said = []
 
     async def read(run):
-        await stage.world.clock.sleep(timedelta(seconds=5))
-        said.append((await stage.world.journal.run(run.id)).steps[0].detail)
+        until = stage.world.clock.now() + timedelta(minutes=20)
+        while "blocked_by_pdb" not in (told := (await stage.world.journal.run(run.id)).steps[0].detail):
+            assert stage.world.clock.now() < until, told
+            await stage.world.clock.sleep(timedelta(seconds=5))
+        said.append(told)
         stage.cluster.release_budget("web", "apps")
 
     done = await meanwhile(read, when=lambda: [s for _, s in farm.evictions()].count(429) >= 2)
