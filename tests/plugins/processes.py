@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 HOST = "127.0.0.1"
-_PATIENCE = 30.0
+_PATIENCE = 90.0
 _TRIES = 3
 
 
