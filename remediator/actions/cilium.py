@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field
 
 from remediator.actions import Action, Context, Observed, Parameters, Rule
+from remediator.actions.shifting import READS, look
+from remediator.bgp.coverage import alone
 from remediator.cilium import caveats, health, proof
 from remediator.cilium.hold import hold
 from remediator.cilium.once import refuse_second
@@ -71,7 +73,7 @@ class RestartAgent(Action[RestartParameters]):
             scope="cilium.namespace",
         ),
         Rule(groups=("cilium.io",), resources=("ciliumnodes", "ciliumendpoints"), verbs=("get", "list")),
-        Rule(groups=("cilium.io",), resources=("ciliumbgpnodeconfigs", "ciliumbgppeerconfigs"), verbs=("get",)),
+        *READS,
         Rule(groups=("cilium.io",), resources=("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"), verbs=("list",)),
     )
     brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "operator_down", "rollout_in_progress", "self")
@@ -89,6 +91,7 @@ class RestartAgent(Action[RestartParameters]):
         words = caveats.cordon_of_others(await ctx.kube.get(kinds.NODE, ctx.run.target.name), CORDONED_BY)
         if words and ctx.run.trigger.kind is not TriggerKind.MANUAL:
             raise Refused(Reason.PROTECTED, words)
+        await _refuse_last_speaker(ctx)
 
     async def act(self, ctx: Context, parameters: RestartParameters) -> str:
         """See Action."""
@@ -143,6 +146,18 @@ def _refuse_stale_metric(ctx: Context, parameters: RestartParameters, pod: Pod) 
     alert = ctx.run.alert
     if alert is not None and alert.name in parameters.scrape_alerts and pod.ready:
         raise Refused(Reason.STALE_METRIC, f"{alert.name} only says that a scrape failed, and {pod.name} is Ready")
+
+
+async def _refuse_last_speaker(ctx: Context) -> None:
+    """Without graceful restart routers drop the routes with the session, and nobody else has these (Cilium docs, BGP operation)."""
+    node = ctx.run.target.name
+    if not established(await caveats.node_config(ctx.kube, node)):
+        return  # it speaks no BGP now, so there is nothing to lose
+    found = alone((await look(ctx)).routes, node)
+    if found:
+        names = ", ".join(f"{prefix.prefix} ({prefix.of})" for prefix in found[:5])
+        words = f"{node} alone announces {names}, and graceful restart is off: a restart would withdraw it; turn it on, or add a speaker"
+        raise Refused(Reason.ROUTE_COVERAGE, words)
 
 
 async def _look_before(ctx: Context, pod: Pod) -> Before:

@@ -15,7 +15,7 @@ from remediator.model import Noun, evolve
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Loss", "PrefixReport", "Report", "Rules", "losses", "plan_lines", "report", "warnings"]
+__all__ = ["Loss", "PrefixReport", "Report", "Rules", "alone", "losses", "plan_lines", "report", "warnings"]
 
 
 class Rules(Noun, frozen=True, kw_only=True):
@@ -94,6 +94,20 @@ def _why(rules: Rules, loss: Loss, zones: set[str], partial: int) -> str:
     if len(loss.zones_left) < min(rules.min_zones, len(zones)):
         parts.append(f"its speakers would lie in {len(loss.zones_left)} of {len(zones)} zones, {rules.min_zones} are wanted")
     return "; ".join(parts)
+
+
+def alone(routes: Routes, name: str) -> tuple[Prefix, ...]:
+    """Addresses of services that nobody but the node announces, by a session whose peer withdraws them at once when its agent restarts.
+
+    Pod networks are left out: each has one speaker by nature.
+    """
+    node = routes.node(name)
+    bare = {session.address for session in node.sessions if not session.graceful} if node is not None else set()
+    return tuple(
+        prefix
+        for prefix in routes.announced_by(name)
+        if prefix.kind is PrefixKind.SERVICE and set(prefix.speakers) == {name} and bare & set(prefix.speakers[name])
+    )
 
 
 def plan_lines(found: Iterable[Loss]) -> list[str]:

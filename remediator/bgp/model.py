@@ -46,6 +46,8 @@ class Session(Noun, frozen=True, kw_only=True):
     families: tuple[Family, ...] = ()
     stale: str = ""
     """Why the state cannot be believed; empty if it can."""
+    graceful: bool = False
+    """Whether the peer keeps the routes for a while when the agent restarts."""
     connect_retry_seconds: int = 120
     hold_seconds: int = 90
     """After so long the peer has forgotten the routes: the hold time, or the restart time where graceful restart is on."""

@@ -104,6 +104,7 @@ class Speaking:
             state=state,
             families=tuple(self._family(afi, want, told, node, address) for afi, want in wanted.items()),
             stale=self._stale(node, address, agent),
+            graceful=bool(graceful.get("enabled")),
             connect_retry_seconds=timers.get("connectRetryTimeSeconds", 120),
             hold_seconds=hold,
         )
@@ -140,6 +141,7 @@ class Speaking:
             state=state,
             families=tuple(self._family(afi, want, None, node, address) for afi, want in wanted.items()),
             stale=silent if self._objects.metrics.state is not Metrics.READ else self._stale(node, address, agent),
+            graceful=bool(graceful.get("enabled")),
             connect_retry_seconds=neighbor.get("connectRetryTimeSeconds", 120),
             hold_seconds=hold,
         )

@@ -50,8 +50,8 @@ def _asks_names(policy: Mapping[str, Any]) -> bool:
 def without_graceful_restart(config: dict[str, Any] | None, peers: Mapping[str, dict[str, Any] | None]) -> str:
     """Peers withdraw the node's routes at once, and get them back with the session (Cilium docs, BGP control plane operation).
 
-    The named place for ``route_coverage``: where this says something and the node is the last speaker of an address, that gate refuses.
-    ``peers``: CiliumBGPPeerConfigs by name.
+    Where the node is the last speaker of an address, ``cilium.restart_agent`` refuses as ``route_coverage``. ``peers``:
+    CiliumBGPPeerConfigs by name.
     """
     up, configs = established(config), peer_configs(config)
     bare = sorted(name for name in up if not _graceful(peers.get(configs.get(name, ""))))

@@ -205,7 +205,9 @@ class BgpAgents:
             return {**told, "peeringState": "active", "routeCount": []}
         counts = [{"afi": afi, "safi": "unicast", "advertised": len(routes), "received": 0} for afi, routes in heard.routes.items()]
         earlier = [p for i in dig(config, "status.bgpInstances", []) for p in i.get("peers") or () if p["name"] == peer["name"]]
-        since = next((p["establishedTime"] for p in earlier if "establishedTime" in p), rfc3339(self.cluster.clock.now()))
+        began = rfc3339(self._since[name_of(config)][2])
+        told_before = (p["establishedTime"] for p in earlier if "establishedTime" in p)
+        since = next((at for at in told_before if at >= began), rfc3339(self.cluster.clock.now()))  # a new agent begins anew
         return {**told, "peeringState": "established", "establishedTime": since, "routeCount": counts}
 
     def _routes(self, peer: Obj, node: str) -> dict[str, frozenset[str]]:

@@ -208,7 +208,8 @@ async def test_the_plan_says_what_goes_what_waits_and_what_will_be_proved(stage)
     )
     assert any("cilium_unreachable_nodes" in line for line in lines)
     assert lines[-1] == "nothing is to be undone"
-    assert evidence(done, "caveats") == [], "nothing in this cluster needs to be minded"
+    (caveat,) = evidence(done, "caveats")
+    assert caveat.startswith("graceful restart is off for BGP sessions"), "nothing else in this cluster needs to be minded"
 
 
 async def test_after_peers_reach_the_node_by_samples_a_probe_interval_old(stage):
@@ -287,19 +288,44 @@ async def test_after_the_new_agent_stays_without_a_restart(stage):
     assert "crash_looping" in done.detail
 
 
-async def test_after_bgp_sessions_are_back_and_not_just_said_to_be_by_a_dead_agent(stage):
+async def test_after_bgp_sessions_are_back_with_the_new_agent(stage):
     stage.world.prometheus = None
-    _speaks(stage, "2026-01-05T10:00:00Z")
-    task = asyncio.create_task(stage.step(ACTION, ready_for="5s", lasting="10m"))
+    task = asyncio.create_task(stage.step(ACTION, ready_for="5s", lasting="20m"))
     old = stage.agents()["node-3"]
     await stage.until(lambda: _replaced(stage, old))
-    await stage.world.clock.sleep(timedelta(seconds=60))
-    assert not task.done(), "the status is the one that the old agent left behind"
-    _speaks(stage, "2026-01-05T10:09:00Z")
+    stage.cluster.bgp.cut.add(("node-3", "10.25.150.1"))
+    await stage.world.clock.sleep(timedelta(seconds=90))
+    assert not task.done(), "one of its two sessions is still down"
+    stage.cluster.bgp.cut.clear()
     done = await task
     assert done.end is StepEnd.SUCCEEDED, done.detail
-    assert done.run.steps[0].changes[0].before["sessions"] == {"instance/tor": "2026-01-05T10:00:00Z"}
-    assert any("graceful restart is off for BGP sessions instance/tor" in words for words in evidence(done, "caveats"))
+    assert sorted(done.run.steps[0].changes[0].before["sessions"]) == ["instance-65001/tor1", "instance-65001/tor2"]
+    assert any("graceful restart is off for BGP sessions instance-65001/tor1" in words for words in evidence(done, "caveats"))
+
+
+async def _alone(stage):
+    """Node-3 is the only one that speaks BGP."""
+    for node in stage.cluster.node_names():
+        if node != "node-3":
+            await stage.world.kube.patch(_kind("Node"), node, {"metadata": {"labels": {"bgp": None}}}, type="merge")
+    await stage.until(lambda: all(nodes == ["node-3"] for nodes in stage.cluster.bgp.table("10.25.150.1").values()))
+
+
+async def test_before_the_last_speaker_without_graceful_restart_is_left_alone(stage):
+    await _alone(stage)
+    before = len(stage.writes())
+    done = await stage.step(ACTION)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.ROUTE_COVERAGE), done.detail
+    assert "node-3 alone announces 10.25.150.223/32 (apps/whoami)" in done.detail
+    assert len(stage.writes()) == before
+
+
+async def test_before_the_last_speaker_with_graceful_restart_may_be_restarted(stage):
+    await _alone(stage)
+    for name in ("peer-tor1", "peer-tor2"):
+        await stage.world.kube.patch(_kind("CiliumBGPPeerConfig"), name, {"spec": {"gracefulRestart": {"enabled": True}}}, type="merge")
+    done = await stage.step(ACTION, dry_run=True)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
 
 
 async def test_a_dns_proxy_in_use_is_said_in_the_record(stage):
@@ -385,22 +411,6 @@ def _define(stage, kind, plural, scope="Cluster"):
         metadata = {"name": f"{plural}.cilium.io"}
         crd = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": metadata, "spec": spec}
         stage.cluster.create(crd)
-
-
-def _speaks(stage, since, node="node-3"):
-    """What the agent of the node writes of its one BGP session."""
-    _define(stage, "CiliumBGPNodeConfig", "ciliumbgpnodeconfigs")
-    peers = [{"name": "tor", "peeringState": "established", "establishedTime": since}]
-    status = {"bgpInstances": [{"name": "instance", "peers": peers}]}
-    kind = stage.cluster.kind("CiliumBGPNodeConfig")
-    found = stage.cluster.store.get(kind, node)
-    if found is None:
-        spec = {"bgpInstances": [{"name": "instance", "peers": [{"name": "tor"}]}]}
-        thing = {"apiVersion": "cilium.io/v2", "kind": "CiliumBGPNodeConfig", "metadata": {"name": node}, "spec": spec, "status": status}
-        found = stage.cluster.create(thing)
-    copy = stage.cluster.store.edit(kind, found)
-    copy["status"] = status
-    stage.cluster.store.replace(kind, copy)
 
 
 def _kind(name):
