@@ -21,6 +21,7 @@ NAMES = {
     "reaction": "from the webhook's answer to the first call of the Kubernetes API",
     "memory": "at rest, and after 10,000 and 20,000 alerts",
     "listing": "5,000 pods: how long the event loop stands still",
+    "attribution": "who is to blame in 10,000 generated clusters, beside blaming the target of the alert",
     "intake": "webhooks a second, to the disk, beside bare servers",
 }
 
