@@ -205,12 +205,12 @@ def _measured(random: Random, places: list[Place], fault: Fault, noise: Noise) -
             continue
         for b in names if peers is None else random.sample(names, peers):
             if a != b and random.random() >= noise.missing:
-                value = _value(random, (a, b) in fault.pairs, fault.total, symptom, limit, noise)
+                value = _value(random, symptom, limit, noise, bad=(a, b) in fault.pairs, total=fault.total)
                 seen.append(Observation(observer=a, peer=b, value=value, at=AT, source=source))
     return Matrix(symptom=symptom, limit=limit, nodes=tuple(places), observations=tuple(seen), at=AT)
 
 
-def _value(random: Random, bad: bool, total: bool, symptom: Symptom, limit: float, noise: Noise) -> float:
+def _value(random: Random, symptom: Symptom, limit: float, noise: Noise, *, bad: bool, total: bool) -> float:
     chance = random.random()
     if chance < noise.grey:
         return limit * random.uniform(0.51, 1.0)

@@ -7,7 +7,7 @@ fabric, a zone, a link, a partition, or nobody. Only the finding ``node`` names 
 from __future__ import annotations
 
 from remediator.attribution.hints import of as hints
-from remediator.attribution.model import Ballot, Finding, Hint, Kind, Matrix, Observation, Place, Rules, Symptom
+from remediator.attribution.model import Ballot, Finding, Hint, Kind, Matrix, Observation, Place, Rules, Symptom, Table
 from remediator.attribution.vote import judge
 
-__all__ = ["Ballot", "Finding", "Hint", "Kind", "Matrix", "Observation", "Place", "Rules", "Symptom", "hints", "judge"]
+__all__ = ["Ballot", "Finding", "Hint", "Kind", "Matrix", "Observation", "Place", "Rules", "Symptom", "Table", "hints", "judge"]

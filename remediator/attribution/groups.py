@@ -32,6 +32,11 @@ def shape(view: View) -> Finding | None:
     if good > bad and _is_lost(view, group):
         words = f"nothing gets through between {about}, while the latter reach one another: a partition"
         return Finding(kind=Kind.PARTITION, nodes=group, zone=zone, confidence=confidence, words=words)
+    if not good + bad and 2 * len(group) >= len(tally.names) and _is_lost(view, group):
+        words = (
+            f"nothing gets through between {about}, who are most of the cluster: this is the small side of a partition, or they are dead"
+        )
+        return Finding(kind=Kind.PARTITION, nodes=group, zone=zone, confidence=round(confidence / 2, 3), words=words)
     if zone is not None:
         words = f"zone {zone} is what the bad pairs have in common: everything between {about} is bad"
         return Finding(kind=Kind.ZONE, nodes=group, zone=zone, confidence=confidence, words=words)
@@ -47,7 +52,9 @@ def no_shape(view: View) -> Finding:
     if any(view.tally.among(group)):
         words = f"{counted(len(group), 'node')} are bad at the same time: {listed(group)}; one cause is not in sight"
     else:
-        words = f"{listed(group)} are bad to all others and do not report on one another: dead nodes and the far side of a partition look alike"
+        words = (
+            f"{listed(group)} are bad to all others and do not report on one another: dead nodes and the far side of a partition look alike"
+        )
     return Finding(kind=Kind.NOBODY, nodes=group, words=words)
 
 

@@ -38,4 +38,3 @@ def explain(view: View) -> Finding:
 def _fine_elsewhere(view: View, end: str, link: tuple[str, str]) -> bool:
     words = [word for other, word in view.tally.pairs[end].items() if other not in link]
     return words.count(Word.GOOD) > 3 * words.count(Word.BAD)
-

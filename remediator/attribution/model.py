@@ -11,7 +11,7 @@ from enum import StrEnum
 from remediator.model import Noun
 from remediator.reasons import Reason
 
-__all__ = ["UNREACHABLE_SECONDS", "Ballot", "Finding", "Hint", "Kind", "Matrix", "Observation", "Place", "Rules", "Symptom"]
+__all__ = ["UNREACHABLE_SECONDS", "Ballot", "Finding", "Hint", "Kind", "Matrix", "Observation", "Place", "Rules", "Symptom", "Table"]
 
 UNREACHABLE_SECONDS = 10.0
 """The latency of a peer that does not answer at all: what Cilium's own histogram observes for a failed probe (``probe.HttpTimeout``)."""
@@ -65,6 +65,20 @@ class Matrix(Noun, frozen=True, kw_only=True):
     at: datetime
     gaps: tuple[str, ...] = ()
     """What could not be read, or was too old, in words."""
+
+
+class Table(Noun, frozen=True, kw_only=True):
+    """A matrix for a record: ``rows[i][j]`` is the worst that ``nodes[i]`` measured towards ``nodes[j]``; None where there is nothing."""
+
+    symptom: Symptom
+    limit: float
+    at: datetime
+    nodes: tuple[str, ...]
+    rows: tuple[tuple[float | None, ...], ...]
+    left_out: int = 0
+    """Nodes that did not fit."""
+    sources: tuple[str, ...] = ()
+    gaps: tuple[str, ...] = ()
 
 
 class Hint(Noun, frozen=True, kw_only=True):
@@ -145,7 +159,7 @@ class Finding(Noun, frozen=True, kw_only=True):
     """How many nodes were found sound and voted."""
     ballots: tuple[Ballot, ...] = ()
     """Of every node that is not sound, the most accused first, at most 20."""
-    matrix: Matrix | None = None
+    matrix: Table | None = None
     """What it was judged by, wherever no node is blamed: a person has to look."""
 
     @property

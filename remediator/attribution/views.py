@@ -37,10 +37,13 @@ class View:
         return {place.name: place.zone for place in self.matrix.nodes}
 
     def all_over(self) -> tuple[int, int] | None:
-        """Bad pairs and all pairs if at least half are bad, the sound nodes are the smaller part, and no node is in every bad pair."""
+        """Bad pairs and all pairs, if at least half are bad, also among those that are not sound, who are most, and no node is in all."""
         bad, total = self.tally.bad_pairs(), sum(map(len, self.tally.pairs.values())) // 2
         common = set(bad[0]).intersection(*bad) if bad else set()
-        spread = 2 * len(bad) >= total > 0 and not common and 2 * len(self.sound) < len(self.tally.names)
+        others = set(self.tally.names) - self.sound
+        spread = (
+            self.tally.among(others)[1] > 0 and 2 * len(bad) >= total > 0 and not common and 2 * len(self.sound) < len(self.tally.names)
+        )
         return (len(bad), total) if spread else None
 
     def members(self, zone: str) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from remediator.attribution import groups, links
 from remediator.attribution.electorate import accused, ballots, enough_heard, sound_nodes
 from remediator.attribution.model import Ballot, Finding, Hint, Kind, Matrix, Rules
+from remediator.attribution.table import table
 from remediator.attribution.tally import Tally, Word
 from remediator.attribution.views import View, counted, listed
 from remediator.model import evolve
@@ -41,7 +42,7 @@ def judge(matrix: Matrix, hints: Iterable[Hint] = (), rules: Rules = _DEFAULT) -
         hinted=frozenset(hint.node for hint in hints),
     )
     found = _explain(view)
-    attached = None if found.kind is Kind.NODE else matrix
+    attached = None if found.kind is Kind.NODE else table(matrix)
     return evolve(found, sound=len(sound), ballots=tuple(all_ballots[:_MOST_BALLOTS]), matrix=attached)
 
 
@@ -120,11 +121,20 @@ def _doubt_of_its_zone(view: View, node: str) -> str:
         good, bad = view.tally.between(inside, outside)
         return "" if good > bad else f"no other node of zone {zone} is seen to reach the other zones"
     # Alone in its zone: then the other zones must be seen to reach one another, or it is one path between two zones.
-    return "" if _zones_reach_one_another(view, outside) else f"it is alone in zone {zone}, and no other two zones are seen to reach one another"
+    return (
+        ""
+        if _zones_reach_one_another(view, outside)
+        else f"it is alone in zone {zone}, and no other two zones are seen to reach one another"
+    )
 
 
 def _zones_reach_one_another(view: View, nodes: frozenset[str]) -> bool:
     zones = {view.zones.get(name, "") for name in nodes}
     return any(
-        view.tally.pairs[a].get(b) is Word.GOOD for zone in zones for a in nodes if view.zones.get(a) == zone for b in nodes if view.zones.get(b) != zone
+        view.tally.pairs[a].get(b) is Word.GOOD
+        for zone in zones
+        for a in nodes
+        if view.zones.get(a) == zone
+        for b in nodes
+        if view.zones.get(b) != zone
     )
