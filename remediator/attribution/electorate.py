@@ -38,31 +38,34 @@ def sound_nodes(tally: Tally) -> frozenset[str]:
 
 
 def _belongs(tally: Tally, name: str, group: frozenset[str]) -> bool:
-    words = [word for other, word in tally.pairs[name].items() if other in group]
-    good, bad = words.count(Word.GOOD), words.count(Word.BAD)
-    return good > 0 and good >= bad
+    """Whether it is good with at least half of the group, by more than one single report."""
+    words = {other: word for other, word in tally.pairs[name].items() if other in group}
+    good = [other for other, word in words.items() if word is Word.GOOD]
+    bad = len([word for word in words.values() if word is Word.BAD])
+    return len(good) >= bad and sum(tally.reports(name, other)[0] for other in good[:2]) >= 2
 
 
 def ballots(tally: Tally, sound: frozenset[str], hints: Iterable[Hint]) -> list[Ballot]:
     """One for each node that is not sound, the most accused first."""
-    hinted: dict[str, int] = {}
-    for hint in hints:
-        hinted[hint.node] = hinted.get(hint.node, 0) + 1
-    found = [_ballot(tally, name, sound, hinted.get(name, 0)) for name in tally.names if name not in sound]
+    hinted = {hint.node for hint in hints}
+    found = [_ballot(tally, name, sound, hinted) for name in tally.names if name not in sound]
     return sorted(found, key=lambda ballot: (-ballot.share, -len(ballot.against), ballot.node))
 
 
-def _ballot(tally: Tally, name: str, sound: frozenset[str], hints: int) -> Ballot:
+def _ballot(tally: Tally, name: str, sound: frozenset[str], hinted: set[str]) -> Ballot:
     votes: dict[Word | None, list[str]] = {Word.BAD: [], Word.GOOD: [], Word.MIXED: [], None: []}
     for voter in sorted(sound):
         votes[tally.vote(voter, name)].append(voter)
+    # With two voters silence could as well be a coincidence beside a bad link, so there it does not count.
+    mute = len(sound) > 2 and not tally.says[name] and all(tally.says[voter] for voter in sound)
     return Ballot(
         node=name,
         against=tuple(votes[Word.BAD]),
         favour=tuple(votes[Word.GOOD]),
         unsure=tuple(votes[Word.MIXED]),
         silent=len(votes[None]),
-        reports=sum(tally.reports(voter, name) for voter in votes[Word.BAD]) + min(hints, 1),
+        reports=sum(tally.reports(voter, name)[1] for voter in votes[Word.BAD]),
+        beside=("hint",) * (name in hinted) + ("mute",) * mute,
     )
 
 
@@ -71,7 +74,7 @@ def accused(ballot: Ballot, rules: Rules) -> bool:
     return len(ballot.against) >= 2 and ballot.share >= rules.share
 
 
-def enough_heard(ballot: Ballot, others: int, rules: Rules, *, hinted: bool) -> bool:
-    """Whether enough of all ``others`` voted; up to three others all of them must have, of whom a hint can stand in for one."""
+def enough_heard(ballot: Ballot, others: int, rules: Rules) -> bool:
+    """Whether enough of all ``others`` voted: up to three others all of them, of whom evidence beside the votes can stand in for one."""
     needed = others if others <= 3 else min(math.ceil(rules.heard * others), rules.heard_most)
-    return ballot.heard + hinted >= needed and 2 * len(ballot.against) >= min(others, needed)
+    return ballot.heard + bool(ballot.beside) >= needed and 2 * len(ballot.against) >= needed

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from remediator.model import Episode
 
-__all__ = ["OF_A_NODE_ITSELF", "of"]
+__all__ = ["OF_A_NODE_ITSELF", "hints_of"]
 
 OF_A_NODE_ITSELF: Final = frozenset(
     {
@@ -33,7 +33,7 @@ OF_A_NODE_ITSELF: Final = frozenset(
 """Alerts whose cause sits on the node that they name. Retransmits and drop ratios rise on victims as well and are not here."""
 
 
-def of(episodes: Iterable[Episode]) -> tuple[Hint, ...]:
+def hints_of(episodes: Iterable[Episode]) -> tuple[Hint, ...]:
     """The hints of all open episodes, each once."""
     found = {
         (node, episode.name)

@@ -28,7 +28,7 @@ def explain(view: View) -> Finding:
     link = confirmed[0] if len(confirmed) == 1 else bad[0] if len(bad) == 1 else None
     if link is not None and len(bad) - 1 <= _STRAY * total and all(_fine_elsewhere(view, end, link) for end in link):
         words = f"only the link between {link[0]} and {link[1]} is bad; both ends are fine with the others"
-        confidence = min(1.0, tally.reports(*link) / 2)
+        confidence = min(1.0, tally.reports(*link)[1] / 2)
         return Finding(kind=Kind.LINK, nodes=link, confidence=confidence, words=words)
     suspects = tuple(ballot.node for ballot in view.unclear if ballot.against)
     named = f", most of all towards {listed(suspects)}" if suspects else ""

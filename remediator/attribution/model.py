@@ -25,7 +25,7 @@ class Symptom(StrEnum):
     LOSS = "loss"
     """Share of packets lost, 0 to 1."""
     REACHABILITY = "reachability"
-    """1 if the peer cannot be reached, else 0."""
+    """1 if the agent's health probe does not reach the peer, else 0."""
 
     @property
     def total(self) -> float:
@@ -97,8 +97,8 @@ class Rules(Noun, frozen=True, kw_only=True):
     """Of the other nodes that many must have voted at all ..."""
     heard_most: int = 6
     """... but never more than this many, so that probers with a few peers each are enough in a large cluster."""
-    reports: int = 3
-    """Single reports (one observer, one source) that must speak against the node; a hint counts as one."""
+    reports: int = 4
+    """Single reports (one observer, one source) that must speak against the node; evidence beside the votes counts as two."""
     stray: float = 0.2
     """Of the pairs among all other nodes at most that many may be bad, too."""
     unclear: float = 0.1
@@ -130,6 +130,8 @@ class Ballot(Noun, frozen=True, kw_only=True):
     """Sound nodes of which there is no report on it."""
     reports: int = 0
     """Single reports that speak against it."""
+    beside: tuple[str, ...] = ()
+    """Evidence beside the votes: ``hint`` (an episode tells of it), ``mute`` (all voters report, and it does not)."""
 
     @property
     def share(self) -> float:

@@ -36,7 +36,7 @@ class Tally:
         self.lost: set[tuple[str, str]] = set()
         """Reports by which nothing gets through at all."""
         self._counts: dict[str, dict[str, list[int]]] = {name: {} for name in self.names}
-        self._reports: dict[tuple[str, str], int] = {}
+        self._reports: dict[tuple[str, str], list[int]] = {}
         self._fold(matrix, rules)
         self.says = {a: {b: _word(*counts) for b, counts in said.items()} for a, said in self._counts.items()}
         self.pairs: dict[str, dict[str, Word]] = {name: {} for name in self.names}
@@ -54,8 +54,7 @@ class Tally:
                 continue
             if a == b or b not in self._counts:
                 continue
-            if value > limit:
-                self._reports[min(a, b), max(a, b)] = self._reports.get((min(a, b), max(a, b)), 0) + 1
+            self._reports.setdefault((a, b) if a < b else (b, a), [0, 0])[value > limit] += 1
             for one, other in ((a, b),) if seen.ordered else ((a, b), (b, a)):
                 self._counts[one].setdefault(other, [0, 0])[value > limit] += 1
                 if value >= total:
@@ -69,9 +68,10 @@ class Tally:
         """What ``voter`` says of ``on``; mixed if ``on`` says otherwise of it; None if it says nothing itself."""
         return self.pairs[voter].get(on) if on in self.says[voter] else None
 
-    def reports(self, a: str, b: str) -> int:
-        """Single reports, from either end, by which the pair is bad."""
-        return self._reports.get((min(a, b), max(a, b)), 0)
+    def reports(self, a: str, b: str) -> tuple[int, int]:
+        """Single reports, from either end, by which the pair is good, and by which it is bad."""
+        good, bad = self._reports.get((a, b) if a < b else (b, a), (0, 0))
+        return good, bad
 
     def is_lost(self, a: str, b: str) -> bool:
         """Whether by every end that reports it nothing gets through between the two."""

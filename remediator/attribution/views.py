@@ -29,7 +29,6 @@ class View:
     """Nodes that the sound ones accuse."""
     unclear: tuple[Ballot, ...]
     """Nodes that are neither sound nor accused."""
-    hinted: frozenset[str]
 
     @cached_property
     def zones(self) -> dict[str, str]:

@@ -28,7 +28,6 @@ _DEFAULT = Rules()
 
 def judge(matrix: Matrix, hints: Iterable[Hint] = (), rules: Rules = _DEFAULT) -> Finding:
     """What explains ``matrix``."""
-    hints = tuple(hints)
     tally = Tally(matrix, rules)
     sound = sound_nodes(tally)
     all_ballots = ballots(tally, sound, hints)
@@ -39,7 +38,6 @@ def judge(matrix: Matrix, hints: Iterable[Hint] = (), rules: Rules = _DEFAULT) -
         sound=sound,
         blamed=tuple(b for b in all_ballots if accused(b, rules)),
         unclear=tuple(b for b in all_ballots if not accused(b, rules)),
-        hinted=frozenset(hint.node for hint in hints),
     )
     found = _explain(view)
     attached = None if found.kind is Kind.NODE else table(matrix)
@@ -100,9 +98,9 @@ def _doubt(view: View, ballot: Ballot) -> str:
         return f"{listed(unclear)} cannot be cleared"
     if 2 * len(view.sound) <= total:
         return f"only {len(view.sound)} of {counted(total, 'node')} are sound, so it may be us who are on the wrong side"
-    if not enough_heard(ballot, total - 1, rules, hinted=ballot.node in view.hinted):
+    if not enough_heard(ballot, total - 1, rules):
         return f"only {ballot.heard} of {counted(total - 1, 'other node')} voted"
-    if ballot.reports < rules.reports:
+    if ballot.reports + 2 * bool(ballot.beside) < rules.reports:
         return f"only {counted(ballot.reports, 'report')} speak against it; {rules.reports} are needed"
     good, bad = view.tally.among(view.sound)
     if bad > rules.stray * (good + bad):
