@@ -63,6 +63,7 @@ def _ballot(tally: Tally, name: str, sound: frozenset[str], hinted: set[str]) ->
         against=tuple(votes[Word.BAD]),
         favour=tuple(votes[Word.GOOD]),
         unsure=tuple(votes[Word.MIXED]),
+        own=sum(tally.pairs[voter].get(name) is Word.BAD for voter in votes[None]),
         silent=len(votes[None]),
         reports=sum(tally.reports(voter, name)[1] for voter in votes[Word.BAD]),
         beside=("hint",) * (name in hinted) + ("mute",) * mute,
@@ -75,6 +76,9 @@ def accused(ballot: Ballot, rules: Rules) -> bool:
 
 
 def enough_heard(ballot: Ballot, others: int, rules: Rules) -> bool:
-    """Whether enough of all ``others`` voted: up to three others all of them, of whom evidence beside the votes can stand in for one."""
+    """Whether enough is known of all ``others``: up to three others all of them, of whom evidence beside the votes can stand in for one.
+
+    What only the accused reports of a pair is no vote, but neither is that pair unknown.
+    """
     needed = others if others <= 3 else min(math.ceil(rules.heard * others), rules.heard_most)
-    return ballot.heard + bool(ballot.beside) >= needed and 2 * len(ballot.against) >= needed
+    return ballot.heard + ballot.own + bool(ballot.beside) >= needed and 2 * len(ballot.against) >= needed

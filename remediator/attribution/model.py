@@ -128,6 +128,8 @@ class Ballot(Noun, frozen=True, kw_only=True):
     """The two ends, or two sources, contradict one another."""
     silent: int = 0
     """Sound nodes of which there is no report on it."""
+    own: int = 0
+    """Of these, how many it reports itself to be bad towards: no votes, but these pairs are not unknown."""
     reports: int = 0
     """Single reports that speak against it."""
     beside: tuple[str, ...] = ()

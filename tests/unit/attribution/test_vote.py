@@ -89,8 +89,11 @@ class TestEvidence:
     """What is not enough."""
 
     def test_values_between_clear_and_limit_say_nothing(self):
-        assert judge(mesh(6, at("node-3"), slow=GREY)).kind is Kind.NOBODY
-        assert judge(mesh(6, at("node-3"), slow=GREY, limit=0.010)).node == "node-3"
+        grey = {pair: GREY for pair in itertools.permutations(names(6), 2) if "node-3" in pair}
+        finding = judge(mesh(6, lambda *_: False, other=grey.items()))
+        assert finding.kind is Kind.NOBODY
+        assert [(ballot.node, ballot.heard) for ballot in finding.ballots] == [("node-3", 0)]
+        assert judge(mesh(6, lambda *_: False, other=grey.items(), limit=0.010)).node == "node-3"
 
     def test_three_nodes_with_a_silent_one_need_a_hint(self):
         silent = {("node-3", "node-1"), ("node-3", "node-2")}
@@ -105,6 +108,28 @@ class TestEvidence:
         """A bad link, and one stray value beside it whose counterpart is missing, look like this."""
         assert judge(mesh(3, at("node-3"), without={("node-3", "node-1")})).kind is Kind.NOBODY
         assert judge(mesh(3, at("node-3"), without={("node-1", "node-2")})).kind is not Kind.NODE
+
+    def test_what_only_the_accused_reports_is_no_vote_but_fills_a_gap(self):
+        missing = {("node-1", "node-3")}
+        finding = judge(mesh(4, at("node-3"), without=missing))
+        assert (finding.node, finding.ballots[0].against, finding.ballots[0].own) == ("node-3", ("node-2", "node-4"), 1)
+        finding = judge(mesh(4, at("node-3"), without=missing | {("node-3", "node-1")}))
+        assert finding.kind is Kind.NOBODY
+        assert "only 2 of 3 other nodes voted" in finding.words
+
+    def test_more_than_half_of_the_cluster_must_have_a_say(self):
+        voters = {"node-1", "node-2", "node-4"}
+        unseen = {(name, "node-3") for name in names(12) if name not in voters} | {("node-3", name) for name in names(12)}
+        finding = judge(mesh(12, at("node-3"), without=unseen))
+        assert finding.kind is Kind.NOBODY
+        assert "only 3 of 11 other nodes voted" in finding.words
+
+    def test_trouble_all_over_among_the_others(self):
+        """Each of the others is fine with most of them, and yet a third of their pairs is bad: that is not one node's doing."""
+        ring = {frozenset(pair) for pair in (("node-1", "node-2"), ("node-4", "node-5"), ("node-6", "node-7"), ("node-1", "node-4"))}
+        finding = judge(mesh(7, lambda a, b: "node-3" in (a, b) or frozenset((a, b)) in ring))
+        assert finding.kind is Kind.NOBODY
+        assert "4 of 15 pairs among the others are bad, too" in finding.words
 
     def test_four_nodes_take_silence_for_evidence(self):
         silent = {("node-3", name) for name in names(4)}
@@ -156,6 +181,11 @@ class TestEvidence:
         )
         finding = judge(Matrix(symptom=Symptom.LATENCY, limit=0.02, nodes=places, observations=seen, at=AT))
         assert (finding.node, finding.ballots[0].reports) == ("node-2", 4)
+
+    def test_both_ends_that_contradict_one_another_are_no_vote(self):
+        """Everybody finds node-3 slow, and it finds nobody slow: a round trip is the same from both ends, so something else is wrong."""
+        finding = judge(mesh(6, lambda _, b: b == "node-3"))
+        assert finding.kind is Kind.NOBODY
 
     def test_sources_that_contradict_one_another_are_no_vote(self):
         matrix = mesh(6, at("node-3"))
