@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="say which there are")
     options = parser.parse_args()
     if options.list:
-        print("\n".join(f"{name:<10}{what}" for name, what in NAMES.items()))
+        print("\n".join(f"{name:<12}{what}" for name, what in NAMES.items()))
         return 0
     unknown = sorted(set(options.names) - set(NAMES))
     if unknown:

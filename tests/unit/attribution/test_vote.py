@@ -184,8 +184,11 @@ class TestEvidence:
 
     def test_both_ends_that_contradict_one_another_are_no_vote(self):
         """Everybody finds node-3 slow, and it finds nobody slow: a round trip is the same from both ends, so something else is wrong."""
-        finding = judge(mesh(6, lambda _, b: b == "node-3"))
+        assert judge(mesh(6, lambda _, b: b == "node-3")).kind is Kind.NOBODY
+        denied = {("node-3", name): FAST for name in ("node-4", "node-5", "node-6")}
+        finding = judge(mesh(6, at("node-3"), other=denied.items()))
         assert finding.kind is Kind.NOBODY
+        assert finding.ballots[0].unsure == ("node-4", "node-5", "node-6")
 
     def test_sources_that_contradict_one_another_are_no_vote(self):
         matrix = mesh(6, at("node-3"))
@@ -267,6 +270,11 @@ class TestGroups:
         far = {(a, b) for a in names(6)[2:] for b in names(6)}
         finding = judge(mesh(6, between("node-1", "node-2"), slow=1.0, symptom=Symptom.REACHABILITY, limit=0.5, without=far))
         assert (finding.kind, finding.node) == (Kind.PARTITION, None)
+
+    def test_or_from_where_most_are_slow_and_silent(self):
+        far = {(a, b) for a in names(6)[2:] for b in names(6)}
+        finding = judge(mesh(6, between("node-1", "node-2"), without=far))
+        assert (finding.kind, finding.nodes) == (Kind.NOBODY, ("node-3", "node-4", "node-5", "node-6"))
 
     def test_from_a_side_of_one_node(self):
         far = {(a, b) for a in names(6)[1:] for b in names(6)}
