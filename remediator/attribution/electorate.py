@@ -1,7 +1,7 @@
 """Who may vote, and how they vote on the rest.
 
 A witness counts only if it is sound: it is fine with most of the others. A node that complains of everybody is a victim or a culprit, not
-a witness. The sound nodes are the largest group whose members are mostly good to one another; they vote on each node outside of it.
+a witness. The sound nodes are the largest group whose members are good to one another but for a few; they vote on each node outside of it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ def sound_nodes(tally: Tally) -> frozenset[str]:
         return frozenset()
     first = max(tally.names, key=lambda name: len(friends[name]))
     group = frozenset(friends[first] | {first})
-    for _ in range(_ROUNDS):
-        changed = frozenset(name for name in tally.names if _belongs(tally, name, group))
+    for number in range(_ROUNDS):
+        # It may grow at first and only shrinks afterwards, so that it settles.
+        candidates = tally.names if number < 2 else sorted(group)
+        changed = frozenset(name for name in candidates if _belongs(tally, name, group))
         if changed == group:
             break
         group = changed
@@ -38,11 +40,11 @@ def sound_nodes(tally: Tally) -> frozenset[str]:
 
 
 def _belongs(tally: Tally, name: str, group: frozenset[str]) -> bool:
-    """Whether it is good with at least half of the group, by more than one single report."""
+    """Whether it is good with three times as many of the group as it is bad with, by more than one single report."""
     words = {other: word for other, word in tally.pairs[name].items() if other in group}
     good = [other for other, word in words.items() if word is Word.GOOD]
     bad = len([word for word in words.values() if word is Word.BAD])
-    return len(good) >= bad and sum(tally.reports(name, other)[0] for other in good[:2]) >= 2
+    return len(good) >= 3 * bad and sum(tally.reports(name, other)[0] for other in good[:2]) >= 2
 
 
 def ballots(tally: Tally, sound: frozenset[str], hints: Iterable[Hint]) -> list[Ballot]:

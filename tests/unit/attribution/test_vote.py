@@ -80,10 +80,6 @@ class TestOneNode:
         good = {pair: FAST for name in ("node-1", "node-2") for pair in ((name, "node-3"), ("node-3", name))}
         assert judge(mesh(6, at("node-3"), other=good.items())).kind is Kind.NOBODY
 
-    def test_a_bad_link_elsewhere_does_not_hide_it(self):
-        bad = at("node-3")
-        assert judge(mesh(8, lambda a, b: bad(a, b) or link("node-1", "node-2")(a, b))).node == "node-3"
-
 
 class TestEvidence:
     """What is not enough."""
@@ -124,12 +120,21 @@ class TestEvidence:
         assert finding.kind is Kind.NOBODY
         assert "only 3 of 11 other nodes voted" in finding.words
 
-    def test_trouble_all_over_among_the_others(self):
-        """Each of the others is fine with most of them, and yet a third of their pairs is bad: that is not one node's doing."""
-        ring = {frozenset(pair) for pair in (("node-1", "node-2"), ("node-4", "node-5"), ("node-6", "node-7"), ("node-1", "node-4"))}
-        finding = judge(mesh(7, lambda a, b: "node-3" in (a, b) or frozenset((a, b)) in ring))
+    def test_trouble_among_the_others_is_allowed_up_to_a_share(self):
+        matrix = mesh(8, lambda a, b: "node-3" in (a, b) or link("node-1", "node-2")(a, b))
+        assert judge(matrix).node == "node-3"
+        finding = judge(matrix, rules=Rules(stray=0.04))
         assert finding.kind is Kind.NOBODY
-        assert "4 of 15 pairs among the others are bad, too" in finding.words
+        assert "1 of 21 pairs among the others are bad, too" in finding.words
+
+    def test_a_node_that_is_fine_with_two_of_four_is_no_witness_and_not_cleared(self):
+        """Two of six are cut off, and two stray values make the second one look fine with two: the first is not blamed for it."""
+        far = {(a, b) for a in ("node-1", "node-2") for b in names(6)}
+        stray = {("node-3", "node-2"): 0.0, ("node-4", "node-2"): 0.0}
+        cut = between("node-1", "node-2")
+        finding = judge(mesh(6, cut, slow=1.0, symptom=Symptom.REACHABILITY, limit=0.5, without=far, other=stray.items()))
+        assert finding.kind is Kind.NOBODY
+        assert "node-2 cannot be cleared" in finding.words
 
     def test_four_nodes_take_silence_for_evidence(self):
         silent = {("node-3", name) for name in names(4)}
