@@ -8,12 +8,14 @@ from datetime import timedelta
 import pytest
 
 from remediator.attribution import Kind, Place, Symptom, judge
+from remediator.attribution.model import UNREACHABLE_SECONDS
 from remediator.attribution.places import places
 from remediator.attribution.read import matrix
 from remediator.clock import ManualClock, SystemClock
 from remediator.monitoring import Prometheus
 from remediator.monitoring.errors import PrometheusStale, PrometheusUnreachable
 from remediator.sim import Simulation
+from remediator.sim.prometheus import Sample
 
 MAX_AGE = timedelta(minutes=2)
 
@@ -74,6 +76,29 @@ class TestSimulated:
         found = await read(Symptom.LATENCY, 0.005, without={"node-6"})
         assert "node-6" not in {name for o in found.observations for name in (o.observer, o.peer)}
         assert "recorded pairs: 10 of 30 series name no listed node" in found.gaps
+
+    async def test_a_failed_probe_of_cilium_is_the_worst_latency_and_none_at_all_is_no_latency(self, sim, read):
+        """The gauge has 0 where a probe failed, and -1 where there was none."""
+
+        def exposed():
+            for target, value in (("node-2", 0), ("node-4", -1)):
+                labels = {
+                    "source_node_name": "node-1",
+                    "target_node_name": target,
+                    "target_node_type": "remote_intra_cluster",
+                    "job": "more",
+                }
+                path = {"type": "node", "protocol": "icmp", "address_type": "primary"}
+                yield Sample("cilium_node_connectivity_latency_seconds", {**labels, **path}, value)
+
+        sim.prometheus.extra.append(exposed)
+        found = await read(Symptom.LATENCY, 0.020)
+        values = {
+            peer: sorted(o.value for o in found.observations if (o.observer, o.peer) == ("node-1", peer)) for peer in ("node-2", "node-4")
+        }
+        assert [value > 0 for value in values["node-4"]] == [True, True]
+        assert len(values["node-2"]) == 3
+        assert values["node-2"][-1] == UNREACHABLE_SECONDS
 
     async def test_what_this_prometheus_cannot_be_asked_is_a_gap(self, read):
         assert any(gap.startswith("smokeping_prober: ") for gap in (await read(Symptom.LATENCY, 0.005)).gaps)
