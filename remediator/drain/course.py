@@ -21,6 +21,7 @@ from remediator.errors import Refused, StepFailed
 from remediator.kube import kinds
 from remediator.kube.records import Node, Object, Pod
 from remediator.model import Noun, to_json
+from remediator.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -167,6 +168,8 @@ class Course:
             self._emptied = iso(self._ctx.clock.now())
             if await self._empty(evictor) and (self._unreachable or await self._stays_empty(evictor)):
                 return
+            if self._ctx.clock.now() >= self._ctx.deadline:
+                raise StepFailed(f"pods come to {self._node.name} again and again, until {iso(self._ctx.deadline)}", reason=Reason.DEADLINE)
 
     async def _stays_empty(self, evictor: Evictor) -> bool:
         until = self._ctx.clock.now() + self._wishes.quiet_for

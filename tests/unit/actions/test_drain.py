@@ -258,3 +258,25 @@ async def test_only_a_node_can_be_drained(stage, kind):
 
     with pytest.raises(Refused):
         await actions()[ACTION]().check(Ctx(), None)
+
+
+async def test_pods_that_come_again_and_again_end_the_drain_at_its_deadline(stage, farm):
+    """Somebody binds a new pod as soon as the last one is gone, past the scheduler and its taint."""
+    made = []
+
+    def bind():
+        name = f"again-{len(made)}"
+        owner = {"apiVersion": "example.test/v1", "kind": "Thing", "name": "thing", "uid": "thing", "controller": True}
+        made.append(name)
+        stage.cluster.create(farm.bare(name, owner=owner))
+
+    def changed(change):
+        if change.kind == "DELETED" and change.table == ("", "pods") and change.obj["metadata"]["name"] == made[-1]:
+            bind()
+
+    bind()
+    await stage.until(lambda: farm.pods()[made[0]]["status"]["phase"] == "Running")
+    stage.cluster.store.subscribe(changed)
+    done = await drain(stage, lasting="4m")
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE), done.detail
+    assert len(made) > 1
