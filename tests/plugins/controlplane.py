@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent.parent
+_TRIES = 3
 
 
 @dataclass
@@ -109,20 +110,30 @@ def running(home: Path, *, crds: str, flags: Sequence[str] = ()) -> Iterator[Con
     kubeconfig, audit = home / "kubeconfig", home / "audit.log"
     command = [str(folder / "up"), "--nodes", "5", "--kubeconfig", str(kubeconfig), "--audit", str(audit)]
     command += ["--user", "remediator", "--user", "cilium", "--crds", str(_crds(folder) / crds), *flags]
-    with (home / "up.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, cwd=home)
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        process.wait(10)
-        pytest.fail(f"the control plane did not come up:\n{(home / 'up.log').read_text()[-3000:]}")
-    said = json.loads(line)
+    process, said = _up(command, home)
     try:
         yield ControlPlane(said["server"], kubeconfig, home / "kubeconfig.remediator", audit, Path(assets), said["pids"])
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def _up(command: list[str], home: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:
+    """The process, and what it says once all is up. A port that it chose may be somebody else's when it takes it: then again."""
+    log = home / "up.log"
+    for _ in range(_TRIES):
+        with log.open("w") as out:
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=out, text=True, cwd=home)
+        assert process.stdout is not None
+        if line := process.stdout.readline():
+            return process, json.loads(line)
+        process.wait(10)
         process.stdout.close()
+        if "address already in use" not in log.read_text():
+            break
+    pytest.fail(f"the control plane did not come up:\n{log.read_text()[-3000:]}")
 
 
 @pytest.fixture(scope="session")
