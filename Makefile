@@ -5,6 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
 JOBS   ?= 3
+LONG_JOBS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long lint check bench lock format clean
@@ -28,7 +29,7 @@ test: setup ## the tests; parts that need something absent say so
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
 
 test-long: setup ## matrices that take minutes
-	$(BIN)/python -m pytest -m long --timeout 900 $(ARGS)
+	$(BIN)/python -m pytest -m long --timeout 900 --numprocesses $(LONG_JOBS) --dist loadgroup $(ARGS)
 
 lint: setup ## format, lint, types, layers, dependencies
 	$(BIN)/ruff format --check
