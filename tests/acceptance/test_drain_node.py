@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime, timedelta
 
 import pytest
 from plugins.ground import NODE
@@ -52,6 +53,9 @@ def test_6_4_a_budget_that_never_yields_fails_in_time_and_the_cordon_goes_back(k
     assert done.returncode == 1, done.stdout + done.stderr
     run = keeper.run_that_ended()
     assert (run["state"], run["reason"]) == ("failed", "pdb")
+    (step,) = run["steps"]
+    took = datetime.fromisoformat(step["ended_at"]) - datetime.fromisoformat(step["started_at"])
+    assert timedelta(seconds=10) <= took < timedelta(seconds=45), "its deadline, and a busy machine"
     why = keeper.why(run["id"])
     assert f"{ground.namespace}/web (minAvailable 3, allows 0 now: 3 of 4 healthy, 3 needed)" in why
     assert "uncordoned" in why

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -25,16 +26,15 @@ class Field:
     def node(self):
         return self.simulation.call("GET", f"/api/v1/nodes/{NODE}")
 
+    def patch(self, name, body):
+        headers = {"Content-Type": "application/merge-patch+json"}
+        request = Request(f"{self.simulation.url}/api/v1/nodes/{name}", json.dumps(body).encode(), headers, method="PATCH")
+        urlopen(request, timeout=20).close()
+
     def plant(self, replicas, **budget):
-        from urllib.request import Request, urlopen
-
-        def patch(name, body):
-            headers = {"Content-Type": "application/merge-patch+json"}
-            urlopen(Request(f"{self.simulation.url}/api/v1/nodes/{name}", json.dumps(body).encode(), headers, method="PATCH"), timeout=20)
-
         others = [f"node-{n}" for n in range(1, 6) if f"node-{n}" != NODE]
         for name in others:
-            patch(name, {"spec": {"unschedulable": True}})
+            self.patch(name, {"spec": {"unschedulable": True}})
         labels = {"app": "web"}
         template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "example.test/c:1"}]}}
         spec = {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template}
@@ -49,7 +49,7 @@ class Field:
         self.simulation.call("POST", "/apis/policy/v1/namespaces/apps/poddisruptionbudgets", pdb)
         self.until(lambda: len([p for p in self.pods() if p["status"]["phase"] == "Running"]) == replicas)
         for name in others:
-            patch(name, {"spec": {"unschedulable": None}})
+            self.patch(name, {"spec": {"unschedulable": None}})
 
     def until(self, look, seconds=60):
         import time
@@ -140,6 +140,35 @@ def test_a_cancelled_drain_stops_and_puts_its_cordon_back(keeper, field):
     assert keeper.cli("runs", "cancel", run, "--reason", "not now").returncode == 0
     ended = keeper.run_that_ended()
     assert (ended["state"], ended["reason"]) == ("cancelled", "cancelled_by")
+    assert "unschedulable" not in field.node()["spec"]
+    assert len(field.pods()) == 3
+    assert left(keeper) == []
+
+
+def test_how_it_stands_is_told_to_whoever_watches_the_run(keeper, field):
+    """The plan, each 429, and the pods that are left, with what holds them up and what that budget allows, before the end."""
+    field.plant(3, maxUnavailable=1)
+    field.simulation.call("POST", "/sim/budgets/apps/web/hold")
+    assert drain(keeper, "--set", "timeout=10s").returncode == 0
+    run = keeper.wait_for("a run", lambda: keeper.get("/api/v1/runs")["items"])[0]["id"]
+    watched = keeper.cli("runs", "watch", run)
+    told = watched.stdout + watched.stderr
+    order = ["plan: apps/web", "evict Pod/apps/web", "429 TooManyRequests", "pods left: 3 blocked_by_pdb", "failed after"]
+    places = [told.find(words) for words in order]
+    assert places == sorted(places), told
+    assert -1 not in places, told
+    assert "blocked_by_pdb: apps/web (maxUnavailable 1, allows" in told[: places[-1]]
+
+
+@pytest.mark.long
+def test_a_gate_that_turns_red_stops_it_and_the_cordon_goes_back(keeper, field):
+    field.plant(3, maxUnavailable=1)
+    field.simulation.call("POST", "/sim/budgets/apps/web/hold")
+    assert drain(keeper).returncode == 0
+    field.until(lambda: field.node()["spec"].get("unschedulable"))
+    field.patch(NODE, {"metadata": {"annotations": {"remediator.dev/protected": "true"}}})
+    ended = keeper.run_that_ended()
+    assert (ended["state"], ended["reason"]) == ("failed", "protected"), ended["detail"]
     assert "unschedulable" not in field.node()["spec"]
     assert len(field.pods()) == 3
     assert left(keeper) == []

@@ -1,4 +1,4 @@
-"""Stands between the daemon and the simulated Kubernetes API, so that a test can stop a call at a chosen point.
+"""Stands between the daemon and a Kubernetes API, simulated or real, so that a test can stop a call at a chosen point.
 
 Everything is passed on unchanged. ``hold`` sets a trap for one request: it is kept back before it reaches the API, or its answer is,
 until the test lets it go. A request that is held belongs to the network: it goes on even if the daemon that sent it is dead by then.
@@ -11,10 +11,13 @@ import contextlib
 import json
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import aiohttp
 from aiohttp import web
+
+if TYPE_CHECKING:
+    import ssl
 
 _OWN = ("connection", "keep-alive", "transfer-encoding", "content-length", "host")
 """Headers of one connection, not of the message."""
@@ -56,16 +59,19 @@ class Trap:
 
 
 class Between:
-    """The man in the middle."""
+    """The man in the middle. ``tls``: how to trust an API that is behind https."""
 
-    def __init__(self, behind: str) -> None:
+    def __init__(self, behind: str, *, tls: ssl.SSLContext | None = None) -> None:
         self.sent: list[Sent] = []
         self.url = ""
         self._behind = behind
+        self._tls = tls
         self._traps: list[Trap] = []
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(auto_decompress=False)
+        # No time-out: a watch lasts, and when a call is too late is for the daemon to say.
+        connector = aiohttp.TCPConnector(ssl=self._tls or True, limit=0)
+        self._session = aiohttp.ClientSession(auto_decompress=False, connector=connector, timeout=aiohttp.ClientTimeout())
         app = web.Application(client_max_size=64 * 1024**2)
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

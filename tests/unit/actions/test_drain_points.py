@@ -656,6 +656,7 @@ async def test_r3_what_a_budget_says_is_shown_while_it_waits(stage, farm, meanwh
     assert "blocked_by_pdb" in said[0]
     assert "web" in said[0]
     assert "of 2 pods left" in said[0] or "pods left" in said[0]
+    assert "apps/web (maxUnavailable 1, allows" in said[0], "the budget's headroom is told"
 
 
 # --- more than the list -------------------------------------------------------------------------------------------------
@@ -691,6 +692,16 @@ async def test_evictions_behind_a_watched_budget_are_rarely_refused(stage, farm)
     statuses = [status for name, status in farm.evictions() if name.startswith("web")]
     assert statuses.count(201) == 8
     assert statuses.count(429) <= 2
+
+
+async def test_no_more_evictions_are_under_way_at_once_than_the_playbook_says(stage, farm):
+    await farm.plant(farm.deployment("web", 6))
+    stage.cluster.slow(timedelta(seconds=60), verb="create", path=REAL, count=None, when="before")
+    done = await drain(stage, lasting="50m", parallel=2)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    evictions = [c for c in done.run.steps[0].changes if c.verb == "evict"]
+    under_way = [sum(other.at <= one.at < other.ended_at for other in evictions) for one in evictions]
+    assert max(under_way) == 2
 
 
 async def test_a_pod_that_comes_back_since_it_tolerates_the_cordon_does_not_keep_it_busy(stage, farm):
