@@ -193,7 +193,7 @@ def test_ended_in_the_middle_it_leaves_nothing_behind(tmp_path, number):
 def test_lists_of_scenarios(call):
     assert call("demo", "--list").stdout == call("scenarios", "list").stdout
     assert call("scenarios", "list").stdout.splitlines()[0].split() == ["NAME", "ALERTS", "PLAYBOOK", "SUMMARY"]
-    assert {"agent-down", "agent-restart"} <= set(call("scenarios", "list", "-o", "name").stdout.splitlines())
+    assert {"agent-down", "agent-restart", "bgp-shift", "node-drain"} == set(call("scenarios", "list", "-o", "name").stdout.splitlines())
     first = json.loads(call("scenarios", "list", "-o", "json").stdout)["items"][0]
     assert (first["name"], first["alerts"], first["playbook"]) == ("agent-down", ["CiliumAgentDown"], "cilium-agent-down")
 
