@@ -147,6 +147,10 @@ def _verb(method: str, name: str, *, watch: bool) -> str:
 
 
 def _check_method(call: Call, method: str) -> None:
+    if call.subresource == "exec":
+        if method not in ("GET", "POST"):
+            raise status.method_not_allowed()
+        return
     named = bool(call.name)
     creates = call.subresource in ("eviction", "binding")
     allowed = {
