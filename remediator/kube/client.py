@@ -49,6 +49,7 @@ _RELISTS: Final = 3
 _DEFAULT: Final = timedelta(seconds=10)
 _EVICTION: Final = timedelta(seconds=30)
 """The API server itself retries the budget's update 20 times with 500 ms between before it answers (registry/core/pod, eviction.go)."""
+_REVIEW: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _READY: Final = timedelta(seconds=3)
 
 
@@ -57,6 +58,14 @@ class Listing(msgspec.Struct, Generic[T], frozen=True):
 
     items: list[T]
     resource_version: str
+
+
+class _Verdict(msgspec.Struct):
+    allowed: bool
+
+
+class _Review(msgspec.Struct):
+    status: _Verdict
 
 
 class Kube:
@@ -354,6 +363,14 @@ class Kube:
         path = wire.object_path(kinds.POD, namespace, name, NotFound, "exec")
         request = self._request("exec", "GET", path, execute.query(container, argv))
         return await execute.run(self._connection, request, seconds=timeout.total_seconds(), limit=limit)
+
+    async def may(self, verb: str, resource: str, namespace: str, *, subresource: str = "") -> bool:
+        """Whether our own account has a right in the core group (SelfSubjectAccessReview, which everybody may ask)."""
+        asked = {"verb": verb, "resource": resource, "subresource": subresource, "namespace": namespace}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
+        request = self._request("review", "POST", _REVIEW, body=body)
+        answer = wire.decode(await self._connection.read(request, self._seconds(None)), _Review, str(request))
+        return bool(answer.status.allowed)
 
     async def version(self) -> str:
         """The server's version, as ``v1.36.3``."""

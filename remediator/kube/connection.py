@@ -59,7 +59,7 @@ gc.freeze()
 
 
 class Request(NamedTuple):
-    """One call. ``verb`` is the API's own (get, list, watch, create, patch, delete, evict, exec) and labels the metrics."""
+    """One call. ``verb`` is the API's own (get, list, watch, create, patch, delete, evict, exec, review) and labels the metrics."""
 
     verb: str
     method: str
@@ -70,8 +70,8 @@ class Request(NamedTuple):
 
     @property
     def write(self) -> bool:
-        """Whether it may change something. A command in a container may, though websockets begin with a GET."""
-        return self.method != "GET" or self.verb == "exec"
+        """Whether it may change something. A command in a container may, though websockets begin with a GET; a review is a question."""
+        return self.verb == "exec" or (self.method != "GET" and self.verb != "review")
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -310,10 +310,9 @@ class _our_errors:  # noqa: N801 - a context manager, used as a function
         match error:
             case _RedirectedError():
                 return Malformed(f"{error}; the settings should name the final address", call=self._call, status=error.status)
-            case _NotUpgradedError() if error.answer.ok:
-                return Malformed(str(error), call=self._call, status=error.answer.status)
             case _NotUpgradedError():
-                return _refused(error.answer, error.body, self._request)
+                plain = Malformed(str(error), call=self._call, status=error.answer.status)
+                return plain if error.answer.ok else _refused(error.answer, error.body, self._request)
             case aiohttp.ConnectionTimeoutError():
                 return Timeout("no connection in time", call=self._call)
             case aiohttp.ClientConnectorError():

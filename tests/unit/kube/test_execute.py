@@ -37,8 +37,8 @@ def speak(api, *messages, protocols=(V5, V4), stay=False):
     api.queue.append(answer)
 
 
-async def execute(kube, *argv, timeout=SOON, **more):
-    return await kube.exec("agent", "kube-system", "cilium-agent", argv or ("a",), timeout=timeout, **more)
+async def execute(kube, *argv, within=SOON, **more):
+    return await kube.exec("agent", "kube-system", "cilium-agent", argv or ("a",), timeout=within, **more)
 
 
 async def test_the_command_goes_out_word_by_word_and_no_shell_sees_it(api, kube):
@@ -126,14 +126,14 @@ async def test_a_refused_token_is_read_again(api, connect, tmp_path):
 async def test_a_command_that_does_not_end_ends_at_the_deadline(api, kube):
     speak(api, (1, b"..."), stay=True)
     with pytest.raises(Timeout) as caught:
-        await execute(kube, timeout=timedelta(milliseconds=200))
+        await execute(kube, within=timedelta(milliseconds=200))
     assert caught.value.maybe_applied, "nobody knows what the command did"
 
 
 async def test_a_server_that_does_not_answer_ends_at_the_deadline(api, kube):
     api.hang()
     with pytest.raises(Timeout):
-        await execute(kube, timeout=timedelta(milliseconds=200))
+        await execute(kube, within=timedelta(milliseconds=200))
 
 
 async def test_output_without_end_ends_at_the_deadline(api, kube):
@@ -146,7 +146,7 @@ async def test_output_without_end_ends_at_the_deadline(api, kube):
 
     api.queue.append(answer)
     with pytest.raises(Timeout):
-        await execute(kube, timeout=timedelta(milliseconds=200))
+        await execute(kube, within=timedelta(milliseconds=200))
 
 
 async def test_a_stream_that_breaks_off_tells_no_code(api, kube):
