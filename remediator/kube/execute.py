@@ -11,7 +11,7 @@ remotecommand). ``v5`` is the form that API servers since 1.30 translate themsel
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -119,4 +119,6 @@ def _code(status: bytes, call: str) -> int:
 
 
 def _failed(status: bytes, code: int, call: str) -> CallFailed:
-    return from_answer(status, status=code or 500, call=call, write=True)
+    """As an ordinary answer of that code; on the channel a Status comes without its kind."""
+    whole = {**msgspec.json.decode(status, type=dict[str, Any]), "kind": "Status"}
+    return from_answer(msgspec.json.encode(whole), status=code or 500, call=call, write=True)

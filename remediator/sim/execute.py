@@ -67,7 +67,7 @@ async def _play(socket: web.WebSocketResponse, ended: _Ended) -> None:
 
 def _status(code: int) -> Obj:
     if not code:
-        return status.success()
+        return {"metadata": {}, "status": "Success"}
     message = f"command terminated with non-zero exit code: command terminated with exit code {code}"
     causes = [{"reason": "ExitCode", "message": str(code)}]
     return {"metadata": {}, "status": "Failure", "message": message, "reason": "NonZeroExitCode", "details": {"causes": causes}}
@@ -89,7 +89,9 @@ def _broken(cluster: Cluster, pod: Obj, container: str) -> Obj:
         why = f'unable to upgrade connection: container not found ("{container}")'
     else:
         return {}
-    return status.ApiError(500, "InternalError", f"Internal error occurred: {why}").body()
+    causes = {"causes": [{"message": why}]}
+    body = status.ApiError(500, "InternalError", f"Internal error occurred: {why}", causes).body()
+    return {key: value for key, value in body.items() if key not in ("kind", "apiVersion")}
 
 
 def _run(cluster: Cluster, pod: Obj, argv: Sequence[str]) -> _Ended:

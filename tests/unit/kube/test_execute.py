@@ -160,9 +160,9 @@ async def test_a_stream_that_breaks_off_tells_no_code(api, kube):
 
 async def test_what_did_not_start_is_the_error_that_the_status_says(api, kube):
     message = "error sending request: dial tcp 10.0.0.1:10250: connect: connection refused"
-    status = {"kind": "Status", "status": "Failure", "reason": "InternalError", "code": 500, "message": message}
+    status = {"metadata": {}, "status": "Failure", "reason": "InternalError", "code": 500, "message": message}
     speak(api, (3, json.dumps(status).encode()))
-    with pytest.raises(Unavailable, match="connection refused") as caught:
+    with pytest.raises(Unavailable, match=f"500 InternalError: {message}") as caught:
         await execute(kube)
     assert caught.value.retryable
 
