@@ -129,6 +129,7 @@ async def test_a_kubelet_that_is_away_is_no_proof(stage):
     stage.cluster.fail(path="/exec", status=500, message="error dialing backend", count=None)
     done = await stage.step(ACTION, ready_for="5s", lasting="4m", exec=True)
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
+    assert "the agent could not be asked: GET" in done.detail
     assert "error dialing backend" in done.detail
 
 

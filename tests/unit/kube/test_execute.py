@@ -195,3 +195,15 @@ async def test_the_door_is_as_good_as_new_after_each(api, kube):
     await execute(kube)
     api.json({"kind": "Node"})
     assert (await kube.get(kinds.NODE, "a"))["kind"] == "Node"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_whether_we_may_is_a_question_and_asked_again_where_that_helps(api, kube, allowed):
+    api.status(503)
+    api.json({"status": {"allowed": allowed, "reason": "because"}}, 201)
+    assert await kube.may("create", "pods", "kube-system", subresource="exec") is allowed
+    wanted = {"verb": "create", "resource": "pods", "subresource": "exec", "namespace": "kube-system"}
+    assert [seen.body["spec"]["resourceAttributes"] for seen in api.seen] == [wanted, wanted]
+    api.json({"kind": "Status"}, 201)
+    with pytest.raises(Malformed):
+        await kube.may("get", "pods", "kube-system")
