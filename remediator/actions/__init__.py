@@ -156,6 +156,8 @@ class Action(ABC, Generic[P]):
     disruptive: ClassVar[bool] = False
     """Whether it may disturb traffic or workloads; then every gate is evaluated again right before it."""
     rbac: ClassVar[tuple[Rule, ...]] = ()
+    optional_rbac: ClassVar[Mapping[str, tuple[Rule, ...]]] = {}
+    """Parameter -> what it needs on top of ``rbac`` once a playbook turns it on; granted apart, and not by the shipped base."""
     brings: ClassVar[tuple[str, ...]] = ()
     """Gates (by name) that apply to every playbook with this action."""
     Parameters: ClassVar[type[Parameters]] = NoParameters
@@ -188,12 +190,15 @@ class Action(ABC, Generic[P]):
             "changes": cls.changes,
             "undone_by": cls.undone_by,
             "disruptive": cls.disruptive,
-            "rbac": [
-                {"groups": list(r.groups), "resources": list(r.resources), "verbs": list(r.verbs), "scope": r.scope} for r in cls.rbac
-            ],
+            "rbac": [_rule(rule) for rule in cls.rbac],
+            "optional_rbac": {parameter: [_rule(rule) for rule in rules] for parameter, rules in cls.optional_rbac.items()},
             "gates": list(cls.brings),
             "parameters": cls.Parameters.model_json_schema(),
         }
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {"groups": list(rule.groups), "resources": list(rule.resources), "verbs": list(rule.verbs), "scope": rule.scope}
 
 
 @cache

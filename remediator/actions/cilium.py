@@ -15,7 +15,7 @@ from pydantic import Field
 from remediator.actions import Action, Context, Observed, Parameters, Rule
 from remediator.actions.shifting import READS, look
 from remediator.bgp.coverage import alone
-from remediator.cilium import caveats, health, proof
+from remediator.cilium import asking, caveats, health, inside, proof
 from remediator.cilium.hold import hold
 from remediator.cilium.once import refuse_second
 from remediator.cilium.reading import read_fleet, successors
@@ -30,6 +30,8 @@ from remediator.reasons import Reason
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from remediator.kube.records import Pod
 
 __all__ = ["RestartAgent"]
@@ -50,6 +52,10 @@ class RestartParameters(Parameters):
     )
     scrape_alerts: tuple[str, ...] = Field(
         default=(), description="alerts that only say that a scrape failed; while the pod is Ready they are no reason to restart it"
+    )
+    exec: bool = Field(
+        default=False,
+        description="ask the new agent inside of its container, too: its own status, and whether it reaches every node; needs pods/exec",
     )
 
 
@@ -76,6 +82,10 @@ class RestartAgent(Action[RestartParameters]):
         *READS,
         Rule(groups=("cilium.io",), resources=("ciliumnetworkpolicies", "ciliumclusterwidenetworkpolicies"), verbs=("list",)),
     )
+    optional_rbac: ClassVar[Mapping[str, tuple[Rule, ...]]] = {
+        # Close to root on every node with an agent, since agents are privileged.
+        "exec": (Rule(resources=("pods/exec",), verbs=asking.VERBS, scope="cilium.namespace"),),
+    }
     brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "operator_down", "rollout_in_progress", "self")
     Parameters: ClassVar[type[Parameters]] = RestartParameters
 
@@ -92,6 +102,8 @@ class RestartAgent(Action[RestartParameters]):
         if words and ctx.run.trigger.kind is not TriggerKind.MANUAL:
             raise Refused(Reason.PROTECTED, words)
         await _refuse_last_speaker(ctx)
+        if parameters.exec:
+            await asking.require_right(ctx.kube, ctx.cilium.namespace)
 
     async def act(self, ctx: Context, parameters: RestartParameters) -> str:
         """See Action."""
@@ -108,7 +120,7 @@ class RestartAgent(Action[RestartParameters]):
             await _delete(ctx, old, before)
         if ctx.dry_run:
             return f"would replace {old.name}"
-        new = await _Proof(ctx, before, old.uid).wait(parameters.ready_for)
+        new = await _Proof(ctx, before, old.uid).wait(parameters.ready_for, ask=parameters.exec)
         return f"{old.name} was replaced by {new.name}, ready for {format_duration(parameters.ready_for)}"
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
@@ -229,6 +241,10 @@ def _plan(ctx: Context, pod: Pod, before: Before, parameters: RestartParameters,
         lines.append(
             f"then one probe interval later: {node} reaches every peer and every peer reaches it ({', '.join(health.UNREACHABLE)})"
         )
+    if parameters.exec:
+        lines.append(
+            f"then ask it inside of its container: {' '.join(inside.STATUS)} says OK, {' '.join(inside.HEALTH)} reaches every node"
+        )
     return [*lines, *(f"mind: {word}" for word in words), "nothing is to be undone"]
 
 
@@ -252,7 +268,7 @@ class _Proof:
         self._old = old_uid
         self._new: Pod | None = None
 
-    async def wait(self, ready_for: timedelta) -> Pod:
+    async def wait(self, ready_for: timedelta, *, ask: bool) -> Pod:
         """The new agent, once everything is proved. Raises StepFailed."""
         since = await hold(self._ctx, f"the new agent of {self._node} to stay ready", self._kubernetes, lasting=ready_for)
         metrics = self._before.get("metrics") or {"unasked": "the moment before the restart is not on record"}
@@ -260,6 +276,8 @@ class _Proof:
             self._ctx.evidence("not checked", [f"whether peers reach {self._node}: {metrics['unasked']}"])
         else:
             await hold(self._ctx, f"peers to reach {self._node}", self._everything, lasting=timedelta(0))
+        if ask:
+            await hold(self._ctx, f"the new agent of {self._node} to say that it is well", self._asked, lasting=timedelta(0))
         ctx = self._ctx
         if self._new is None:
             raise StepFailed(f"no new agent was seen on {self._node}")
@@ -299,6 +317,16 @@ class _Proof:
             return await self._metrics(min(self._new.ready_since or now, now), now)
         except MonitoringError as error:
             return str(error)
+
+    async def _asked(self) -> str:
+        """As ``_kubernetes``, and what the agent itself says inside of its container."""
+        words, ctx = await self._kubernetes(), self._ctx
+        if words or self._new is None:
+            return words
+        fleet = await read_fleet(ctx.kube, ctx.cilium.namespace, ctx.cilium.agent_selector)
+        ready = {pod.node_name for pod in fleet.pods if pod.ready}
+        down = {pod.node_name for pod in fleet.pods} - ready - {self._node}
+        return await asking.pending(ctx.kube, self._new, nodes=ready, down=down, within=ctx.deadline - ctx.clock.now())
 
     async def _metrics(self, since: datetime, now: datetime) -> str:
         ctx, wanted = self._ctx, self._before["metrics"]

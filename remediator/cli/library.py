@@ -160,6 +160,9 @@ def _action(found: Item) -> str:
     rules = [_rule(rule) for rule in found.get("rbac") or ()]
     if rules:
         parts.append(table(("RBAC GROUPS", "RESOURCES", "VERBS", "SCOPE"), rules))
+    optional = [(parameter, *_rule(rule)) for parameter, rules in (found.get("optional_rbac") or {}).items() for rule in rules]
+    if optional:
+        parts.append(table(("ONLY FOR", "RBAC GROUPS", "RESOURCES", "VERBS", "SCOPE"), optional))
     return "\n".join(parts)
 
 

@@ -20,17 +20,18 @@ import msgspec
 from remediator import __version__
 from remediator.clock import SystemClock
 from remediator.errors import UsageError
-from remediator.kube import kinds, wire
+from remediator.kube import execute, kinds, wire
 from remediator.kube.errors import CallFailed, Gone, Invalid, Malformed, NotFound, Timeout
 from remediator.kube.wire import JsonPatch, PatchType
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from remediator.clock import Clock
     from remediator.kube.connection import Connection, Request
+    from remediator.kube.execute import Executed
     from remediator.kube.kinds import Kind
 
 __all__ = ["FIELD_MANAGER", "Kube", "Listing", "PatchType"]
@@ -48,6 +49,7 @@ _RELISTS: Final = 3
 _DEFAULT: Final = timedelta(seconds=10)
 _EVICTION: Final = timedelta(seconds=30)
 """The API server itself retries the budget's update 20 times with 500 ms between before it answers (registry/core/pod, eviction.go)."""
+_REVIEW: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _READY: Final = timedelta(seconds=3)
 
 
@@ -56,6 +58,14 @@ class Listing(msgspec.Struct, Generic[T], frozen=True):
 
     items: list[T]
     resource_version: str
+
+
+class _Verdict(msgspec.Struct):
+    allowed: bool
+
+
+class _Review(msgspec.Struct):
+    status: _Verdict
 
 
 class Kube:
@@ -338,6 +348,29 @@ class Kube:
         }
         seconds = max(_EVICTION, self._timeout)
         await self._write("evict", "POST", path, body, dry_run=dry_run, request_id=request_id, seconds=seconds.total_seconds())
+
+    async def exec(
+        self, name: str, namespace: str, container: str, argv: Sequence[str], *, timeout: timedelta, limit: int = execute.LIMIT
+    ) -> Executed:
+        """Run a command in a container, without a shell, and wait for its end; see ``Executed`` for what it tells.
+
+        ``timeout``: real time for all of it; ``limit``: bytes of output that are kept. A command that ends with a code other than 0 is an
+        answer and no error. Raises Forbidden without the right (get and create on pods/exec), NotFound, Unavailable where the kubelet
+        does not answer, Timeout.
+        """
+        if not argv or not all(argv[:1]):
+            raise UsageError("a command needs at least the name of a program")
+        path = wire.object_path(kinds.POD, namespace, name, NotFound, "exec")
+        request = self._request("exec", "GET", path, execute.query(container, argv))
+        return await execute.run(self._connection, request, seconds=timeout.total_seconds(), limit=limit)
+
+    async def may(self, verb: str, resource: str, namespace: str, *, subresource: str = "") -> bool:
+        """Whether our own account has a right in the core group (SelfSubjectAccessReview, which everybody may ask)."""
+        asked = {"verb": verb, "resource": resource, "subresource": subresource, "namespace": namespace}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
+        request = self._request("review", "POST", _REVIEW, body=body)
+        answer = wire.decode(await self._connection.read(request, self._seconds(None)), _Review, str(request))
+        return bool(answer.status.allowed)
 
     async def version(self) -> str:
         """The server's version, as ``v1.36.3``."""

@@ -19,6 +19,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from urllib.parse import urlencode
 
 import aiohttp
 import tenacity
@@ -46,6 +47,9 @@ _TRIES: Final = 6
 _LONGEST_ERROR_BODY: Final = 64 * 1024
 _LONGEST_LINE: Final = 32 * 1024 * 1024
 _REDIRECTS: Final = range(300, 400)
+_SWITCHING: Final = 101
+_CLOSE: Final = 0.5
+"""Seconds that the other side of a websocket has to say goodbye."""
 _BACK_OFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=3)
 
 # kubernetes-asyncio's modules alone are half a million objects that are never garbage. Each full collection would walk them all, which
@@ -55,7 +59,7 @@ gc.freeze()
 
 
 class Request(NamedTuple):
-    """One call. ``verb`` is the API's own (get, list, watch, create, patch, delete, evict) and labels the metrics."""
+    """One call. ``verb`` is the API's own (get, list, watch, create, patch, delete, evict, exec, review) and labels the metrics."""
 
     verb: str
     method: str
@@ -66,8 +70,8 @@ class Request(NamedTuple):
 
     @property
     def write(self) -> bool:
-        """Whether it may change something."""
-        return self.method != "GET"
+        """Whether it may change something. A command in a container may, though websockets begin with a GET; a review is a question."""
+        return self.verb == "exec" or (self.method != "GET" and self.verb != "review")
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -127,6 +131,49 @@ class Connection:
             yield _lines(answer, request)
         finally:
             answer.close()
+
+    @asynccontextmanager
+    async def upgrade(
+        self, request: Request, protocols: tuple[str, ...], deadline: float
+    ) -> AsyncIterator[aiohttp.ClientWebSocketResponse[bool]]:
+        """A websocket by one of ``protocols``, entered once the server agreed. What it raises inside becomes our errors, too.
+
+        Whatever happens between here and ``deadline`` (of the loop's clock), it is over then.
+        """
+        try:
+            async with asyncio.timeout_at(deadline):
+                socket = await self._with_token(lambda: self._handshake(request, protocols))
+                try:
+                    with _our_errors(request):
+                        yield socket
+                finally:
+                    await socket.close()
+        except TimeoutError as error:
+            raise Timeout("no answer within the deadline", call=str(request), maybe_applied=request.write) from error
+
+    async def _handshake(self, request: Request, protocols: tuple[str, ...]) -> aiohttp.ClientWebSocketResponse[bool]:
+        code = "unreachable"
+        rest, headers, query = self._api.rest_client, dict(request.headers), list(request.query)
+        await self._api.update_params_for_auth(headers, query, ["BearerToken"])
+        try:
+            with _our_errors(request):
+                socket: aiohttp.ClientWebSocketResponse[bool] = await rest.pool_manager.ws_connect(
+                    f"{self._api.configuration.host}{request.path}?{urlencode(query)}",
+                    protocols=protocols,
+                    headers={"User-Agent": str(self._api.user_agent), **headers},
+                    timeout=aiohttp.ClientWSTimeout(ws_close=_CLOSE),
+                    proxy=rest.proxy,
+                    proxy_headers=rest.proxy_headers,
+                    server_hostname=rest.server_hostname,
+                )
+            code = "101"
+        except CallFailed as error:
+            code = str(error.status or code)
+            raise
+        else:
+            return socket
+        finally:
+            METRICS.kube_requests.labels(request.verb, code).inc()
 
     async def _sleep(self, seconds: float) -> None:
         await self._clock.sleep(timedelta(seconds=seconds))
@@ -219,6 +266,15 @@ class _RedirectedError(aiohttp.ClientError):
         self.status = status
 
 
+class _NotUpgradedError(aiohttp.ClientError):
+    """The answer to a websocket's handshake is an ordinary one. aiohttp itself would drop its body, which says why."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, body: bytes) -> None:
+        super().__init__(f"{answer.status} instead of a websocket")
+        self.answer = answer
+        self.body = body
+
+
 async def _once_and_here(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
     try:
         answer = await handler(request)
@@ -229,6 +285,9 @@ async def _once_and_here(request: aiohttp.ClientRequest, handler: aiohttp.Client
     if answer.status in _REDIRECTS:
         answer.close()
         raise _RedirectedError(answer.status, cut(answer.headers.get("Location", "").partition("?")[0]))
+    if request.headers.get("Upgrade") == "websocket" and answer.status != _SWITCHING:
+        async with answer:
+            raise _NotUpgradedError(answer, await _error_body(answer))
     return answer
 
 
@@ -236,6 +295,7 @@ class _our_errors:  # noqa: N801 - a context manager, used as a function
     """What aiohttp raises becomes what callers know."""
 
     def __init__(self, request: Request) -> None:
+        self._request = request
         self._call = str(request)
         self._write = request.write
 
@@ -250,6 +310,9 @@ class _our_errors:  # noqa: N801 - a context manager, used as a function
         match error:
             case _RedirectedError():
                 return Malformed(f"{error}; the settings should name the final address", call=self._call, status=error.status)
+            case _NotUpgradedError():
+                plain = Malformed(str(error), call=self._call, status=error.answer.status)
+                return plain if error.answer.ok else _refused(error.answer, error.body, self._request)
             case aiohttp.ConnectionTimeoutError():
                 return Timeout("no connection in time", call=self._call)
             case aiohttp.ClientConnectorError():
@@ -261,6 +324,10 @@ class _our_errors:  # noqa: N801 - a context manager, used as a function
 
 
 async def _refusal(answer: aiohttp.ClientResponse, request: Request) -> CallFailed:
+    return _refused(answer, await _error_body(answer), request)
+
+
+async def _error_body(answer: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
     with suppress(aiohttp.ClientError, TimeoutError):  # the status says enough, should the body break off
         async for chunk in answer.content.iter_any():
@@ -268,8 +335,12 @@ async def _refusal(answer: aiohttp.ClientResponse, request: Request) -> CallFail
             if len(body) > _LONGEST_ERROR_BODY:
                 answer.close()
                 break
+    return bytes(body)
+
+
+def _refused(answer: aiohttp.ClientResponse, body: bytes, request: Request) -> CallFailed:
     return from_answer(
-        bytes(body),
+        body,
         status=answer.status,
         call=str(request),
         phrase=answer.reason or "",

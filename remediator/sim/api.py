@@ -15,6 +15,7 @@ from remediator.sim.calls import Call, parse_body, parse_call, parse_options
 from remediator.sim.deletion import Deletion
 from remediator.sim.discovery import discover
 from remediator.sim.disruption import evict
+from remediator.sim.execute import execute
 from remediator.sim.objects import dig, encode, key_of
 from remediator.sim.reading import ListOptions, list_page
 from remediator.sim.rendering import list_bytes, object_bytes, wants
@@ -78,8 +79,8 @@ class KubeApi:
         if not path.startswith(("/api/", "/apis/")):
             raise status.no_such_resource(in_group=False)
         call = parse_call(request.method, path, request.query, self.cluster.kinds)
-        if call.verb == "watch":
-            return await self._watch(call, request)
+        if call.verb == "watch" or call.subresource == "exec":
+            return await self._stream(call, request)
         if call.verb in ("get", "list"):
             return self._read(call, request)
         return self._write(call, request, raw, entry)
@@ -93,6 +94,9 @@ class KubeApi:
             return _body(object_bytes(call.resource, obj, form, now))
         page = list_page(self.cluster.store, call.resource, call.namespace, ListOptions.of(request.query))
         return _body(list_bytes(call.resource, page, self.cluster.store.table(call.resource), form, now))
+
+    async def _stream(self, call: Call, request: web.Request) -> web.StreamResponse:
+        return await (execute(self.cluster, call, request) if call.subresource == "exec" else self._watch(call, request))
 
     async def _watch(self, call: Call, request: web.Request) -> web.StreamResponse:
         ListOptions.of(request.query)

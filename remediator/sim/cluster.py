@@ -376,6 +376,7 @@ class Cluster:
         self.network.heal()
         self.bgp.cut.clear()
         self.bgp.lossy.clear()
+        self.agents.complaints.clear()
         for node in self.node_names():
             self.heal_agent(node)
             if not self.kubelet_alive(node):

@@ -371,6 +371,9 @@ def test_actions_and_gates_are_shown_as_they_describe_themselves(ask, api):
     assert "Disruptive:" in shown
     assert "ready_for" in shown
     assert "delete" in shown
+    needed, _, optional = shown.partition("ONLY FOR")
+    assert "pods/exec" not in needed.partition("RBAC GROUPS")[2]
+    assert optional.splitlines()[1].split() == ["exec", "core", "pods/exec", "get,", "create", "cilium.namespace"]
     assert json.loads(ask("actions", "show", "cilium.restart_agent", "-o", "json").stdout) == json.loads(json.dumps(restart))
     names = [line.split()[0] for line in ask("gates", "list").stdout.splitlines()[1:]]
     assert names == list(gates())

@@ -34,6 +34,8 @@ class Agents:
         """uids of pods whose agent no longer answers; a new pod is fine."""
         self.looping: set[str] = set()
         """Nodes on which every agent crashes."""
+        self.complaints: dict[str, str] = {}
+        """Node -> what ``cilium-dbg status --brief`` finds wrong there (``kubernetes: ...``), while the pod is Ready all the same."""
 
     def fault_of(self, pod: Obj) -> AgentFault | None:
         """What is wrong with the agent in this pod."""

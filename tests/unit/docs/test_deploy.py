@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 
 import pytest
@@ -13,9 +14,9 @@ def documents(path):
     return [d for d in yaml.safe_load_all(path.read_text()) if d]
 
 
-def granted(root):
-    """(namespace or "", group, resource, verb) for every rule of the base."""
-    everything = documents(root / "deploy" / "kustomize" / "base" / "rbac.yaml")
+def granted(root, part="base"):
+    """(namespace or "", group, resource, verb) for every rule of the base, or of a component."""
+    everything = documents(root / "deploy" / "kustomize" / part / "rbac.yaml")
     return {
         (d["metadata"].get("namespace", ""), group, resource, verb)
         for d in everything
@@ -42,18 +43,43 @@ def test_the_base_grants_what_the_actions_declare(root):
     assert extra == {("", "", "namespaces", "get")}, "only what gates and target resolution read comes on top"
 
 
+def test_what_is_optional_is_granted_by_its_component_and_not_by_the_base(root):
+    rules = [rule for action in actions().values() for rule in action.optional_rbac.get("exec", ())]
+    needed = {("kube-system", group, what, verb) for r in rules for group in r.groups for what in r.resources for verb in r.verbs}
+    assert granted(root, "components/exec") == needed == {("kube-system", "", "pods/exec", verb) for verb in ("get", "create")}
+    assert not [right for right in granted(root) if right[2] in ("pods/exec", "pods/*", "*")]
+    assert "components" not in (root / "deploy" / "kustomize" / "base" / "kustomization.yaml").read_text()
+    page = (root / "docs" / "actions.md").read_text()
+    assert "deploy/kustomize/components/exec" in page
+
+
 def test_the_settings_of_the_base_are_valid_and_a_dry_run(root, tmp_path):
     settings = load_settings(root / "deploy" / "kustomize" / "base" / "settings.yaml", env={})
     assert settings.dry_run is True
 
 
-def test_kustomize_builds_the_base(root):
+KINDS = [
+    *("ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "Namespace"),
+    *("PersistentVolumeClaim", "Role", "RoleBinding", "Service", "ServiceAccount"),
+]
+
+
+def kustomized(folder):
+    """The kinds that kustomize builds from a folder."""
     try:
-        built = subprocess.run(
-            ["kubectl", "kustomize", root / "deploy" / "kustomize" / "base"], check=True, capture_output=True, text=True, timeout=60
-        ).stdout
+        built = subprocess.run(["kubectl", "kustomize", folder], check=True, capture_output=True, text=True, timeout=60).stdout
     except FileNotFoundError:
         pytest.skip("kubectl is not installed; it builds the kustomize base")
-    kinds = sorted(d["kind"] for d in yaml.safe_load_all(built))
-    rights = ["ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount"]
-    assert kinds == sorted([*rights, "ConfigMap", "Deployment", "Namespace", "PersistentVolumeClaim", "Service"])
+    return sorted(d["kind"] for d in yaml.safe_load_all(built))
+
+
+def test_kustomize_builds_the_base(root):
+    assert kustomized(root / "deploy" / "kustomize" / "base") == KINDS
+
+
+def test_kustomize_builds_an_overlay_with_the_right_to_exec(root, tmp_path):
+    shutil.copytree(root / "deploy" / "kustomize", tmp_path / "kustomize")
+    overlay = tmp_path / "kustomize" / "mine"
+    overlay.mkdir()
+    (overlay / "kustomization.yaml").write_text("resources: [../base]\ncomponents: [../components/exec]\n")
+    assert kustomized(overlay) == sorted([*KINDS, "Role", "RoleBinding"])

@@ -85,7 +85,7 @@ def test_restart_agent_is_for_people(library):
     playbook = library.by_name("restart-agent")
     assert playbook.when is None
     assert playbook.verify.query is None
-    assert playbook.fill({"timeout": "3m"}) == {"timeout": "3m", "ready_for": "1m"}
+    assert playbook.fill({"timeout": "3m"}) == {"timeout": "3m", "ready_for": "1m", "exec": False}
 
 
 def examples(page):

@@ -112,3 +112,18 @@ async def test_watching(kubectl, fast):
             await asyncio.sleep(0)
     await kubectl("cordon", "node-5")
     assert (await watching).split().count("node/node-5") > 1
+
+
+async def test_executing(kubectl, fast):
+    """The real client of the protocol: output, exit code and refusals are understood."""
+    agent = fast.cluster.agent_pod("node-3")["metadata"]["name"]
+    of = ("-n", "kube-system", "exec", agent, "-c", "cilium-agent", "--")
+    assert await kubectl(*of, "cilium-dbg", "status", "--brief") == "OK\n"
+    health = json.loads(await kubectl(*of, "cilium-health", "status", "--probe", "-o", "json"))
+    assert [node["name"] for node in health["nodes"]] == fast.cluster.node_names()
+    said = await kubectl(*of, "sh", "-c", "true", ok=False)
+    assert 'exec: "sh": executable file not found' in said
+    assert "exit code 127" in said
+    assert "container nope is not valid" in await kubectl("-n", "kube-system", "exec", agent, "-c", "nope", "--", "true", ok=False)
+    fast.cluster.stop_kubelet("node-3")
+    assert "connection refused" in await kubectl(*of, "cilium-dbg", "status", "--brief", ok=False)
