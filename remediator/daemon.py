@@ -95,7 +95,14 @@ class Daemon:
                 redact=redact,
                 cilium=Cilium(namespace=settings.cilium.namespace, agent_selector=settings.cilium.agent_selector),
                 limits=GateLimits(
-                    concurrent_runs=settings.limits.concurrent_runs, concurrent_disruptive=settings.limits.concurrent_disruptive
+                    concurrent_runs=settings.limits.concurrent_runs,
+                    concurrent_disruptive=settings.limits.concurrent_disruptive,
+                    concurrent_per_zone=settings.limits.concurrent_per_zone,
+                    disruptive_per_hour=settings.limits.disruptive_per_hour,
+                    max_disturbed=settings.limits.max_disturbed,
+                    storm=settings.limits.storm,
+                    breaker=settings.limits.breaker,
+                    maintenance=settings.maintenance,
                 ),
                 dry_run=settings.dry_run if dry_run is None else dry_run,
                 mode_of=partial(effective_mode, settings),

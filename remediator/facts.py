@@ -9,6 +9,7 @@ import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from remediator import readings
 from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
 from remediator.gates import Case, Fact, Gate, Snapshot, Unread, evaluate, in_force
 from remediator.kube import kinds
@@ -18,7 +19,7 @@ from remediator.model import to_milliseconds
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
-    from remediator.model import Verdict
+    from remediator.model import Alert, Verdict
     from remediator.world import World
 
     T = TypeVar("T")
@@ -36,8 +37,10 @@ _OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE})
 class Facts:
     """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, arriving: Iterable[Alert] = ()) -> None:
+        """``arriving``: alerts that came together with those to judge, and may not be in the journal yet."""
         self._world = world
+        self._arriving = arriving
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
         self._kubernetes_hangs = False
 
@@ -60,7 +63,7 @@ class Facts:
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
-        needed = sorted({fact for gate in applying for fact in gate.reads})
+        needed = sorted({fact for gate in applying for fact in gate.needs(case)})
         values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
@@ -84,7 +87,7 @@ class Facts:
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
 
-    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:
+    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
         journal, now = self._world.journal, self._world.clock.now()
         match fact:
             case Fact.PAUSES:
@@ -99,6 +102,8 @@ class Facts:
                 return self._object(case.target.kind, case.target.name, case.target.namespace)
             case Fact.NAMESPACE:
                 return self._namespace(case.target.namespace)
+            case _:
+                return readings.read(fact, case, self._world, self._arriving)
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:

@@ -19,11 +19,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 from remediator.errors import Unreadable
 from remediator.model import Alert, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
 from remediator.reasons import Reason
+from remediator.settings import Breaker, Share, Storm
+from remediator.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pydantic import BaseModel
+
+    from remediator.breaker import Past
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
@@ -39,6 +43,9 @@ class Fact(StrEnum):
     ACTIVE_ALERTS = "active alerts"
     TARGET = "target object"
     NAMESPACE = "namespace of the target"
+    RECENT_RUNS = "recent runs"
+    FAILURES = "runs since the breaker was reset"
+    EPISODES = "recent episodes"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -52,6 +59,12 @@ class Limits(Noun, frozen=True, kw_only=True):
 
     concurrent_runs: int = 4
     concurrent_disruptive: int = 1
+    concurrent_per_zone: int = 1
+    disruptive_per_hour: int = 6
+    max_disturbed: Share = Share(percent=20)
+    storm: Storm = Storm()
+    breaker: Breaker = Breaker()
+    maintenance: tuple[Window, ...] = ()
 
 
 class Case(Noun, frozen=True, kw_only=True):
@@ -114,6 +127,21 @@ class Snapshot(Noun, frozen=True, kw_only=True):
         """The target's namespace; None for cluster-scoped targets."""
         return self._read(Fact.NAMESPACE)  # type: ignore[no-any-return]  # as above
 
+    @property
+    def recent_runs(self) -> tuple[Run, ...]:
+        """Runs on any target that began within the last day."""
+        return self._read(Fact.RECENT_RUNS)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def failures(self) -> Past:
+        """What the breaker is judged by."""
+        return self._read(Fact.FAILURES)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def episodes(self) -> tuple[tuple[datetime, str], ...]:
+        """Episodes that began within the last hours, with what each is about, also those that arrive together with this one."""
+        return self._read(Fact.EPISODES)  # type: ignore[no-any-return]  # as above
+
 
 class Gate(ABC):
     """One question that may forbid a run. Subclasses set the class variables."""
@@ -127,10 +155,16 @@ class Gate(ABC):
     reads: ClassVar[frozenset[Fact]] = frozenset()
     always: ClassVar[bool] = True
     """Whether it applies to every playbook; otherwise only where a playbook or an action brings it."""
+    only_disruptive: ClassVar[bool] = False
+    """Whether it has nothing against runs that disturb nothing; then nothing is read for them either."""
 
     @abstractmethod
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """The verdict. Pure; raises Unreadable for a fact that the snapshot lacks."""
+
+    def needs(self, case: Case) -> frozenset[Fact]:
+        """The facts of ``reads`` that must be read for this case."""
+        return frozenset() if self.only_disruptive and not case.disruptive else self.reads
 
     def settings(self, case: Case) -> Any:
         """The playbook's settings for this gate, or None."""
@@ -181,6 +215,8 @@ def evaluate(case: Case, snapshot: Snapshot, applying: Iterable[Gate]) -> tuple[
 
 
 def _judge(gate: Gate, case: Case, snapshot: Snapshot) -> Verdict:
+    if gate.only_disruptive and not case.disruptive:
+        return gate.allow(snapshot, "nothing in it disturbs")
     try:
         return gate.judge(case, snapshot)
     except Unreadable as error:

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from remediator.breaker import Past
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.model import Alert, AlertStatus, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
 
@@ -62,6 +63,9 @@ def snapshot(alert):
             "active_alerts": {alert.episode: ()},
             "target": node,
             "namespace": None,
+            "recent_runs": (),
+            "failures": Past(),
+            "episodes": (),
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -70,8 +74,11 @@ def snapshot(alert):
             "active_alerts": Fact.ACTIVE_ALERTS,
             "target": Fact.TARGET,
             "namespace": Fact.NAMESPACE,
+            "recent_runs": Fact.RECENT_RUNS,
+            "failures": Fact.FAILURES,
+            "episodes": Fact.EPISODES,
         }
-        return Snapshot(at=NOW, facts={names[name]: value for name, value in {**known, **facts}.items()})
+        return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
 
     return make
 
