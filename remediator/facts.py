@@ -31,7 +31,7 @@ LONGEST_LOOK_BACK = timedelta(days=8)
 _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 _SILENCE = f"no answer within {_DEADLINE.total_seconds()} s"
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CLUSTER})
 
 
 class Facts:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from remediator.breaker import Past
+    from remediator.cluster.model import Cluster, Network
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
@@ -46,6 +47,8 @@ class Fact(StrEnum):
     RECENT_RUNS = "recent runs"
     FAILURES = "runs since the breaker was reset"
     EPISODES = "recent episodes"
+    CLUSTER = "nodes and the pods that matter"
+    NETWORK = "what Prometheus sees of the network"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -141,6 +144,16 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def episodes(self) -> tuple[tuple[datetime, str], ...]:
         """Episodes that began within the last hours, with what each is about, also those that arrive together with this one."""
         return self._read(Fact.EPISODES)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def cluster(self) -> Cluster:
+        """Nodes, and the pods that the cluster hangs on."""
+        return self._read(Fact.CLUSTER)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def network(self) -> Network | None:
+        """Who reaches whom, as Prometheus has it; None if there is no Prometheus to ask."""
+        return self._read(Fact.NETWORK)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

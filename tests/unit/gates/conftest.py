@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from remediator.breaker import Past
+from remediator.cluster.model import Cluster, Network, Node
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.model import Alert, AlertStatus, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
 
@@ -66,6 +67,8 @@ def snapshot(alert):
             "recent_runs": (),
             "failures": Past(),
             "episodes": (),
+            "cluster": Cluster(nodes=tuple(Node(name=f"node-{n}") for n in range(1, 6))),
+            "network": Network(unreachable=(0.0,) * 5, targets=12),
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -77,6 +80,8 @@ def snapshot(alert):
             "recent_runs": Fact.RECENT_RUNS,
             "failures": Fact.FAILURES,
             "episodes": Fact.EPISODES,
+            "cluster": Fact.CLUSTER,
+            "network": Fact.NETWORK,
         }
         return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
 

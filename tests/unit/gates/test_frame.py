@@ -21,13 +21,15 @@ def test_nothing_refuses_a_case_without_blemish(case, snapshot):
     ("fact", "concerned"),
     [
         ("pauses", {"paused"}),
-        ("open_runs", {"target_busy", "concurrency"}),
+        ("open_runs", {"target_busy", "concurrency", "disturbance_budget"}),
         ("active_alerts", {"not_firing", "silenced"}),
         ("target", {"paused", "target_changed", "protected"}),
         ("namespace", {"paused", "protected"}),
         ("recent_runs", {"rate_limited"}),
         ("failures", {"breaker_open"}),
         ("episodes", {"storm"}),
+        ("cluster", {"disturbance_budget", "partition", "quorum", "self"}),
+        ("network", {"partition"}),
     ],
 )
 def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):
