@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from remediator.model import Noun
 
-__all__ = ["AGENT_TAINT", "LEAVING", "Cluster", "Network", "Node", "Pod"]
+__all__ = ["AGENT_TAINT", "LEAVING", "Cluster", "Lease", "Network", "Node", "Pod", "Symptom"]
 
 AGENT_TAINT = "node.cilium.io/agent-not-ready"
 """Set by Cilium's operator while the agent of a node is not ready (operator/watchers/node_taint.go)."""
@@ -78,6 +80,23 @@ class Cluster(Noun, frozen=True, kw_only=True):
     def node(self, name: str) -> Node | None:
         """By its name."""
         return next((node for node in self.nodes if node.name == name), None)
+
+
+class Lease(Noun, frozen=True, kw_only=True):
+    """Who holds the lease on the target, and until when."""
+
+    holder: str = ""
+    renewed: datetime | None = None
+    lasts: timedelta | None = None
+
+
+class Symptom(Noun, frozen=True, kw_only=True):
+    """What the playbook's own expression gives now."""
+
+    query: str
+    values: tuple[float, ...] = ()
+    stale: str = ""
+    """Why the answer cannot be trusted: Prometheus's data are too old."""
 
 
 class Network(Noun, frozen=True, kw_only=True):

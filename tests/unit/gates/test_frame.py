@@ -30,6 +30,7 @@ def test_nothing_refuses_a_case_without_blemish(case, snapshot):
         ("episodes", {"storm"}),
         ("cluster", {"disturbance_budget", "partition", "quorum", "self"}),
         ("network", {"partition"}),
+        ("lease", {"target_leased"}),
     ],
 )
 def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):
