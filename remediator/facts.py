@@ -31,8 +31,8 @@ LONGEST_LOOK_BACK = timedelta(days=8)
 _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 _SILENCE = f"no answer within {_DEADLINE.total_seconds()} s"
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CLUSTER, Fact.LEASE})
-_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.STILL_TRUE})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CLUSTER, Fact.LEASE, Fact.LOAD})
+_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
 
 
 class Facts:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from remediator.breaker import Past
+from remediator.cluster.fit import Load
 from remediator.cluster.model import Cluster, Network, Node, Symptom
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.model import Alert, AlertStatus, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
@@ -69,6 +70,7 @@ def snapshot(alert):
             "episodes": (),
             "cluster": Cluster(nodes=tuple(Node(name=f"node-{n}") for n in range(1, 6))),
             "lease": None,
+            "load": Load(),
             "symptom": Symptom(query="x > 1", values=(2.0,)),
             "network": Network(unreachable=(0.0,) * 5, targets=12),
         }
@@ -85,6 +87,7 @@ def snapshot(alert):
             "cluster": Fact.CLUSTER,
             "network": Fact.NETWORK,
             "lease": Fact.LEASE,
+            "load": Fact.LOAD,
             "symptom": Fact.STILL_TRUE,
         }
         return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
