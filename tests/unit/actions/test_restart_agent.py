@@ -7,9 +7,11 @@ from datetime import timedelta
 import pytest
 
 from remediator.clock import iso
+from remediator.gates import Limits
 from remediator.model import ChangeState, StepState
 from remediator.reasons import Reason
 from remediator.run import StepEnd
+from remediator.settings import Share
 
 ACTION = "cilium.restart_agent"
 
@@ -58,6 +60,8 @@ async def test_refuses_a_crash_loop(stage):
 
 
 async def test_refuses_while_another_agent_is_down(stage):
+    stage.world.limits = Limits(max_disturbed=Share(percent=100))  # else disturbance_budget and partition refuse before the action looks
+    stage.world.prometheus = None
     stage.cluster.kill_agent("node-4")
     stage.cluster.kill_agent("node-3")
     done = await stage.step(ACTION)
