@@ -18,11 +18,11 @@ from remediator.bgp.assemble import assemble
 from remediator.bgp.read import read_objects
 from remediator.kube import Kube
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.gobgp, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.controlplane, pytest.mark.gobgp, pytest.mark.long, pytest.mark.timeout(300)]
 
 REAL_ONLY = with_crds(REAL)
-EVERY = with_crds(REAL, *(pytest.param(version, marks=pytest.mark.long) for version in ("1.18.0", "1.19.0", "1.20.2")))
-EACH_OPERATOR = with_crds(REAL, pytest.param("1.20.2", marks=pytest.mark.long))
+EVERY = with_crds(REAL, "1.18.0", "1.19.0", "1.20.2")
+EACH_OPERATOR = with_crds(REAL, "1.20.2")
 """Where the CRD's version makes no difference, but who plays the operator does."""
 SECONDS = 10
 """How long a withdrawal may take to reach the router; it is less than one as a rule."""
@@ -118,7 +118,6 @@ def test_traps_1_and_2_neither_a_cordon_nor_the_load_balancer_label_withdraws_an
     assert bgp_network.reported("node-3") == [("established", 1)]
 
 
-@pytest.mark.long
 @REAL_ONLY
 def test_policy_local_is_announced_only_from_where_an_endpoint_is_ready(bgp_network):
     workload = objects.deployment("local", "default", 1)
@@ -133,7 +132,6 @@ def test_policy_local_is_announced_only_from_where_an_endpoint_is_ready(bgp_netw
         bgp_network.plane.kubectl("delete", "deployment", "local")
 
 
-@pytest.mark.long
 @REAL_ONLY
 def test_an_advertisement_that_no_family_takes_leaves_the_session_and_withdraws_the_routes(bgp_network):
     path, where = f"{bgp_network.bgp}/ciliumbgppeerconfigs/{objects.PEER_CONFIG}", "/spec/families/0/advertisements/matchLabels/advertise"
@@ -146,7 +144,6 @@ def test_an_advertisement_that_no_family_takes_leaves_the_session_and_withdraws_
         bgp_network.api.patch(path, [{"op": "replace", "path": where, "value": "bgp"}], "json")
 
 
-@pytest.mark.long
 @REAL_ONLY
 def test_a_restarted_agent_begins_its_session_anew(bgp_network):
     since = _established(bgp_network, "node-3")
@@ -155,7 +152,6 @@ def test_a_restarted_agent_begins_its_session_anew(bgp_network):
     assert bgp_network.announcers(bgp_network.vip("web")) == set(SPEAKERS)
 
 
-@pytest.mark.long
 @REAL_ONLY
 def test_each_pod_with_a_network_has_an_endpoint_until_it_goes(bgp_network):
     def endpoints():
