@@ -25,7 +25,7 @@ from benchmarks.table import Row
 __all__ = ["rows"]
 
 HERE = Path(__file__).resolve().parent
-ROUNDS = 5
+ROUNDS = 3
 SECONDS = 3.0
 """How long each server is loaded, each time. Timers go on while it stands still, so in shorter turns what is due every two seconds would
 count double."""
