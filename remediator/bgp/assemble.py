@@ -130,17 +130,21 @@ def _keys(objects: Objects) -> Iterator[str]:
 def _prefixes(spoken: Iterable[tuple[str, list[Peering]]], pods: Iterable[Pod]) -> Iterator[Prefix]:
     """Every prefix that some node is to announce, with those that do."""
     speakers: dict[Announced, dict[str, tuple[str, ...]]] = {}
+    perhaps: dict[Announced, dict[str, tuple[str, ...]]] = {}
     for node, peerings in spoken:
         for session, wanted in peerings:
             for family in session.families:
                 for announced in wanted[family.afi].prefixes:
-                    peers = speakers.setdefault(announced, {})
-                    if session.works and not family.trouble:
+                    certain, doubtful = speakers.setdefault(announced, {}), perhaps.setdefault(announced, {})
+                    if session.works:
+                        peers = doubtful if family.trouble else certain
                         peers[node] = (*peers.get(node, ()), session.address)
     movable = _movable(pods)
     for one in sorted(speakers):
         count = movable.get(one.of, 0) if one.kind is PrefixKind.POD_CIDR else 0
-        yield Prefix(prefix=one.prefix, kind=one.kind, of=one.of, policy=one.policy, speakers=speakers[one], pods=count)
+        yield Prefix(
+            prefix=one.prefix, kind=one.kind, of=one.of, policy=one.policy, speakers=speakers[one], perhaps=perhaps[one], pods=count
+        )
 
 
 def _movable(pods: Iterable[Pod]) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """What would be left if a node, or a peer, went away: the judgement behind the gate ``route_coverage``. Pure.
 
 In: Routes, who goes, and the rules. Out: a Loss for every prefix that would lose something, with the words that refuse it, if any.
-Of those who stay only nodes count whose every session works, so that the routers that keep the prefix keep enough speakers of it.
+Of those who stay only nodes count whose every session works, so that the routers that keep the prefix keep enough speakers of it. Of those
+who go every node counts that may announce it, so that a count of routes that is seconds old makes nothing look gone already.
 A pod network has one speaker by nature: it may go once no pod is reached through it any more (drain first).
 """
 
@@ -35,7 +36,7 @@ class Loss(Noun, frozen=True, kw_only=True):
 
     prefix: Prefix
     now: tuple[str, ...]
-    """Nodes that count as speakers."""
+    """Nodes that count as speakers, and those that go and may be some."""
     left: tuple[str, ...]
     """Those of them that stay and whose every session works."""
     peers_lost: tuple[str, ...] = ()
@@ -55,22 +56,30 @@ def losses(routes: Routes, rules: Rules, *, nodes: Iterable[str] = (), peers: It
             for node, reached in prefix.speakers.items()
             if node not in going and any(peer not in without for peer in reached)
         }
-        if all(stays.get(node) == reached for node, reached in prefix.speakers.items()):
+        doubtful = {node: peers for node, peers in prefix.perhaps.items() if node in going or not without.isdisjoint(peers)}
+        if not doubtful and all(stays.get(node) == reached for node, reached in prefix.speakers.items()):
             continue
-        found.append(_loss(routes, rules, prefix, stays, whole, without))
+        found.append(_loss(routes, rules, prefix, doubtful, stays, whole, without))
     return tuple(found)
 
 
 def _loss(
-    routes: Routes, rules: Rules, prefix: Prefix, stays: dict[str, tuple[str, ...]], whole: dict[str, Node], without: frozenset[str]
+    routes: Routes,
+    rules: Rules,
+    prefix: Prefix,
+    doubtful: dict[str, tuple[str, ...]],
+    stays: dict[str, tuple[str, ...]],
+    whole: dict[str, Node],
+    without: frozenset[str],
 ) -> Loss:
     left = tuple(sorted(node for node in stays if node in whole))
-    had = {peer for reached in prefix.speakers.values() for peer in reached}
+    had = {peer for speakers in (prefix.speakers, doubtful) for reached in speakers.values() for peer in reached}
     keeps = {peer for node in left for peer in stays[node]}
-    zones = {node.zone for node in routes.nodes if node.name in prefix.speakers} - {""}
+    now = {*prefix.speakers, *doubtful}
+    zones = {node.zone for node in routes.nodes if node.name in now} - {""}
     loss = Loss(
         prefix=prefix,
-        now=tuple(sorted(prefix.speakers)),
+        now=tuple(sorted(now)),
         left=left,
         peers_lost=tuple(sorted(had - keeps - without)),
         zones_left=tuple(sorted({whole[node].zone for node in left} - {""})),
@@ -91,7 +100,7 @@ def _why(rules: Rules, loss: Loss, zones: set[str], partial: int) -> str:
         parts.append(f"{len(loss.left)} of {len(loss.now)} speakers would be left{more}, {rules.min_speakers} are wanted{local}")
     if rules.each_peer and loss.peers_lost and loss.left:
         parts.append(f"router {', '.join(loss.peers_lost)} would have it from nobody")
-    if len(loss.zones_left) < min(rules.min_zones, len(zones)):
+    if loss.left and len(loss.zones_left) < min(rules.min_zones, len(zones)):
         parts.append(f"its speakers would lie in {len(loss.zones_left)} of {len(zones)} zones, {rules.min_zones} are wanted")
     return "; ".join(parts)
 
@@ -105,8 +114,10 @@ def alone(routes: Routes, name: str) -> tuple[Prefix, ...]:
     bare = {session.address for session in node.sessions if not session.graceful} if node is not None else set()
     return tuple(
         prefix
-        for prefix in routes.announced_by(name)
-        if prefix.kind is PrefixKind.SERVICE and set(prefix.speakers) == {name} and bare & set(prefix.speakers[name])
+        for prefix in routes.prefixes
+        if prefix.kind is PrefixKind.SERVICE
+        and not set(prefix.speakers) - {name}
+        and bare & {*prefix.speakers.get(name, ()), *prefix.perhaps.get(name, ())}
     )
 
 

@@ -121,6 +121,9 @@ class Prefix(Noun, frozen=True, kw_only=True):
     """``externalTrafficPolicy`` of a service. With Local only nodes with a ready endpoint of their own announce it."""
     speakers: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - msgspec copies defaults
     """Node -> addresses of the peers that it announces it to."""
+    perhaps: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - msgspec copies defaults
+    """The same for sessions that work and carry fewer routes than they are to: nobody can tell whether this prefix is among them, the
+    more so as agents write their counts every 5 s only. Such a node is none that stays, and one that may take the prefix away."""
     pods: int = 0
     """Of a pod CIDR: pods that are reached through it and would move in a drain."""
 

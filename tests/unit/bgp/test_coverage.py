@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.bgp.coverage import Rules, losses, plan_lines, report, warnings
+from remediator.bgp.coverage import Rules, alone, losses, plan_lines, report, warnings
 from remediator.bgp.model import Metrics, Node, Prefix, PrefixKind, Routes, Session
 from remediator.bgp.objects import SessionMetrics
 
@@ -83,6 +83,19 @@ def test_established_and_nothing_advertised_is_no_speaker(world):
     world.sessions = {("node-2", peer): ("established", 0) for peer in ("tor1", "tor2")}
     assert speakers(world) == ["node-1", "node-3"]
     assert "advertises 0 of 1" in world.routes().node("node-2").sessions[0].trouble
+
+
+def test_a_node_whose_count_of_routes_lags_may_announce_and_so_may_take_away(world):
+    """An agent writes its count every 5 s: a new prefix is announced before the count says so."""
+    world.names = ["node-1", "node-2"]
+    world.sessions = {("node-2", peer): ("established", 0) for peer in ("tor1", "tor2")}
+    assert speakers(world) == ["node-1"]
+    assert why(world, "node-2", min_speakers=2) == ["1 of 2 speakers would be left, 2 are wanted"]
+    assert why(world, "node-2", min_speakers=1) == [""]
+    assert why(world, "node-1", min_speakers=1) == ["0 of 1 speakers would be left, 1 are wanted"]
+    assert [p.prefix for p in alone(world.routes(), "node-2")] == []
+    world.sessions |= {("node-1", peer): ("active", 0) for peer in ("tor1", "tor2")}
+    assert [p.prefix for p in alone(world.routes(), "node-2")] == ["10.25.150.224/32"]
 
 
 def test_two_speakers_and_min_speakers_2_refuses(world):
