@@ -26,8 +26,6 @@ from remediator.actions.shifting import (
     owns,
     pointer,
     recorded,
-    refuse_conflict,
-    refuse_other_shift,
     refuse_unknown_state,
     send,
     whole_patch,
@@ -78,11 +76,11 @@ class WithdrawNode(Action[WithdrawParameters]):
     undone_by: ClassVar[str] = "the label's exact value before, if nobody changed it since; then the sessions and routes have to come back"
     disruptive: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (Rule(resources=("nodes",), verbs=("get", "list", "patch")), *READS)
-    brings: ClassVar[tuple[str, ...]] = ("route_coverage",)
+    brings: ClassVar[tuple[str, ...]] = ("bgp_agent", "bgp_conflict", "bgp_shift", "operator_down", "route_coverage")
     Parameters: ClassVar[type[Parameters]] = WithdrawParameters
 
     async def check(self, ctx: Context, parameters: WithdrawParameters) -> None:
-        """See Action; each refusal is a precondition without which the label does nothing, or nobody could tell what it did."""
+        """See Action; the preconditions are the gates that it brings, and here what they cannot see."""
         if ctx.run.target.kind != "Node":
             raise Refused(Reason.TARGET_MISSING, f"only a Node can be withdrawn; {ctx.run.target.key} is none")
         if ctx.changes:
@@ -179,12 +177,8 @@ def _announces(node: Node) -> bool:
 
 def _refuse(seen: Look, node: Node) -> None:
     refuse_unknown_state(seen.routes)
-    if seen.routes.operator:
+    if seen.routes.operator:  # also where no Deployment runs it and only its lease tells
         raise Refused(Reason.OPERATOR_DOWN, f"{seen.routes.operator}: nobody would delete the CiliumBGPNodeConfig of {node.name}")
-    if not node.agent_ready:
-        raise Refused(Reason.AGENT_NOT_READY, f"{node.name}: {node.agent}; nobody would copy the label to the CiliumNode")
-    refuse_conflict(seen.routes, node.configs)
-    refuse_other_shift(seen.routes)
     legacy = any(name.startswith("CiliumBGPPeeringPolicy/") for name in node.configs)
     if legacy and seen.routes.metrics is not Metrics.READ:
         raise Refused(Reason.STALE_METRIC, f"a CiliumBGPPeeringPolicy reports no state, and {seen.routes.metrics_detail}")

@@ -27,7 +27,6 @@ from remediator.actions.shifting import (
     owns,
     pointer,
     recorded,
-    refuse_other_shift,
     refuse_unknown_state,
     returned,
     send,
@@ -78,6 +77,7 @@ class Deprefer(Action[DepreferParameters]):
         *READS,
         Rule(groups=("cilium.io",), resources=("ciliumbgpadvertisements",), verbs=("patch",)),
     )
+    brings: ClassVar[tuple[str, ...]] = ("bgp_shift",)
     Parameters: ClassVar[type[Parameters]] = DepreferParameters
 
     async def check(self, ctx: Context, parameters: DepreferParameters) -> None:
@@ -91,7 +91,6 @@ class Deprefer(Action[DepreferParameters]):
         refuse_unknown_state(seen.routes)
         if owner := managed_by(thing):
             raise Refused(Reason.GITOPS_MANAGED, f"CiliumBGPAdvertisement {thing['metadata']['name']}: {owner}")
-        refuse_other_shift(seen.routes)
         alone = [prefix for prefix, others in _paths(seen, thing) if not others]
         if alone and not parameters.elsewhere:
             names = ", ".join(f"{prefix.prefix} ({prefix.of})" for prefix in alone[:5])

@@ -25,7 +25,6 @@ from remediator.actions.shifting import (
     pointer,
     recorded,
     refuse_conflict,
-    refuse_other_shift,
     refuse_unknown_state,
     send,
     whole_patch,
@@ -73,10 +72,11 @@ class WithdrawPeer(Action[PeerParameters]):
         *READS,
         Rule(groups=("cilium.io",), resources=("ciliumbgppeerconfigs",), verbs=("patch",)),
     )
+    brings: ClassVar[tuple[str, ...]] = ("bgp_agent", "bgp_conflict", "bgp_shift")
     Parameters: ClassVar[type[Parameters]] = PeerParameters
 
     async def check(self, ctx: Context, parameters: PeerParameters) -> None:
-        """See Action."""
+        """See Action. Where the parameters name the configuration, the gates cannot see whom it concerns; so that is looked at here."""
         if ctx.changes:
             return  # patched before a crash
         seen = await look(ctx)
@@ -90,7 +90,6 @@ class WithdrawPeer(Action[PeerParameters]):
         if down:
             raise Refused(Reason.AGENT_NOT_READY, f"their agents would not withdraw anything: {'; '.join(down)}")
         refuse_conflict(seen.routes, sorted({config for node in speaking for config in node.configs}))
-        refuse_other_shift(seen.routes)
         found = losses(seen.routes, Rules(min_speakers=ctx.min_speakers), peers=[address])
         short = [f"{loss.prefix.prefix} ({loss.prefix.of}): {loss.why}" for loss in found if loss.why]
         if short:

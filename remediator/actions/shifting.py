@@ -1,7 +1,8 @@
 """What the actions that shift BGP have in common: one look at everything, refusals, the patch with its mark, what has to come back.
 
-In: a Context. Out: Looks and Changes. Refused, before anything is changed: what would make the change have no effect or an unknown one
-(no operator, an agent that is not Ready, another shift under way, two configurations that fight for the node).
+In: a Context. Out: Looks and Changes. What would make a change have no effect or an unknown one (no operator, an agent that is not Ready,
+another shift under way, two configurations that fight for the node) is refused by the gates that these actions bring; what only a step's
+parameters tell is refused here.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ __all__ = [
     "pointer",
     "recorded",
     "refuse_conflict",
-    "refuse_other_shift",
     "refuse_unknown_state",
     "returned",
     "send",
@@ -106,13 +106,6 @@ def refuse_unknown_state(routes: Routes) -> None:
     """Whoever cannot tell who speaks must not take a speaker away."""
     if routes.metrics is Metrics.UNREADABLE:
         raise Refused(Reason.UNREADABLE, f"who speaks cannot be told: {routes.metrics_detail}")
-
-
-def refuse_other_shift(routes: Routes) -> None:
-    """One shift at a time, whoever began it: until the last one has arrived nobody knows what is left."""
-    behind = [f"{node.name}: {node.lag}" for node in routes.nodes if node.lag]
-    if behind:
-        raise Refused(Reason.CONCURRENCY, f"another BGP shift is under way: {'; '.join(behind)}")
 
 
 def refuse_conflict(routes: Routes, names: Sequence[str]) -> None:
