@@ -10,6 +10,7 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from remediator import readings
 from remediator.bgp.read import read_routes
 from remediator.cilium.reading import read_picture
 from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
@@ -21,7 +22,7 @@ from remediator.model import to_milliseconds
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
-    from remediator.model import Verdict
+    from remediator.model import Alert, Verdict
     from remediator.world import World
 
     T = TypeVar("T")
@@ -40,8 +41,10 @@ _OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM})
 class Facts:
     """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
 
-    def __init__(self, world: World, *, deadline: timedelta = _DEADLINE) -> None:
+    def __init__(self, world: World, arriving: Iterable[Alert] = (), *, deadline: timedelta = _DEADLINE) -> None:
+        """``arriving``: alerts that came together with those to judge, and may not be in the journal yet."""
         self._world = world
+        self._arriving = arriving
         self._seconds = deadline.total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
@@ -66,7 +69,7 @@ class Facts:
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
-        needed = sorted({fact for gate in applying for fact in gate.reads})
+        needed = sorted({fact for gate in applying for fact in gate.needs(case)})
         values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
@@ -114,6 +117,8 @@ class Facts:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
             case Fact.OWN_NODE:
                 return _own_node()
+            case _:
+                return readings.read(fact, case, self._world, self._arriving)
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from remediator.bgp.model import Routes
+from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
@@ -119,6 +120,9 @@ def snapshot(alert, cilium):
             "routes": Routes(),
             "cilium": cilium(),
             "own_node": "node-1",
+            "recent_runs": (),
+            "failures": Past(),
+            "episodes": (),
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -130,8 +134,11 @@ def snapshot(alert, cilium):
             "routes": Fact.ROUTES,
             "cilium": Fact.CILIUM,
             "own_node": Fact.OWN_NODE,
+            "recent_runs": Fact.RECENT_RUNS,
+            "failures": Fact.FAILURES,
+            "episodes": Fact.EPISODES,
         }
-        return Snapshot(at=NOW, facts={names[name]: value for name, value in {**known, **facts}.items()})
+        return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
 
     return make
 

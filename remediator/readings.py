@@ -1,0 +1,62 @@
+"""Reads what gates judge the whole of things by: recent runs and episodes, the breaker's past, the cluster.
+
+In: which fact, the case, the doors. Out: the fact's value, as the accessors of ``Snapshot`` name it. Raised: the errors of the doors.
+``facts`` calls it, gives each a deadline and makes of every error an Unread.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from remediator.breaker import LOOK_BACK, NOTE, Past, Reset
+from remediator.gates import Case, Fact
+from remediator.model import AlertStatus, Begun, from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Iterable
+    from datetime import datetime
+
+    from remediator.model import Alert
+    from remediator.world import World
+
+__all__ = ["read"]
+
+_RECENT = timedelta(days=1)
+_EPISODES = timedelta(hours=4)
+"""Longer than the longest window and cooldown of a storm, and as long again for one that goes on."""
+_MOST_EPISODES = 1000
+"""Twice as many as make the largest storm."""
+_SUBJECTS = ("target_node", "node", "instance", "service", "pod")
+"""Labels that name what an alert is about, the surest first."""
+
+
+def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awaitable[Any]:
+    """The value of ``fact``."""
+    now = world.clock.now()
+    if fact is Fact.RECENT_RUNS:
+        return world.journal.recent_runs(since=now - _RECENT)
+    if fact is Fact.FAILURES:
+        return _past(world, now)
+    if fact is Fact.EPISODES:
+        return _episodes(world, now, arriving)
+    raise AssertionError(f"nobody reads {fact} for {case.playbook}")
+
+
+async def _past(world: World, now: datetime) -> Past:
+    note = await world.journal.last_note(NOTE)
+    reset = from_json(note.data, Reset) if note is not None else None
+    since = max(now - LOOK_BACK, reset.at) if reset is not None else now - LOOK_BACK
+    runs = await world.journal.recent_runs(since=since - _RECENT, dry_run=False)  # one that began before the reset may fail after it
+    return Past(runs=tuple(runs), reset=reset)
+
+
+async def _episodes(world: World, now: datetime, arriving: Iterable[Alert]) -> tuple[tuple[datetime, str], ...]:
+    known = await world.journal.recent_episodes(since=now - _EPISODES, most=_MOST_EPISODES)
+    new = [Begun(fingerprint=a.fingerprint, starts_at=a.starts_at, labels=a.labels) for a in arriving if a.status is AlertStatus.FIRING]
+    return tuple((min(one.starts_at, now), _subject(one)) for one in (*known, *new) if one.starts_at >= now - _EPISODES)
+
+
+def _subject(one: Begun) -> str:
+    """What an episode is about: five alerts on one node are one thing that is wrong."""
+    return next((value for label in _SUBJECTS if (value := one.labels.get(label))), one.fingerprint)

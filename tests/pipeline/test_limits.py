@@ -1,0 +1,99 @@
+"""Gates over all runs, read from a real journal: what counts is what is on disk, so a restart changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from remediator.gates import Limits
+from remediator.model import RunState, evolve
+from remediator.reasons import Reason
+from remediator.settings import Breaker, Storm
+from remediator.windows import Window
+
+DISTURBS = [{"restart": {"action": "cilium.restart_agent"}}]
+WIDE = {"concurrent_runs": 100, "concurrent_disruptive": 100, "concurrent_per_zone": 100}
+
+
+@pytest.fixture
+def remedy(deciding, text):
+    deciding.load(text(steps=DISTURBS, gates={"cooldown": "1s"}))
+    return deciding
+
+
+def limits(remedy, **fields):
+    remedy.world.limits = Limits(**{**WIDE, **fields})
+
+
+def refusing(decision):
+    return {verdict.gate for verdict in decision.gates if not verdict.allowed}
+
+
+async def one(remedy, alert):
+    (decision,) = await remedy.decide(alert)
+    return decision
+
+
+async def test_the_rate_is_that_of_the_journal_whoever_restarts(remedy, outside, later):
+    limits(remedy, disruptive_per_hour=2)
+    for node in ("node-1", "node-2"):
+        assert (await one(remedy, outside.fire(node=node))).decision == "run"
+    await remedy.restart()
+    decision = await one(remedy, alert := outside.fire(node="node-3"))
+    assert (decision.decision, decision.reason) == ("refused", Reason.RATE_LIMITED)
+    later(hours=1)
+    assert (await one(remedy, alert)).decision == "run", "Alertmanager repeats it when there is room again"
+
+
+async def test_a_storm_that_arrives_in_one_delivery_is_seen_before_its_first_alert_acts(remedy, outside):
+    limits(remedy, storm=Storm(episodes=4, within=timedelta(minutes=5), cooldown=timedelta(minutes=10)))
+    decisions = await remedy.decide(*(outside.fire(node=f"node-{n}") for n in range(1, 6)))
+    assert {(d.decision, d.reason) for d in decisions} == {("refused", Reason.STORM)}
+
+
+async def test_a_storm_that_arrives_one_by_one_is_seen_and_outlives_a_restart(remedy, outside, later):
+    limits(remedy, storm=Storm(episodes=4, within=timedelta(minutes=5), cooldown=timedelta(minutes=10)))
+    reasons = [(await one(remedy, outside.fire(node=f"node-{n}"))).reason for n in range(1, 5)]
+    assert reasons == [None, None, None, Reason.STORM]
+    await remedy.restart()
+    alert = outside.fire(node="node-5")
+    assert (await one(remedy, alert)).reason is Reason.STORM
+    later(minutes=6)
+    decision = await one(remedy, alert)
+    assert decision.reason is Reason.STORM
+    assert "cooldown" in decision.detail
+    later(minutes=10)
+    assert (await one(remedy, alert)).decision == "run"
+
+
+async def test_many_alerts_about_one_node_are_no_storm(remedy, outside):
+    limits(remedy, storm=Storm(episodes=2, within=timedelta(minutes=5), cooldown=timedelta(minutes=10)))
+    decisions = await remedy.decide(*(outside.fire(node="node-3", way=f"{n}") for n in range(5)))
+    assert [d.decision for d in decisions] == ["run", "refused", "refused", "refused", "refused"]
+    assert refusing(decisions[1]) == {"target_busy"}
+
+
+async def test_failures_open_the_breaker_for_good(remedy, outside, later):
+    limits(remedy, breaker=Breaker(failures=2, runs=100, within=timedelta(hours=1)))
+    for node in ("node-1", "node-2"):
+        await one(remedy, outside.fire(node=node))
+        (run,) = remedy.runs
+        ended = remedy.world.clock.now()
+        await remedy.world.journal.save_run(evolve(run, state=RunState.FAILED, reason=Reason.STEP_FAILED, ended_at=ended))
+    await remedy.restart()
+    alert = outside.fire(node="node-3")
+    assert (await one(remedy, alert)).reason is Reason.BREAKER_OPEN
+    later(hours=20)
+    assert refusing(await one(remedy, alert)) == {"breaker_open"}
+
+
+async def test_during_maintenance_an_alert_is_held_and_decided_again_when_it_comes_again(remedy, outside, later):
+    now = remedy.world.clock.now()
+    window = Window.model_validate({"since": now - timedelta(hours=1), "until": now + timedelta(hours=1)})
+    limits(remedy, maintenance=(window,))
+    alert = outside.fire()
+    decision = await one(remedy, alert)
+    assert (decision.decision, decision.reason, decision.run) == ("held", Reason.MAINTENANCE, None)
+    later(hours=2)
+    assert (await one(remedy, alert)).decision == "run"
