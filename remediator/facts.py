@@ -6,7 +6,6 @@ In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read i
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,7 +34,7 @@ _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER})
 
 
 class Facts:
@@ -115,8 +114,6 @@ class Facts:
                 )
             case Fact.CILIUM:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
-            case Fact.OWN_NODE:
-                return _own_node()
             case _:
                 return readings.read(fact, case, self._world, self._arriving)
 
@@ -134,8 +131,3 @@ class Facts:
 
     async def _namespace(self, name: str) -> dict[str, Any] | None:
         return await self._object("Namespace", name, "") if name else None
-
-
-async def _own_node() -> str:
-    """What the pod's downward API says (deploy/kustomize/base/deployment.yaml)."""
-    return os.environ.get("NODE_NAME", "")

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediator.breaker import LOOK_BACK, NOTE, Past, Reset
+from remediator.cluster.read import read_cluster, read_network, read_own
 from remediator.gates import Case, Fact
 from remediator.model import AlertStatus, Begun, from_json
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from datetime import datetime
 
+    from remediator.cluster.model import Network
     from remediator.model import Alert
     from remediator.world import World
 
@@ -40,7 +42,17 @@ def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awa
         return _past(world, now)
     if fact is Fact.EPISODES:
         return _episodes(world, now, arriving)
+    if fact is Fact.CLUSTER:
+        return read_cluster(world.kube, world.cilium.namespace, world.cilium.agent_selector)
+    if fact is Fact.NETWORK:
+        return _network(world)
+    if fact is Fact.OWN:
+        return read_own()
     raise AssertionError(f"nobody reads {fact} for {case.playbook}")
+
+
+async def _network(world: World) -> Network | None:
+    return await read_network(world.prometheus) if world.prometheus is not None else None
 
 
 async def _past(world: World, now: datetime) -> Past:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from remediator.bgp.model import Routes
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
+    from remediator.cluster.model import Cluster, Network, Own
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
@@ -47,10 +48,12 @@ class Fact(StrEnum):
     NAMESPACE = "namespace of the target"
     ROUTES = "announced routes"
     CILIUM = "Cilium's agents and operator"
-    OWN_NODE = "the daemon's own node"
+    OWN = "the daemon's own node and pod"
     RECENT_RUNS = "recent runs"
     FAILURES = "runs since the breaker was reset"
     EPISODES = "recent episodes"
+    CLUSTER = "nodes and the pods that matter"
+    NETWORK = "what Prometheus sees of the network"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -144,9 +147,9 @@ class Snapshot(Noun, frozen=True, kw_only=True):
         return self._read(Fact.CILIUM)  # type: ignore[no-any-return]  # as above
 
     @property
-    def own_node(self) -> str:
-        """The node that carries this daemon; empty outside of a cluster."""
-        return self._read(Fact.OWN_NODE)  # type: ignore[no-any-return]  # as above
+    def own(self) -> Own:
+        """Where this daemon runs."""
+        return self._read(Fact.OWN)  # type: ignore[no-any-return]  # as above
 
     @property
     def recent_runs(self) -> tuple[Run, ...]:
@@ -162,6 +165,16 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def episodes(self) -> tuple[tuple[datetime, str], ...]:
         """Episodes that began within the last hours, with what each is about, also those that arrive together with this one."""
         return self._read(Fact.EPISODES)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def cluster(self) -> Cluster:
+        """Nodes, and the pods that the cluster hangs on."""
+        return self._read(Fact.CLUSTER)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def network(self) -> Network | None:
+        """Who reaches whom, as Prometheus has it; None if there is no Prometheus to ask."""
+        return self._read(Fact.NETWORK)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

@@ -9,15 +9,16 @@ import pytest
 from remediator.gates import Limits
 from remediator.model import RunState, evolve
 from remediator.reasons import Reason
-from remediator.settings import Breaker, Storm
+from remediator.settings import Breaker, Share, Storm
 from remediator.windows import Window
 
 DISTURBS = [{"restart": {"action": "cilium.restart_agent"}}]
-WIDE = {"concurrent_runs": 100, "concurrent_disruptive": 100, "concurrent_per_zone": 100}
+WIDE = {"concurrent_runs": 100, "concurrent_disruptive": 100, "concurrent_per_zone": 100, "max_disturbed": Share(percent=100)}
 
 
 @pytest.fixture
-def remedy(deciding, text):
+def remedy(deciding, text, symptom):
+    """With ``symptom`` Prometheus scrapes whenever it is asked, so that a leap in time does not make it stale."""
     deciding.load(text(steps=DISTURBS, gates={"cooldown": "1s"}))
     return deciding
 
@@ -85,7 +86,7 @@ async def test_failures_open_the_breaker_for_good(remedy, outside, later):
     alert = outside.fire(node="node-3")
     assert (await one(remedy, alert)).reason is Reason.BREAKER_OPEN
     later(hours=20)
-    assert refusing(await one(remedy, alert)) == {"breaker_open"}
+    assert "breaker_open" in refusing(await one(remedy, alert))
 
 
 async def test_during_maintenance_an_alert_is_held_and_decided_again_when_it_comes_again(remedy, outside, later):

@@ -33,7 +33,7 @@ def test_every_gate_that_an_action_brings_is_there():
     ("fact", "concerned"),
     [
         ("pauses", {"paused"}),
-        ("open_runs", {"target_busy", "concurrency"}),
+        ("open_runs", {"target_busy", "concurrency", "disturbance_budget"}),
         ("active_alerts", {"not_firing", "silenced"}),
         ("target", {"paused", "target_changed", "protected", "agent_not_ready"}),
         ("namespace", {"paused", "protected"}),
@@ -43,6 +43,8 @@ def test_every_gate_that_an_action_brings_is_there():
         ("recent_runs", {"rate_limited"}),
         ("failures", {"breaker_open"}),
         ("episodes", {"storm"}),
+        ("cluster", {"disturbance_budget", "partition", "quorum", "self"}),
+        ("network", {"partition"}),
     ],
 )
 def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):
