@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from remediator.settings import Breaker
 
-__all__ = ["LOOK_BACK", "NOTE", "Backlog", "Opened", "Past", "Reset", "begun", "failed", "failures_of", "opened"]
+__all__ = ["LOOK_BACK", "NOTE", "Backlog", "Opened", "Past", "Reset", "Standing", "begun", "failed", "failures_of", "opened", "standing"]
 
 NOTE = "breaker"
 """The kind of the log's entries about it."""
@@ -61,6 +61,38 @@ class Opened(Noun, frozen=True, kw_only=True):
 
     at: datetime
     words: str
+
+
+class Standing(Noun, frozen=True, kw_only=True):
+    """How it stands, for people."""
+
+    open: bool
+    since: datetime | None = None
+    detail: str = ""
+    failures: int
+    most_failures: int
+    runs: int
+    most_runs: int
+    within: str
+    """The window of both, as ``6h``."""
+    reset: Reset | None = None
+    """The last one."""
+
+
+def standing(past: Past, limits: Breaker, now: datetime) -> Standing:
+    """Everything about it at ``now``."""
+    found, since = opened(past, limits), now - limits.within
+    return Standing(
+        open=found is not None,
+        since=found.at if found else None,
+        detail=found.words if found else "",
+        failures=sum(end > since for end in failures_of(past)),
+        most_failures=limits.failures,
+        runs=sum(start > since for start in begun(past)),
+        most_runs=limits.runs,
+        within=format_duration(limits.within),
+        reset=past.reset,
+    )
 
 
 def failed(run: Run) -> bool:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from remediator.model import Alert
     from remediator.world import World
 
-__all__ = ["read"]
+__all__ = ["breaker_past", "read"]
 
 _RECENT = timedelta(days=1)
 _EPISODES = timedelta(hours=4)
@@ -39,7 +39,7 @@ def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awa
     if fact is Fact.RECENT_RUNS:
         return world.journal.recent_runs(since=now - _RECENT)
     if fact is Fact.FAILURES:
-        return _past(world, now)
+        return breaker_past(world)
     if fact is Fact.EPISODES:
         return _episodes(world, now, arriving)
     if fact is Fact.CLUSTER:
@@ -55,7 +55,9 @@ async def _network(world: World) -> Network | None:
     return await read_network(world.prometheus) if world.prometheus is not None else None
 
 
-async def _past(world: World, now: datetime) -> Past:
+async def breaker_past(world: World) -> Past:
+    """What the breaker is judged by. Raises JournalError."""
+    now = world.clock.now()
     note = await world.journal.last_note(NOTE)
     reset = from_json(note.data, Reset) if note is not None else None
     since = max(now - LOOK_BACK, reset.at) if reset is not None else now - LOOK_BACK

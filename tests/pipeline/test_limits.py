@@ -6,9 +6,12 @@ from datetime import timedelta
 
 import pytest
 
+from remediator.breaker import Backlog
+from remediator.errors import UsageError
 from remediator.gates import Limits
 from remediator.model import RunState, evolve
 from remediator.reasons import Reason
+from remediator.server.service import BreakerRequest
 from remediator.settings import Breaker, Share, Storm
 from remediator.windows import Window
 
@@ -98,3 +101,49 @@ async def test_during_maintenance_an_alert_is_held_and_decided_again_when_it_com
     assert (decision.decision, decision.reason, decision.run) == ("held", Reason.MAINTENANCE, None)
     later(hours=2)
     assert (await one(remedy, alert)).decision == "run"
+
+
+class TestBreakerOfPeople:
+    """Through the service that the API and the command line use."""
+
+    @pytest.fixture
+    def service(self, remedy):
+        from remediator.model import Mode
+        from remediator.operations import Operations
+        from remediator.payload import Limits as PayloadLimits
+        from remediator.server.service import ReloadReport
+
+        report = ReloadReport(ok=True, at=remedy.world.clock.now())
+        return Operations(remedy.world, None, limits=PayloadLimits(), ceiling=Mode.AUTO, first_load=report)
+
+    @pytest.fixture
+    async def broken(self, remedy, outside):
+        """One failure is enough here; the alert on node-2 began while the breaker was open."""
+        limits(remedy, breaker=Breaker(failures=1, runs=100, within=timedelta(hours=1)))
+        await one(remedy, outside.fire(node="node-1"))
+        (run,) = remedy.runs
+        ended = remedy.world.clock.now()
+        await remedy.world.journal.save_run(evolve(run, state=RunState.FAILED, reason=Reason.STEP_FAILED, ended_at=ended))
+        alert = outside.fire(node="node-2")
+        assert (await one(remedy, alert)).reason is Reason.BREAKER_OPEN
+        return alert
+
+    async def test_it_stands_closed_and_cannot_be_closed_again(self, service, remedy):
+        found = await service.breaker()
+        assert (found.open, found.failures, found.reset) == (False, 0, None)
+        with pytest.raises(UsageError, match="No breaker is open"):
+            await service.reset_breaker(BreakerRequest(backlog=Backlog.SKIP))
+
+    @pytest.mark.parametrize(("backlog", "then"), [(Backlog.RESUME, "run"), (Backlog.SKIP, "refused")])
+    async def test_a_reset_is_on_record_and_says_what_becomes_of_the_backlog(self, service, remedy, outside, broken, later, backlog, then):
+        assert (await service.breaker()).detail == "1 runs that may disturb failed or did not heal within 1h"
+        later(minutes=1)
+        reset = await service.reset_breaker(BreakerRequest(backlog=backlog, by="ada", reason="a switch"))
+        assert (reset.by, reset.backlog) == ("ada", backlog)
+        found = await service.breaker()
+        assert (found.open, found.failures, found.reset) == (False, 0, reset)
+        await remedy.restart()
+        later(minutes=1)
+        assert (await one(remedy, broken)).decision == then
+        assert (await one(remedy, outside.fire(node="node-5"))).decision == "run", "what begins afterwards is no backlog"
+        assert (await remedy.world.journal.verify()).ok
