@@ -34,7 +34,8 @@ _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.LEASE})
+_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.STILL_TRUE})
 
 
 class Facts:
@@ -73,7 +74,8 @@ class Facts:
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
     async def _read(self, fact: Fact, case: Case) -> Any:
-        about = case.target.key if fact in (Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE) else ""
+        about = case.target.key if fact in _OF_THE_TARGET else ""
+        about += f" by {case.playbook}" if fact is Fact.STILL_TRUE else ""
         task = self._known.get((fact, about))
         if task is None:
             task = self._known[fact, about] = asyncio.ensure_future(self._guarded(fact, case))

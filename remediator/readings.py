@@ -10,7 +10,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediator.breaker import LOOK_BACK, NOTE, Past, Reset
-from remediator.cluster.read import read_cluster, read_network, read_own
+from remediator.cluster.read import read_cluster, read_lease, read_network, read_own, read_symptom
+from remediator.errors import ExpressionError, Unreadable
 from remediator.gates import Case, Fact
 from remediator.model import AlertStatus, Begun, from_json
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
     from datetime import datetime
 
-    from remediator.cluster.model import Network
+    from remediator.cluster.model import Network, Symptom
     from remediator.model import Alert
     from remediator.world import World
 
@@ -33,7 +34,7 @@ _SUBJECTS = ("target_node", "node", "instance", "service", "pod")
 """Labels that name what an alert is about, the surest first."""
 
 
-def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awaitable[Any]:
+def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
     """The value of ``fact``."""
     now = world.clock.now()
     if fact is Fact.RECENT_RUNS:
@@ -48,11 +49,31 @@ def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awa
         return _network(world)
     if fact is Fact.OWN:
         return read_own()
+    if fact is Fact.LEASE:
+        return read_lease(world.kube, case.target.name)
+    if fact is Fact.STILL_TRUE:
+        return _symptom(world, case)
     raise AssertionError(f"nobody reads {fact} for {case.playbook}")
 
 
 async def _network(world: World) -> Network | None:
     return await read_network(world.prometheus) if world.prometheus is not None else None
+
+
+async def _symptom(world: World, case: Case) -> Symptom:
+    """The gate's setting is a template; the alert is not among what it may name, so that its text never reaches a query."""
+    if world.prometheus is None:
+        raise Unreadable("Prometheus", "the settings name no prometheus.url")
+    target, cilium = case.target, world.cilium
+    values = {
+        "target": {"kind": target.kind, "name": target.name, "namespace": target.namespace, "uid": target.uid},
+        "cilium": {"namespace": cilium.namespace, "agent_selector": cilium.agent_selector},
+    }
+    try:
+        query = case.settings["still_true"].root.text(values)
+    except ExpressionError as error:
+        raise Unreadable("still_true", str(error)) from error
+    return await read_symptom(world.prometheus, query)
 
 
 async def breaker_past(world: World) -> Past:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from remediator.model import Noun
 
-__all__ = ["AGENT_TAINT", "LEAVING", "Cluster", "Network", "Node", "Own", "Pod"]
+__all__ = ["AGENT_TAINT", "LEAVING", "Cluster", "Lease", "Network", "Node", "Own", "Pod", "Symptom"]
 
 AGENT_TAINT = "node.cilium.io/agent-not-ready"
 """Set by Cilium's operator while the agent of a node is not ready (operator/watchers/node_taint.go)."""
@@ -88,6 +90,23 @@ class Own(Noun, frozen=True, kw_only=True):
     node: str = ""
     namespace: str = ""
     pod: str = ""
+
+
+class Lease(Noun, frozen=True, kw_only=True):
+    """Who holds the lease on the target, and until when."""
+
+    holder: str = ""
+    renewed: datetime | None = None
+    lasts: timedelta | None = None
+
+
+class Symptom(Noun, frozen=True, kw_only=True):
+    """What the playbook's own expression gives now."""
+
+    query: str
+    values: tuple[float, ...] = ()
+    stale: str = ""
+    """Why the answer cannot be trusted: Prometheus's data are too old."""
 
 
 class Network(Noun, frozen=True, kw_only=True):

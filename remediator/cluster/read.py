@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from remediator.cluster.model import Cluster, Network, Node, Own, Pod
+from remediator.cluster.model import Cluster, Lease, Network, Node, Own, Pod, Symptom
 from remediator.kube import kinds, records
+from remediator.kube.errors import NotFound
 from remediator.kube.records import MIRROR, condition
+from remediator.monitoring.errors import PrometheusStale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from remediator.kube import Kube
     from remediator.monitoring import Prometheus
 
-__all__ = ["read_cluster", "read_network", "read_own"]
+__all__ = ["read_cluster", "read_lease", "read_network", "read_own", "read_symptom"]
 
 _ETCD = "component=etcd,tier=control-plane"
 """As kubeadm labels its static pods (cmd/kubeadm/app/util/staticpod/utils.go)."""
@@ -30,6 +33,8 @@ _NEEDED = {
     "Alertmanager": "app.kubernetes.io/name=alertmanager",
     "API server": "component=kube-apiserver,tier=control-plane",
 }
+_LEASES = "medik8s-leases"
+"""The namespace that medik8s's operators take by default (LEASE_NAMESPACE)."""
 _CILIUM_IS_UP = "CiliumIsUp"
 
 
@@ -62,6 +67,26 @@ async def read_network(prometheus: Prometheus) -> Network:
     await prometheus.require_fresh()
     unreachable, up = await asyncio.gather(prometheus.query("cilium_unreachable_nodes"), prometheus.query("up"))
     return Network(unreachable=tuple(sample.value for sample in unreachable), targets=len(up), down=sum(sample.value == 0 for sample in up))
+
+
+async def read_lease(kube: Kube, node: str) -> Lease | None:
+    """The lease on a node as medik8s names it; None if there is none. Raises KubeError."""
+    try:
+        lease = await kube.get(kinds.LEASE, f"node-{node}", _LEASES, decode=records.Lease)
+    except NotFound:
+        return None
+    spec = lease.spec
+    lasts = timedelta(seconds=spec.lease_duration_seconds) if spec.lease_duration_seconds is not None else None
+    return Lease(holder=spec.holder_identity or "", renewed=spec.renew_time or spec.acquire_time, lasts=lasts)
+
+
+async def read_symptom(prometheus: Prometheus, query: str) -> Symptom:
+    """What ``query`` gives. Raises MonitoringError, but for data that are too old, which is an answer."""
+    try:
+        await prometheus.require_fresh()
+    except PrometheusStale as error:
+        return Symptom(query=query, stale=str(error))
+    return Symptom(query=query, values=tuple(sample.value for sample in await prometheus.query(query)))
 
 
 async def _pods(kube: Kube, namespace: str, labels: str, app: str) -> tuple[Pod, ...]:

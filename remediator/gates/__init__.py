@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from remediator.bgp.model import Routes
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
-    from remediator.cluster.model import Cluster, Network, Own
+    from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
@@ -54,6 +54,8 @@ class Fact(StrEnum):
     EPISODES = "recent episodes"
     CLUSTER = "nodes and the pods that matter"
     NETWORK = "what Prometheus sees of the network"
+    LEASE = "lease on the target"
+    STILL_TRUE = "the playbook's expression"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -175,6 +177,16 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def network(self) -> Network | None:
         """Who reaches whom, as Prometheus has it; None if there is no Prometheus to ask."""
         return self._read(Fact.NETWORK)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease on the target; None if there is none."""
+        return self._read(Fact.LEASE)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def symptom(self) -> Symptom:
+        """What the playbook's ``still_true`` gives."""
+        return self._read(Fact.STILL_TRUE)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

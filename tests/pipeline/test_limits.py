@@ -103,6 +103,27 @@ async def test_during_maintenance_an_alert_is_held_and_decided_again_when_it_com
     assert (await one(remedy, alert)).decision == "run"
 
 
+async def test_a_playbooks_own_expression_is_asked_again_before_it_acts(remedy, outside, text, symptom):
+    limits(remedy)
+    remedy.load(text(steps=DISTURBS, gates={"cooldown": "1s", "still_true": 'symptom{node="${target.name}"} == 1'}))
+    symptom.set("node-2", False)
+    gone = await one(remedy, outside.fire(node="node-2"))
+    assert gone.reason is Reason.NOT_FIRING
+    assert refusing(gone) == {"stale_metric"}
+    assert (await one(remedy, outside.fire(node="node-3"))).decision == "run"
+
+
+async def test_a_node_that_medik8s_works_on_is_left_to_it(remedy, outside, stage):
+    limits(remedy)
+    now = remedy.world.clock.now()
+    spec = {"holderIdentity": "node-maintenance", "leaseDurationSeconds": 3600, "renewTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")}
+    metadata = {"name": "node-node-3", "namespace": "medik8s-leases"}
+    stage.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "medik8s-leases"}})
+    stage.cluster.create({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec})
+    assert refusing(await one(remedy, outside.fire(node="node-3"))) == {"target_leased"}
+    assert (await one(remedy, outside.fire(node="node-4"))).decision == "run"
+
+
 class TestBreakerOfPeople:
     """Through the service that the API and the command line use."""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 from remediator.cluster.disturbed import disturbed
 from remediator.cluster.model import Own
-from remediator.cluster.read import read_cluster, read_network, read_own
+from remediator.cluster.read import read_cluster, read_lease, read_network, read_own, read_symptom
 from remediator.errors import KubeError
 from remediator.kube import kinds
 
@@ -88,3 +90,25 @@ async def test_where_the_daemon_runs_is_what_the_deployment_says():
     told = {"NODE_NAME": "node-3", "POD_NAMESPACE": "remediator", "POD_NAME": "remediator-0"}
     assert await read_own(told) == Own(node="node-3", namespace="remediator", pod="remediator-0")
     assert await read_own({}) == Own()
+
+
+async def test_a_lease_as_medik8s_writes_it(stage):
+    assert await read_lease(stage.world.kube, "node-3") is None
+    spec = {"holderIdentity": "node-maintenance", "leaseDurationSeconds": 3600, "renewTime": "2026-01-05T10:00:00.000000Z"}
+    metadata = {"name": "node-node-3", "namespace": "medik8s-leases"}
+    stage.cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "medik8s-leases"}})
+    stage.cluster.create({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec})
+    lease = await read_lease(stage.world.kube, "node-3")
+    assert (lease.holder, lease.lasts) == ("node-maintenance", timedelta(hours=1))
+    assert lease.renewed == datetime(2026, 1, 5, 10, tzinfo=UTC)
+    assert await read_lease(stage.world.kube, "node-4") is None
+
+
+async def test_a_symptom_and_data_too_old_to_show_it(stage):
+    stage.simulation.prometheus.scrape_once()
+    seen = await read_symptom(stage.world.prometheus, 'up{job="cilium-agent",node="node-3"} == 1')
+    assert (seen.values, seen.stale) == ((1.0,), "")
+    assert (await read_symptom(stage.world.prometheus, 'up{job="cilium-agent",node="node-3"} == 0')).values == ()
+    stage.simulation.prometheus.scraping = False
+    stage.world.clock._start += timedelta(minutes=20)
+    assert "up" in (await read_symptom(stage.world.prometheus, "up")).stale

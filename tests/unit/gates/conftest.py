@@ -8,7 +8,7 @@ import pytest
 from remediator.bgp.model import Routes
 from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
-from remediator.cluster.model import Cluster, Network, Node, Own
+from remediator.cluster.model import Cluster, Network, Node, Own, Symptom
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
 from remediator.kube.workloads import DaemonSet, Deployment
@@ -125,6 +125,8 @@ def snapshot(alert, cilium):
             "failures": Past(),
             "episodes": (),
             "cluster": Cluster(nodes=tuple(Node(name=f"node-{n}") for n in range(1, 6))),
+            "lease": None,
+            "symptom": Symptom(query="x > 1", values=(2.0,)),
             "network": Network(unreachable=(0.0,) * 5, targets=12),
         }
         names = {
@@ -142,6 +144,8 @@ def snapshot(alert, cilium):
             "episodes": Fact.EPISODES,
             "cluster": Fact.CLUSTER,
             "network": Fact.NETWORK,
+            "lease": Fact.LEASE,
+            "symptom": Fact.STILL_TRUE,
         }
         return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
 

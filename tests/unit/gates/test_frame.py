@@ -45,6 +45,7 @@ def test_every_gate_that_an_action_brings_is_there():
         ("episodes", {"storm"}),
         ("cluster", {"disturbance_budget", "partition", "quorum", "self"}),
         ("network", {"partition"}),
+        ("lease", {"target_leased"}),
     ],
 )
 def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):
