@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediator.breaker import LOOK_BACK, NOTE, Past, Reset
+from remediator.cluster.load import read_load
 from remediator.cluster.read import read_cluster, read_lease, read_network, read_own, read_symptom
 from remediator.errors import ExpressionError, Unreadable
 from remediator.gates import Case, Fact
@@ -51,6 +52,8 @@ def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awa
         return read_own()
     if fact is Fact.LEASE:
         return read_lease(world.kube, case.target.name)
+    if fact is Fact.LOAD:
+        return read_load(world.kube, case.target.name)
     if fact is Fact.STILL_TRUE:
         return _symptom(world, case)
     raise AssertionError(f"nobody reads {fact} for {case.playbook}")

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from remediator.bgp.model import Routes
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
+    from remediator.cluster.fit import Load
     from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
@@ -56,6 +57,7 @@ class Fact(StrEnum):
     NETWORK = "what Prometheus sees of the network"
     LEASE = "lease on the target"
     STILL_TRUE = "the playbook's expression"
+    LOAD = "pods of the target and room elsewhere"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -187,6 +189,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def symptom(self) -> Symptom:
         """What the playbook's ``still_true`` gives."""
         return self._read(Fact.STILL_TRUE)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def load(self) -> Load:
+        """The pods that would leave the target, and what other nodes have left."""
+        return self._read(Fact.LOAD)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

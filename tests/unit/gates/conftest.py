@@ -8,6 +8,7 @@ import pytest
 from remediator.bgp.model import Routes
 from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
+from remediator.cluster.fit import Load
 from remediator.cluster.model import Cluster, Network, Node, Own, Symptom
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
@@ -126,6 +127,7 @@ def snapshot(alert, cilium):
             "episodes": (),
             "cluster": Cluster(nodes=tuple(Node(name=f"node-{n}") for n in range(1, 6))),
             "lease": None,
+            "load": Load(),
             "symptom": Symptom(query="x > 1", values=(2.0,)),
             "network": Network(unreachable=(0.0,) * 5, targets=12),
         }
@@ -145,6 +147,7 @@ def snapshot(alert, cilium):
             "cluster": Fact.CLUSTER,
             "network": Fact.NETWORK,
             "lease": Fact.LEASE,
+            "load": Fact.LOAD,
             "symptom": Fact.STILL_TRUE,
         }
         return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
