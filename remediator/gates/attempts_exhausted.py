@@ -24,11 +24,17 @@ class Within(BaseModel):
     within: Duration = Field(gt=timedelta(0), le=timedelta(days=7))
 
 
-class Settings(Within):
+class Settings(BaseModel):
     """``attempts: {max: 2, per: target, within: 6h, also: [{max: 5, within: 7d}]}``"""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max: int = Field(ge=1, le=100)
     per: Literal["target"] = "target"
-    also: tuple[Within, ...] = Field(default=(), max_length=10, description="further windows, each with its own number")
+    within: Duration = Field(gt=timedelta(0), le=timedelta(days=7))
+    also: tuple[Within, ...] = Field(
+        default=(), max_length=10, exclude_if=lambda also: not also, description="further windows, each with a number"
+    )
 
 
 class AttemptsExhausted(Gate):
