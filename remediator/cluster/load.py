@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["quantity", "read_load"]
 
+_CORDON = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
+"""What a cordon is to the scheduler (pkg/scheduler/framework/plugins/nodeunschedulable)."""
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei))?", re.ASCII)
 _BINARY = {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 _FACTORS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, **{letter: 1e3**power for power, letter in enumerate("kMGTPE", 1)}, **_BINARY}
@@ -79,13 +81,18 @@ def quantity(text: str) -> float:
 
 
 async def read_load(kube: Kube, target: str) -> Load:
-    """What would leave the node ``target``. Daemon pods and static pods stay; those that are done or on their way out go by themselves."""
+    """What would leave the node ``target`` for good.
+
+    Daemon pods and static pods stay, those that are done or on their way out go by themselves, and a pod that tolerates the cordon may come
+    back to where it was.
+    """
     nodes, pods = await asyncio.gather(kube.list(kinds.NODE, decode=_Node), kube.list(kinds.POD, decode=_Pod))
     alive = [pod for pod in pods.items if pod.status.phase not in ("Succeeded", "Failed")]
     used: dict[str, Counter[str]] = defaultdict(Counter)
     for pod in alive:
         used[pod.spec.node_name].update(_requests(pod))
-    wants = tuple(_want(pod) for pod in alive if pod.spec.node_name == target and _moves(pod))
+    leaving = [_want(pod) for pod in alive if pod.spec.node_name == target and _moves(pod)]
+    wants = tuple(pod for pod in leaving if not any(toleration.tolerates(_CORDON) for toleration in pod.tolerations))
     offers = [node for node in nodes.items if node.name != target and node.ready and not node.unschedulable and not node.terminating]
     return Load(wants=wants, offers=tuple(_offer(node, used[node.name]) for node in offers))
 

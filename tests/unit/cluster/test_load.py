@@ -57,3 +57,11 @@ async def test_nodes_that_take_nothing_and_what_runs_on_the_others(stage):
     assert five.used["cpu"] == pytest.approx(0.5)
     assert five.used["pods"] >= 2
     assert five.allocatable == {"cpu": 32, "memory": 256 * 1024.0**3, "pods": 250}
+
+
+async def test_a_pod_that_tolerates_the_cordon_needs_no_other_place(stage):
+    stage.cluster.create(pod("stays", tolerations=[{"operator": "Exists"}], nodeSelector={"kubernetes.io/hostname": "node-3"}))
+    stage.cluster.create(pod("goes", tolerations=[{"key": "other", "operator": "Exists"}]))
+    names = {want.name for want in (await read_load(stage.world.kube, "node-3")).wants}
+    assert "apps/goes" in names
+    assert "apps/stays" not in names
