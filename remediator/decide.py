@@ -137,7 +137,7 @@ class Decider:
         done = await self._decided_before(delivery) if again else Counter()
         if done is None:
             return
-        batch, facts = _Batch(delivery.id), Facts(self._world)
+        batch, facts = _Batch(delivery.id), Facts(self._world, delivery.alerts)
         for alert in delivery.alerts:
             if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
                 await asyncio.sleep(0)
@@ -153,7 +153,7 @@ class Decider:
                 # A run is on disk before the next alert is judged, so that it counts for it.
                 if delivery.id in await self._keep_all([*slice_.take(), batch]):
                     return  # it must not be closed without its decision
-                batch, facts = _Batch(delivery.id), Facts(self._world)
+                batch, facts = _Batch(delivery.id), Facts(self._world, delivery.alerts)
         batch.closed_at = self._world.clock.now()
         slice_.batches.append(batch)
 
@@ -238,7 +238,8 @@ class Decider:
         no = refusals(verdicts)
         if no:
             detail = "; ".join(f"{v.gate}: {v.detail}" if v.detail else v.gate for v in no)
-            return Judged(evolve(decision, decision=DecisionKind.REFUSED, reason=no[0].reason, detail=detail))
+            kind = DecisionKind.HELD if alert and all(v.reason is Reason.MAINTENANCE for v in no) else DecisionKind.REFUSED
+            return Judged(evolve(decision, decision=kind, reason=no[0].reason, detail=detail))
         run = self._run(playbook, case, trigger, verdicts, parameters or {}, delivery)
         return Judged(evolve(decision, decision=DecisionKind.RUN, run=run.id), run)
 

@@ -6,10 +6,10 @@ In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read i
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from remediator import readings
 from remediator.bgp.read import read_routes
 from remediator.cilium.reading import read_picture
 from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
@@ -21,7 +21,7 @@ from remediator.model import to_milliseconds
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
-    from remediator.model import Verdict
+    from remediator.model import Alert, Verdict
     from remediator.world import World
 
     T = TypeVar("T")
@@ -34,14 +34,17 @@ _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.LEASE, Fact.LOAD})
+_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
 
 
 class Facts:
     """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
 
-    def __init__(self, world: World, *, deadline: timedelta = _DEADLINE) -> None:
+    def __init__(self, world: World, arriving: Iterable[Alert] = (), *, deadline: timedelta = _DEADLINE) -> None:
+        """``arriving``: alerts that came together with those to judge, and may not be in the journal yet."""
         self._world = world
+        self._arriving = arriving
         self._seconds = deadline.total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
@@ -66,12 +69,13 @@ class Facts:
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
-        needed = sorted({fact for gate in applying for fact in gate.reads})
+        needed = sorted({fact for gate in applying for fact in gate.needs(case)})
         values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
     async def _read(self, fact: Fact, case: Case) -> Any:
-        about = case.target.key if fact in (Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE) else ""
+        about = case.target.key if fact in _OF_THE_TARGET else ""
+        about += f" by {case.playbook}" if fact is Fact.STILL_TRUE else ""
         task = self._known.get((fact, about))
         if task is None:
             task = self._known[fact, about] = asyncio.ensure_future(self._guarded(fact, case))
@@ -112,8 +116,8 @@ class Facts:
                 )
             case Fact.CILIUM:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
-            case Fact.OWN_NODE:
-                return _own_node()
+            case _:
+                return readings.read(fact, case, self._world, self._arriving)
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:
@@ -129,8 +133,3 @@ class Facts:
 
     async def _namespace(self, name: str) -> dict[str, Any] | None:
         return await self._object("Namespace", name, "") if name else None
-
-
-async def _own_node() -> str:
-    """What the pod's downward API says (deploy/kustomize/base/deployment.yaml)."""
-    return os.environ.get("NODE_NAME", "")
