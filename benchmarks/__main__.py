@@ -23,6 +23,7 @@ NAMES = {
     "drain": "draining a node, beside kubectl drain on a real control plane",
     "listing": "5,000 pods: how long the event loop stands still",
     "attribution": "who is to blame in 10,000 generated clusters, beside blaming the target of the alert",
+    "scenarios": "every incident of the simulated cluster, beside a policy that restarts and then drains",
     "intake": "webhooks a second, to the disk, beside bare servers",
 }
 
