@@ -137,7 +137,8 @@ class Decider:
         done = await self._decided_before(delivery) if again else Counter()
         if done is None:
             return
-        batch, facts = _Batch(delivery.id), Facts(self._world, delivery.alerts)
+        batch, facts = _Batch(delivery.id), Facts(self._world)
+        self._world.beginnings.arrived(delivery.alerts, self._world.clock.now())
         for alert in delivery.alerts:
             if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
                 await asyncio.sleep(0)
@@ -153,7 +154,7 @@ class Decider:
                 # A run is on disk before the next alert is judged, so that it counts for it.
                 if delivery.id in await self._keep_all([*slice_.take(), batch]):
                     return  # it must not be closed without its decision
-                batch, facts = _Batch(delivery.id), Facts(self._world, delivery.alerts)
+                batch, facts = _Batch(delivery.id), Facts(self._world)
         batch.closed_at = self._world.clock.now()
         slice_.batches.append(batch)
 

@@ -21,7 +21,7 @@ from remediator.model import to_milliseconds
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable
 
-    from remediator.model import Alert, Verdict
+    from remediator.model import Verdict
     from remediator.world import World
 
     T = TypeVar("T")
@@ -41,10 +41,8 @@ _OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE, Fact.LEAS
 class Facts:
     """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
 
-    def __init__(self, world: World, arriving: Iterable[Alert] = (), *, deadline: timedelta = _DEADLINE) -> None:
-        """``arriving``: alerts that came together with those to judge, and may not be in the journal yet."""
+    def __init__(self, world: World, *, deadline: timedelta = _DEADLINE) -> None:
         self._world = world
-        self._arriving = arriving
         self._seconds = deadline.total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
@@ -117,7 +115,7 @@ class Facts:
             case Fact.CILIUM:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
             case _:
-                return readings.read(fact, case, self._world, self._arriving)
+                return readings.read(fact, case, self._world)
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:

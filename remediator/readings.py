@@ -9,33 +9,30 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from remediator.beginnings import LOOK_BACK as OF_STORMS
 from remediator.breaker import LOOK_BACK, NOTE, Past, Reset
 from remediator.cluster.load import read_load
 from remediator.cluster.read import read_cluster, read_lease, read_network, read_own, read_symptom
 from remediator.errors import ExpressionError, Unreadable
 from remediator.gates import Case, Fact
-from remediator.model import AlertStatus, Begun, from_json
+from remediator.model import from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable
     from datetime import datetime
 
+    from remediator.beginnings import Beginning
     from remediator.cluster.model import Network, Symptom
-    from remediator.model import Alert
     from remediator.world import World
 
 __all__ = ["breaker_past", "read"]
 
 _RECENT = timedelta(days=1)
-_EPISODES = timedelta(hours=4)
-"""Longer than the longest window and cooldown of a storm, and as long again for one that goes on."""
 _MOST_EPISODES = 1000
 """Twice as many as make the largest storm."""
-_SUBJECTS = ("target_node", "node", "instance", "service", "pod")
-"""Labels that name what an alert is about, the surest first."""
 
 
-def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
+def read(fact: Fact, case: Case, world: World) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
     """The value of ``fact``."""
     now = world.clock.now()
     if fact is Fact.RECENT_RUNS:
@@ -43,7 +40,7 @@ def read(fact: Fact, case: Case, world: World, arriving: Iterable[Alert]) -> Awa
     if fact is Fact.FAILURES:
         return breaker_past(world)
     if fact is Fact.EPISODES:
-        return _episodes(world, now, arriving)
+        return _episodes(world, now)
     if fact is Fact.CLUSTER:
         return read_cluster(world.kube, world.cilium.namespace, world.cilium.agent_selector)
     if fact is Fact.NETWORK:
@@ -89,12 +86,8 @@ async def breaker_past(world: World) -> Past:
     return Past(runs=tuple(runs), reset=reset)
 
 
-async def _episodes(world: World, now: datetime, arriving: Iterable[Alert]) -> tuple[tuple[datetime, str], ...]:
-    known = await world.journal.recent_episodes(since=now - _EPISODES, most=_MOST_EPISODES)
-    new = [Begun(fingerprint=a.fingerprint, starts_at=a.starts_at, labels=a.labels) for a in arriving if a.status is AlertStatus.FIRING]
-    return tuple((min(one.starts_at, now), _subject(one)) for one in (*known, *new) if one.starts_at >= now - _EPISODES)
-
-
-def _subject(one: Begun) -> str:
-    """What an episode is about: five alerts on one node are one thing that is wrong."""
-    return next((value for label in _SUBJECTS if (value := one.labels.get(label))), one.fingerprint)
+async def _episodes(world: World, now: datetime) -> tuple[Beginning, ...]:
+    """From memory; of the journal only once, so that a storm of deliveries costs no storm of queries."""
+    if not world.beginnings.complete:
+        world.beginnings.recall(await world.journal.recent_episodes(since=now - OF_STORMS, most=_MOST_EPISODES), now)
+    return world.beginnings.until(now)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
+from heapq import merge
+from operator import itemgetter
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from remediator.clock import iso
@@ -11,7 +14,7 @@ from remediator.model import TriggerKind
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime, timedelta
 
     from remediator.model import Verdict
@@ -53,8 +56,17 @@ class Storm(Gate):
         return self.allow(snapshot, words)
 
 
-def watch(begun: Iterable[tuple[datetime, str]], at: datetime, *, most: int, within: timedelta) -> Weather:
-    """Go through what began, in time, as the window saw it: in when it began, out when the window has passed. Pure."""
+def watch(begun: Sequence[tuple[datetime, str]], at: datetime, *, most: int, within: timedelta) -> Weather:
+    """How the window sees what began: in when it begins, out when the window has passed. Pure. ``begun``: in order of time, each once."""
+    begun = begun[: bisect_right(begun, at, key=itemgetter(0))]
+    now = len({subject for _, subject in begun[bisect_right(begun, at - within, key=itemgetter(0)) :]})
+    if now >= most or len(begun) < most:
+        return Weather(now, now >= most, None)
+    return _walk(begun, at, most, within)
+
+
+def _walk(begun: Sequence[tuple[datetime, str]], at: datetime, most: int, within: timedelta) -> Weather:
+    """Through all of it: whether it rages depends on what was before."""
     inside: Counter[str] = Counter()
     raging, ended = False, None
     for moment, step, subject in _steps(begun, at, within):
@@ -68,10 +80,10 @@ def watch(begun: Iterable[tuple[datetime, str]], at: datetime, *, most: int, wit
     return Weather(len(inside), raging, ended)
 
 
-def _steps(begun: Iterable[tuple[datetime, str]], at: datetime, within: timedelta) -> Iterator[tuple[datetime, int, str]]:
+def _steps(begun: Sequence[tuple[datetime, str]], at: datetime, within: timedelta) -> Iterator[tuple[datetime, int, str]]:
     """Beginnings before ends of the same moment, so that a storm is not missed by a hair."""
-    moves = ((moment, step, subject) for start, subject in set(begun) for moment, step in ((start, 1), (start + within, -1)))
-    yield from sorted((move for move in moves if move[0] <= at), key=lambda move: (move[0], -move[1]))
+    ends = ((start + within, -1, subject) for start, subject in begun if start + within <= at)
+    yield from merge(((start, 1, subject) for start, subject in begun), ends, key=lambda move: (move[0], -move[1]))
 
 
 def _calm(most: int) -> int:
