@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from remediator.attribution import Sought
 from remediator.errors import Unreadable
 from remediator.model import Alert, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
 from remediator.reasons import Reason
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from remediator.attribution import Finding
     from remediator.bgp.model import Routes
     from remediator.cilium.picture import Picture
 
@@ -45,6 +47,7 @@ class Fact(StrEnum):
     ROUTES = "announced routes"
     CILIUM = "Cilium's agents and operator"
     OWN_NODE = "the daemon's own node"
+    FINDING = "who is to blame"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -77,6 +80,8 @@ class Case(Noun, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
     """The playbook's ``gates:``, each value a Gate.Settings."""
     limits: Limits = Limits()
+    culprit: Sought | None = None
+    """What is seen between nodes, if the playbook acts on whoever explains it."""
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):
@@ -135,6 +140,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def own_node(self) -> str:
         """The node that carries this daemon; empty outside of a cluster."""
         return self._read(Fact.OWN_NODE)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def finding(self) -> Finding:
+        """Which node explains what is seen between nodes."""
+        return self._read(Fact.FINDING)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):
