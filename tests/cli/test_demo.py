@@ -217,8 +217,9 @@ def test_ended_in_the_middle_it_leaves_nothing_behind(tmp_path, number):
 def test_lists_of_scenarios(call):
     assert call("demo", "--list").stdout == call("scenarios", "list").stdout
     assert call("scenarios", "list").stdout.splitlines()[0].split() == ["NAME", "ALERTS", "PLAYBOOK", "SUMMARY"]
-    names = {"agent-down", "agent-restart", "bgp-shift", "node-drain", "slow-link", "slow-node", "slow-zone"}
+    names = {"agent-crash-looping", "agent-down", "agent-restart", "bgp-shift", "node-drain", "slow-link", "slow-node", "slow-zone"}
     assert names == set(call("scenarios", "list", "-o", "name").stdout.splitlines())
+    assert names | {"scrape-storm", "pdb-deadlock"} < set(call("scenarios", "list", "--all", "-o", "name").stdout.splitlines())
     first = json.loads(call("scenarios", "list", "-o", "json").stdout)["items"][0]
     assert (first["name"], first["alerts"], first["playbook"]) == ("agent-down", ["CiliumAgentDown"], "cilium-agent-down")
 
@@ -227,3 +228,6 @@ def test_unknown_scenario(call):
     result = call("demo", "--scenario", "agent-dwon")
     assert result.exit_code == 2
     assert "agent-down" in result.stderr
+    hidden = call("demo", "--scenario", "scrape-storm")
+    assert hidden.exit_code == 2, "with nothing to see"
+    assert "there is no scenario 'scrape-storm'" in hidden.stderr

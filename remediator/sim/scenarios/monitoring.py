@@ -98,6 +98,7 @@ SCENARIOS = (
             playbook="node-latency",
             must_not=(ANYTHING,),
             healable=False,
+            says=("unreadable",),
         ),
         play=timeline(
             (0, slow_node(NODE)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remediator.sim.alerting.rules import pair_latency
-from remediator.sim.scenarios.base import Scenario, Truth
+from remediator.sim.scenarios.base import ANYTHING, Scenario, Truth
 
 if TYPE_CHECKING:
     from remediator.sim.simulation import Simulation
@@ -31,6 +31,9 @@ SCENARIO = Scenario(
         cure="A person looks at the path; to restart or drain either end would not help.",
         alerts=("CiliumPairLatencyCritical",),
         playbook="node-latency",
+        must_not=(ANYTHING,),
+        healable=False,
+        says=("no_culprit",),
     ),
     play=_play,
     healed=lambda sim: sim.cluster.network.intact,

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remediator.sim.alerting.rules import pair_latency
-from remediator.sim.scenarios.base import Scenario, Truth
+from remediator.sim.scenarios.base import Act, May, Scenario, Truth
 
 if TYPE_CHECKING:
     from remediator.sim.simulation import Simulation
@@ -43,6 +43,7 @@ SCENARIO = Scenario(
         cure="Replace the agent's pod on that node, whichever node an alert names.",
         alerts=("CiliumPairLatencyCritical",),
         playbook="node-latency",
+        may=(May(Act.RESTART_AGENT, f"Node/{NODE}", most=1),),
     ),
     play=_play,
     healed=lambda sim: sim.cluster.network.intact,
