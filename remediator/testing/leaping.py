@@ -26,11 +26,15 @@ __all__ = ["LeapingClock", "rehearse"]
 
 T = TypeVar("T")
 _LOOK = 0.0005
-"""Seconds without an event before anybody asks whether a thread is at work."""
+"""Seconds without an event before anybody asks whether another thread is at work."""
+_LOOKS = 2
+"""Looks in a row that have to find all at rest: a thread may be about to hand over to another."""
 _BLIND = 0.02
-"""The same where the system does not tell what threads do."""
-_PATIENCE = 2.0
-"""Seconds after which a thread that never rests (a poller of a library) holds time up no longer."""
+"""The same as ``_LOOK`` where the system does not tell what threads do."""
+_STEADY = 5e-6
+"""Seconds of other threads' CPU time between two looks that are only the time it takes to read both clocks."""
+_PATIENCE = 30.0
+"""Seconds after which a thread that never rests holds time up no longer."""
 _TASKS = Path("/proc/self/task")
 _AT_WORK = ("R", "D")
 """States of a thread in proc(5): running or runnable, waiting for a disk."""
@@ -59,6 +63,7 @@ class _Selector(selectors.DefaultSelector):
     def __init__(self, clock: LeapingClock) -> None:
         super().__init__()
         self._clock = clock
+        self._others = _Others()
         self._idle_since: float | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -70,15 +75,44 @@ class _Selector(selectors.DefaultSelector):
         events = super().select(look if timeout is None else min(look, timeout))
         if events:
             self._idle_since = None
+            self._others.forget()
             return events
         began = self._idle_since = self._idle_since or time.monotonic()
-        if (not _others_work() or time.monotonic() - began > _PATIENCE) and self._clock.leap():
+        if (self._others.rest() or time.monotonic() - began > _PATIENCE) and self._clock.leap():
             self._idle_since = None
+            self._others.forget()
         return []
 
 
-def _others_work() -> bool:
-    """Whether another thread of this process has work to do. One that waits for an answer of ours does not: it shows as an event."""
+class _Others:
+    """The other threads of this process. One that waits for an answer of ours rests: the answer shows as an event.
+
+    One that waits for the interpreter's lock looks as if it slept. It gets the lock while the selector waits, and then it uses CPU time. One
+    that the system has not let run yet uses none, and is runnable.
+    """
+
+    def __init__(self) -> None:
+        self._used = _used_by_others()
+        self._quiet = 0
+
+    def forget(self) -> None:
+        """What was seen says nothing any more."""
+        self._quiet = 0
+
+    def rest(self) -> bool:
+        """Whether this look and those just before it found nobody at work."""
+        used, before = _used_by_others(), self._used
+        self._used = used
+        self._quiet = 0 if used - before > _STEADY or _at_work() else self._quiet + 1
+        return self._quiet >= _LOOKS
+
+
+def _used_by_others() -> float:
+    return time.process_time() - time.thread_time()
+
+
+def _at_work() -> bool:
+    """Whether the system says that another thread has work to do."""
     own = str(threading.get_native_id())
     try:
         return any(_state(task) in _AT_WORK for task in _TASKS.iterdir() if task.name != own)

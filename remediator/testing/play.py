@@ -199,8 +199,10 @@ class _Witness:
         return next((at for at, whole in self.whole if whole and (broken is None or at > broken)), None)
 
     def was_whole(self, moment: datetime) -> bool:
-        """At the first look from that moment on; if there was none, at the last."""
-        return next((whole for at, whole in self.whole if at >= moment), bool(self.whole) and self.whole[-1][1])
+        """At the last look before that moment or at the first one after it."""
+        before = [whole for at, whole in self.whole if at < moment][-1:]
+        after = [whole for at, whole in self.whole if at >= moment][:1]
+        return any((*before, *after))
 
 
 @dataclass(frozen=True)
