@@ -87,8 +87,8 @@ class _Selector(selectors.DefaultSelector):
 class _Others:
     """The other threads of this process. One that waits for an answer of ours rests: the answer shows as an event.
 
-    One that waits for the interpreter's lock looks as if it slept. It gets the lock while the selector waits, and then it uses CPU time. One
-    that the system has not let run yet uses none, and is runnable.
+    One that waits for the interpreter's lock looks as if it slept. While the selector waits it gets the lock, and then it uses CPU time.
+    One that the system has not let run yet uses none, and is runnable.
     """
 
     def __init__(self) -> None:
