@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = [
     "READS",
     "Look",
-    "RacedError",
     "Sessions",
     "arrive",
     "come_back",
