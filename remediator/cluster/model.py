@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from remediator.model import Noun
 
-__all__ = ["AGENT_TAINT", "LEAVING", "Cluster", "Lease", "Network", "Node", "Own", "Pod", "Symptom"]
+__all__ = ["AGENT_TAINT", "LEAVING", "Cluster", "Lease", "Network", "Node", "Own", "Pod", "Symptom", "View"]
 
 AGENT_TAINT = "node.cilium.io/agent-not-ready"
 """Set by Cilium's operator while the agent of a node is not ready (operator/watchers/node_taint.go)."""
@@ -90,6 +90,15 @@ class Own(Noun, frozen=True, kw_only=True):
     node: str = ""
     namespace: str = ""
     pod: str = ""
+
+
+class View(Noun, frozen=True, kw_only=True):
+    """Which nodes the daemon reaches itself, without anybody in between."""
+
+    asked: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
+    detail: str = ""
+    """Why nobody was asked."""
 
 
 class Lease(Noun, frozen=True, kw_only=True):
