@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import aiohttp
 from aiohttp import web
 
-from remediator.testing.play import Hands
+from remediator.testing import Hands
 
 __all__ = ["Naive"]
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.naive import Naive
 from benchmarks.table import Row
 from remediator.sim import all_scenarios
-from remediator.testing import rehearse
-from remediator.testing.play import START, Daemons, perform
+from remediator.testing import START, Daemons, perform, rehearse
 
 if TYPE_CHECKING:
     from collections.abc import Callable

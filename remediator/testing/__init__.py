@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from remediator.testing.judge import Deed, Place, Score, deeds, judge
 from remediator.testing.leaping import LeapingClock, rehearse
-from remediator.testing.play import Hands, Performance, perform
+from remediator.testing.play import START, Daemons, Hands, Performance, perform
 
-__all__ = ["Deed", "Hands", "LeapingClock", "Performance", "Place", "Score", "deeds", "judge", "perform", "rehearse"]
+__all__ = ["START", "Daemons", "Deed", "Hands", "LeapingClock", "Performance", "Place", "Score", "deeds", "judge", "perform", "rehearse"]

@@ -7,7 +7,7 @@ and is not allowed is wrong, and so is what the truth forbids by name. Notes, Ev
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +46,13 @@ class Deed:
     """``Kind/[namespace/]name``"""
     what: str = ""
     """The pod, where the target is its node."""
+    why: str = field(default="", compare=False)
+    """Of what is wrong: why it is."""
 
     def __str__(self) -> str:
         """For people."""
-        return f"{self.at:%H:%M:%S} {self.act} {self.target}{f' ({self.what})' if self.what else ''}"
+        what = f" ({self.what})" if self.what else ""
+        return f"{self.at:%H:%M:%S} {self.act} {self.target}{what}{f': WRONG, {self.why}' if self.why else ''}"
 
 
 @dataclass(frozen=True)
@@ -80,19 +83,18 @@ def judge(truth: Truth, done: Iterable[Deed], *, broke: datetime) -> tuple[Deed,
     used: Counter[May] = Counter()
     for deed in sorted(done, key=lambda deed: deed.at):
         permit = next((may for may in truth.may if _covers(may, deed, broke) and not 0 < may.most <= used[may]), None)
-        if _forbidden(truth, deed) or (deed.act.disruptive and permit is None):
-            wrong.append(deed)
+        no = next((no for no in truth.must_not if no.act in (None, deed.act) and fnmatchcase(deed.target, no.target)), None)
+        if no is not None:
+            wrong.append(replace(deed, why=no.because))
         elif permit is not None:
             used[permit] += 1
+        elif deed.act.disruptive:
+            wrong.append(replace(deed, why="it is not among what is right, or too early, or once too often"))
     return tuple(wrong)
 
 
 def _covers(may: May, deed: Deed, broke: datetime) -> bool:
     return may.act is deed.act and fnmatchcase(deed.target, may.target) and deed.at >= broke + may.after
-
-
-def _forbidden(truth: Truth, deed: Deed) -> bool:
-    return any(no.act in (None, deed.act) and fnmatchcase(deed.target, no.target) for no in truth.must_not)
 
 
 # --- reading the log -------------------------------------------------------------------------------------------------

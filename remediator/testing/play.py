@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from remediator.errors import ServerRefused
 from remediator.model import RunState
+from remediator.reasons import Reason
 from remediator.sim import Simulation
 from remediator.sim.alerting import Receiver
 from remediator.sim.objects import dig, key_of
@@ -39,6 +40,7 @@ _REST = timedelta(minutes=2)
 """How long it has to be whole, without an open alert and with nobody at work, before nobody looks on any longer."""
 _ASKING = timedelta(seconds=60)
 """From the break until a person asks, who has seen the alert by then if there is one."""
+_TRIES = 3
 _RECEIVER = {
     "group_wait": timedelta(seconds=10),
     "group_interval": timedelta(seconds=30),
@@ -133,13 +135,18 @@ class Daemons(Hands):
         return self._house.webhook, self._house.tokens["webhook"]
 
     async def ask(self) -> None:
-        """See Hands. A refusal is an answer."""
+        """See Hands. A refusal is an answer, unless something could not be read in time: then a person tries again."""
         truth = self.scenario.truth
         request = {"playbook": truth.playbook, "target": truth.target, "reason": self.scenario.asks, "by": "person"}
-        try:
-            await self._house.client.trigger(request)
-        except ServerRefused as refusal:
-            self._refused = frozenset({str(refusal.problem.get("reason", ""))})
+        for _ in range(_TRIES):
+            try:
+                await self._house.client.trigger(request)
+            except ServerRefused as refusal:
+                reason = str(refusal.problem.get("reason", ""))
+                self._refused |= {reason}
+                if reason == Reason.UNREADABLE:
+                    continue
+            return
 
     async def busy(self) -> bool:
         """See Hands."""
@@ -221,7 +228,8 @@ class Performance:
     def told(self) -> str:
         """For whoever has to find out why."""
         lines = [f"{self.score.scenario}: healed {self.score.healed_after or 'never'}, {self.score.calls} calls, {self.lasted} long"]
-        lines += [f"  did   {deed}{'   WRONG' if deed in self.score.wrong else ''}" for deed in self.score.done]
+        wrong = {deed: deed for deed in self.score.wrong}
+        lines += [f"  did   {wrong.get(deed, deed)}" for deed in self.score.done]
         lines += [f"  run   {r.started_at:%H:%M:%S} {r.playbook} on {r.target.key}: {r.state} {r.reason} {r.detail}" for r in self.runs]
         lines += [f"  fired {', '.join(sorted(self.alerts)) or 'nothing'}; said {', '.join(sorted(self.reasons)) or 'nothing'}"]
         return "\n".join(lines)

@@ -6,8 +6,7 @@ import pytest
 
 from benchmarks.naive import Naive
 from remediator.sim import all_scenarios, scenario
-from remediator.testing import rehearse
-from remediator.testing.play import START, Daemons, perform
+from remediator.testing import START, Daemons, perform, rehearse
 
 SAMPLE = ("agent-two-alerts", "scrape-down", "partition-on-the-small-side", "drain-uncordoned", "control-plane-agent")
 

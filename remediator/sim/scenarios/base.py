@@ -66,7 +66,7 @@ class MustNot:
     act: Act | None
     """None for anything."""
     target: str
-    because: str = ""
+    because: str
 
 
 ANYTHING = MustNot(None, "*", "nothing that remediator can do would help")

@@ -121,10 +121,10 @@ RESTART = deed(Act.RESTART_AGENT)
         (truth(May(Act.RESTART_AGENT, "Node/node-4")), [RESTART], [RESTART]),
         (truth(May(Act.CORDON, "Node/node-3")), [RESTART], [RESTART]),
         (truth(), [deed(Act.UNCORDON), deed(Act.ANNOUNCE)], []),
-        (truth(must_not=(MustNot(Act.UNCORDON, "Node/node-3"),)), [deed(Act.UNCORDON)], [deed(Act.UNCORDON)]),
-        (truth(must_not=(MustNot(Act.UNCORDON, "Node/node-4"),)), [deed(Act.UNCORDON)], []),
+        (truth(must_not=(MustNot(Act.UNCORDON, "Node/node-3", "theirs"),)), [deed(Act.UNCORDON)], [deed(Act.UNCORDON)]),
+        (truth(must_not=(MustNot(Act.UNCORDON, "Node/node-4", "theirs"),)), [deed(Act.UNCORDON)], []),
         (truth(must_not=(ANYTHING,)), [deed(Act.ANNOUNCE)], [deed(Act.ANNOUNCE)]),
-        (truth(May(Act.CORDON, "*"), must_not=(MustNot(None, "Node/node-3"),)), [deed(Act.CORDON)], [deed(Act.CORDON)]),
+        (truth(May(Act.CORDON, "*"), must_not=(MustNot(None, "Node/node-3", "hands off"),)), [deed(Act.CORDON)], [deed(Act.CORDON)]),
     ],
 )
 def test_what_is_wrong(said, done, wrong):
@@ -141,3 +141,10 @@ def test_too_early():
     may = May(Act.RESTART_AGENT, "*", after=timedelta(minutes=1))
     early, late = deed(Act.RESTART_AGENT, seconds=59), deed(Act.RESTART_AGENT, seconds=60)
     assert judge(truth(may), [early, late], broke=BROKE) == (early,)
+
+
+def test_it_says_why():
+    (wrong,) = judge(truth(must_not=(MustNot(None, "*", "it is theirs"),)), [RESTART], broke=BROKE)
+    assert str(wrong) == "10:00:00 restart agent Node/node-3: WRONG, it is theirs"
+    (wrong,) = judge(truth(), [RESTART], broke=BROKE)
+    assert "not among what is right" in str(wrong)
