@@ -284,6 +284,16 @@ class TestInMidRun:
         assert (done.state, done.reason, restarted) == ("cancelled", "unreadable", [])
 
 
+async def test_a_warning_keeps_evidence_of_the_node_that_is_to_blame_and_touches_nothing(line, network, root):
+    network.degrade_node("node-3", latency=0.008)
+    line.load((root / "playbooks" / "node-latency-warning.yaml").read_text())
+    await line.start()
+    done = await line.ended(await line.run_of(line.outside.fire("NodeLatencyWarning", node="node-1")))
+    assert (done.state, done.target.key) == ("done", "Node/node-3"), done.detail
+    assert [len(step.evidence) for step in done.steps] == [1, 1, 1, 1]
+    assert line.stage.writes() == []
+
+
 async def test_match_shows_who_is_to_blame_and_what_was_considered(house, network, text, outside):
     house.put("remedy.yaml", blaming(text))
     await house.start(mode="auto")
