@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from remediator.attribution import Finding, Kind
 from remediator.bgp.model import Routes
 from remediator.cilium.picture import Fleet, Picture
 from remediator.gates import Case, Fact, Snapshot, gates
@@ -119,6 +120,7 @@ def snapshot(alert, cilium):
             "routes": Routes(),
             "cilium": cilium(),
             "own_node": "node-1",
+            "finding": Finding(kind=Kind.NODE, node="node-3", words="all the others say so"),
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -130,6 +132,7 @@ def snapshot(alert, cilium):
             "routes": Fact.ROUTES,
             "cilium": Fact.CILIUM,
             "own_node": Fact.OWN_NODE,
+            "finding": Fact.FINDING,
         }
         return Snapshot(at=NOW, facts={names[name]: value for name, value in {**known, **facts}.items()})
 
