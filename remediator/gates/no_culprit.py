@@ -22,8 +22,6 @@ class NoCulprit(Gate):
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
-        if case.culprit is None:
-            return self.allow(snapshot, "the playbook asks for no culprit")
         found, target = snapshot.finding, case.target
         if found.node is not None and target.kind == "Node" and found.node == target.name:
             return self.allow(snapshot, f"{found.words}; confidence {found.confidence:g}")

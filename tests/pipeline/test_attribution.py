@@ -9,7 +9,7 @@ import pytest
 from remediator.attribution.account import account_in
 from remediator.kube import kinds
 from remediator.model import TriggerKind
-from remediator.monitoring import Sample
+from remediator.monitoring import Prometheus, Sample
 
 CORDON = {"cordon": {"action": "node.cordon"}}
 RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
@@ -31,6 +31,20 @@ def rate():
 @pytest.fixture(autouse=True)
 def scraped_at_once(symptom):
     """Every question to Prometheus is answered from a scrape of that moment."""
+
+
+@pytest.fixture(autouse=True)
+async def patient(stage, monkeypatch):
+    """A busy machine is no hanging Prometheus, also in mid-run; that one is shown with the other slow answers."""
+    slow = timedelta(minutes=1)
+    monkeypatch.setattr("remediator.run.IN_MID_RUN", slow)
+    monkeypatch.setattr("remediator.facts._DEADLINE", slow)
+    world, url = stage.world, stage.simulation.prometheus_url
+    door = Prometheus(url, timeout=slow, max_age=timedelta(hours=1), clock=world.clock)
+    before, world.prometheus = world.prometheus, door
+    yield
+    world.prometheus = before
+    await door.close()
 
 
 @pytest.fixture
@@ -148,7 +162,7 @@ class TestUnreadable:
     async def test_prometheus_takes_no_samples(self, blame, outside, network, stage, later):
         network.degrade_node("node-3", latency=0.040)
         stage.simulation.prometheus.scraping = False
-        later(minutes=30)
+        later(hours=3)
         assert "sample" in await self.refused(blame, outside)
 
     async def test_prometheus_is_not_set(self, blame, outside):
@@ -282,6 +296,24 @@ class TestInMidRun:
         stage.cluster.fail(path="^/prometheus", status=500, count=None)
         done, restarted = await self.over(line, run)
         assert (done.state, done.reason, restarted) == ("cancelled", "unreadable", [])
+
+
+async def test_a_case_without_what_is_sought_refuses(blame, outside, network, monkeypatch):
+    """Whoever judges such a playbook and forgets to say what is sought acts on nobody."""
+    network.degrade_node("node-3", latency=0.040)
+    monkeypatch.setattr("remediator.decide.sought_by", lambda _playbook: None)
+    (decision,) = await blame.decide(outside.fire("PairSlow", node="node-1"))
+    assert (decision.reason, refusing(decision)) == ("unreadable", {"no_culprit"})
+
+
+async def test_a_warning_keeps_evidence_of_the_node_that_is_to_blame_and_touches_nothing(line, network, root):
+    network.degrade_node("node-3", latency=0.008)
+    line.load((root / "playbooks" / "node-latency-warning.yaml").read_text())
+    await line.start()
+    done = await line.ended(await line.run_of(line.outside.fire("NodeLatencyWarning", node="node-1")))
+    assert (done.state, done.target.key) == ("done", "Node/node-3"), done.detail
+    assert [len(step.evidence) for step in done.steps] == [1, 1, 1, 1]
+    assert line.stage.writes() == []
 
 
 async def test_match_shows_who_is_to_blame_and_what_was_considered(house, network, text, outside):

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from remediator.attribution import Finding, Kind
 from remediator.bgp.model import Routes
 from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
@@ -131,6 +132,7 @@ def snapshot(alert, cilium):
             "load": Load(),
             "symptom": Symptom(query="x > 1", values=(2.0,)),
             "network": Network(unreachable=(0.0,) * 5, targets=12),
+            "finding": Finding(kind=Kind.NODE, node="node-3", words="all the others say so"),
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -151,6 +153,7 @@ def snapshot(alert, cilium):
             "lease": Fact.LEASE,
             "load": Fact.LOAD,
             "symptom": Fact.STILL_TRUE,
+            "finding": Fact.FINDING,
         }
         return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
 

@@ -39,6 +39,7 @@ def test_every_gate_that_an_action_brings_is_there():
         ("namespace", {"paused", "protected"}),
         ("history", {"duplicate"}),
         ("cilium", {"agent_not_ready", "crash_looping", "operator_down", "rollout_in_progress"}),
+        ("finding", {"no_culprit"}),
         ("routes", {"bgp_agent", "bgp_conflict", "bgp_shift", "route_coverage"}),
         ("recent_runs", {"rate_limited"}),
         ("failures", {"breaker_open"}),
