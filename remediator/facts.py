@@ -6,12 +6,11 @@ In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read i
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from remediator import blame
+from remediator import blame, readings
 from remediator.attribution import account
 from remediator.attribution.account import ATTRIBUTION, kept_elsewhere
 from remediator.bgp.read import read_routes
@@ -39,9 +38,8 @@ _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM})
-_KNOWN_BY_THEMSELVES = frozenset({Fact.FINDING, Fact.ACTIVE_ALERTS})
-"""Facts that are also read without a case."""
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.LEASE, Fact.LOAD})
+_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
 
 
 class Facts:
@@ -75,7 +73,7 @@ class Facts:
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
-        needed = sorted({fact for gate in applying for fact in gate.reads})
+        needed = sorted({fact for gate in applying for fact in gate.needs(case)})
         values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
@@ -108,9 +106,12 @@ class Facts:
             )
 
     async def _read(self, fact: Fact, case: Case) -> Any:
-        if fact in _KNOWN_BY_THEMSELVES:
-            return await self._reader(fact, case)
-        about = case.target.key if fact in (Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE) else ""
+        if fact is Fact.FINDING:
+            return await self._sought(case)
+        if fact is Fact.ACTIVE_ALERTS:
+            return await self._active()
+        about = case.target.key if fact in _OF_THE_TARGET else ""
+        about += f" by {case.playbook}" if fact is Fact.STILL_TRUE else ""
         return await self._once(fact, about, partial(self._guarded, fact, partial(self._reader, fact, case)))
 
     async def _active(self) -> Any:
@@ -140,7 +141,7 @@ class Facts:
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
 
-    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: C901, PLR0911 - one for each fact
+    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
         journal, now = self._world.journal, self._world.clock.now()
         match fact:
             case Fact.PAUSES:
@@ -149,10 +150,6 @@ class Facts:
                 return journal.open_runs()
             case Fact.HISTORY:
                 return journal.history(case.target.key, since=now - LONGEST_LOOK_BACK)
-            case Fact.ACTIVE_ALERTS:
-                return self._active()
-            case Fact.FINDING:
-                return self._sought(case)
             case Fact.TARGET:
                 return self._object(case.target.kind, case.target.name, case.target.namespace)
             case Fact.NAMESPACE:
@@ -164,8 +161,8 @@ class Facts:
                 )
             case Fact.CILIUM:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
-            case Fact.OWN_NODE:
-                return _own_node()
+            case _:
+                return readings.read(fact, case, self._world)
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:
@@ -181,11 +178,6 @@ class Facts:
 
     async def _namespace(self, name: str) -> dict[str, Any] | None:
         return await self._object("Namespace", name, "") if name else None
-
-
-async def _own_node() -> str:
-    """What the pod's downward API says (deploy/kustomize/base/deployment.yaml)."""
-    return os.environ.get("NODE_NAME", "")
 
 
 def _about(sought: Sought, alert: Alert | None) -> str:

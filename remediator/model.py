@@ -18,6 +18,7 @@ __all__ = [
     "PLAN",
     "Alert",
     "AlertStatus",
+    "Begun",
     "Change",
     "ChangeState",
     "Decision",
@@ -136,6 +137,14 @@ class Episode(Noun, frozen=True, kw_only=True):
     target: Target | None = None
     run: str | None = None
     """The first run that the episode led to; while it is set, further firing deliveries are duplicates."""
+
+
+class Begun(Noun, frozen=True, kw_only=True):
+    """As much of an episode as says when it began and what it is about; reads the JSON of episodes and alerts alike."""
+
+    fingerprint: str
+    starts_at: datetime
+    labels: dict[str, str]
 
 
 class Target(Noun, frozen=True, kw_only=True):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.journal.audit import ChainReport
     from remediator.model import (
+        Begun,
         Change,
         Decision,
         DecisionKind,
@@ -267,6 +268,18 @@ class Journal:
     async def history(self, target: str, *, since: datetime) -> list[Run]:
         """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""
         return await self._read(queries.history, target, since)
+
+    async def recent_runs(self, *, since: datetime, dry_run: bool | None = None) -> list[Run]:
+        """Runs on any target that started since then, newest first, without steps."""
+        return await self._read(partial(queries.recent_runs, dry_run=dry_run), since)
+
+    async def recent_episodes(self, *, since: datetime, most: int) -> list[Begun]:
+        """Episodes that started since then, open or not, the latest first; at most so many."""
+        return await self._read(queries.recent_episodes, since, most)
+
+    async def last_note(self, kind: str) -> Entry | None:
+        """The newest entry of the log of that kind."""
+        return await self._read(queries.last_note, kind)
 
     async def changes(
         self, *, run: str | None = None, left_behind: bool | None = None, limit: int = 50, cursor: str | None = None
