@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from remediator import record
+from remediator.attribution import Finding
 from remediator.episodes import Episodes
 from remediator.errors import JournalError, JournalUnavailable, KubeError, Refused, Unreadable
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
-from remediator.match import choose, nearest, resolve
+from remediator.match import choose, find, nearest, resolve
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -35,14 +36,14 @@ from remediator.model import (
     new_id,
 )
 from remediator.reasons import Reason
-from remediator.run import brought_gates, planned_steps
+from remediator.run import brought_gates, planned_steps, sought_by
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from remediator.model import Episode, Target, Verdict
-    from remediator.playbook import Playbook
+    from remediator.playbook import Playbook, TargetSpec
     from remediator.world import World
 
 __all__ = ["Decider", "Judged"]
@@ -269,9 +270,11 @@ class Decider:
             disruptive=playbook.disruptive,
             settings=dict(playbook.gates),
             limits=world.limits,
+            culprit=sought_by(playbook),
         )
         verdicts = await facts.judge(case, brought_gates(playbook))
         decision = self._decision(alert, delivery, playbook=playbook.name, target=target, gates=verdicts)
+        decision = evolve(decision, evidence=await facts.evidence(case.culprit, alert, decision.id))
         no = refusals(verdicts)
         if no:
             detail = "; ".join(f"{v.gate}: {v.detail}" if v.detail else v.gate for v in no)
@@ -279,8 +282,25 @@ class Decider:
             held = alert is not None and any(v.reason is Reason.MAINTENANCE for v in no)
             kind, reason = (DecisionKind.HELD, Reason.MAINTENANCE) if held else (DecisionKind.REFUSED, no[0].reason)
             return Judged(evolve(decision, decision=kind, reason=reason, detail=detail))
-        run = self._run(playbook, case, trigger, verdicts, parameters or {}, delivery)
+        run = evolve(self._run(playbook, case, trigger, verdicts, parameters or {}, delivery), evidence=decision.evidence)
         return Judged(evolve(decision, decision=DecisionKind.RUN, run=run.id), run)
+
+    async def aim(self, playbook: Playbook, spec: TargetSpec, alert: Alert, facts: Facts) -> Target:
+        """The object to judge: the one that the alert names, or, where the playbook asks for the culprit, whoever is to blame.
+
+        Where nobody is, it is the alert's own object again, and the gate ``no_culprit`` refuses it with all the others' verdicts beside it.
+        Raises Refused, Unreadable, KubeError.
+        """
+        kube, sought = self._world.kube, sought_by(playbook)
+        found = await facts.finding(sought, alert) if sought is not None else None
+        if isinstance(found, Finding) and found.node is not None:
+            return await facts.of_kubernetes(find("Node", found.node, "", kube))
+        try:
+            return await facts.of_kubernetes(resolve(spec, alert, kube))
+        except Refused as error:
+            if isinstance(found, Finding):
+                raise Refused(Reason.NO_CULPRIT, f"{found.kind}: {found.words}") from error
+            raise
 
     async def _safely(self, delivery: Delivery, alert: Alert, known: Episode | None, facts: Facts) -> Judged:
         """A fault of ours in one alert's decision must not keep the others waiting: it refuses, loudly."""
@@ -303,9 +323,10 @@ class Decider:
         if playbook is None or playbook.when is None:
             return Judged(self._unmatched(delivery, alert))
         try:
-            target = await facts.of_kubernetes(resolve(playbook.when.target, alert, self._world.kube))
+            target = await self.aim(playbook, playbook.when.target, alert, facts)
         except Refused as error:
-            return Judged(self._refused(delivery, alert, playbook, error.reason, error.detail))
+            refused = self._refused(delivery, alert, playbook, error.reason, error.detail)
+            return Judged(evolve(refused, evidence=await facts.evidence(sought_by(playbook), alert, refused.id)))
         except (KubeError, Unreadable) as error:
             return Judged(self._refused(delivery, alert, playbook, Reason.UNREADABLE, str(error)))
         trigger = Trigger(kind=TriggerKind.ALERT, by=delivery.receiver, reason=alert.name)

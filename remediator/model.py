@@ -196,6 +196,8 @@ class Decision(Noun, frozen=True, kw_only=True):
     detail: str = ""
     gates: tuple[Verdict, ...] = ()
     run: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    """What the gates looked at that a person has to see as well: whom the pairs blame (``attribution``)."""
 
 
 class TriggerKind(StrEnum):
@@ -303,7 +305,7 @@ class Change(Noun, frozen=True, kw_only=True):
 
 
 class Evidence(Noun, frozen=True, kw_only=True):
-    """Something that a step saw: a query's result, an object. Bounded in size and redacted before it is stored."""
+    """Something that a step or a gate saw: a query's result, an object. Bounded in size and redacted before it is stored."""
 
     name: str
     at: datetime
@@ -376,6 +378,8 @@ class Run(Noun, frozen=True, kw_only=True):
     """Whether any of its steps may disturb traffic or workloads."""
     gates: tuple[Verdict, ...] = ()
     """The last evaluation of every gate for this run."""
+    evidence: tuple[Evidence, ...] = ()
+    """As in the decision, of the last evaluation of the gates."""
     steps: tuple[Step, ...] = ()
     verification: Verification | None = None
     cancel: str = ""

@@ -20,7 +20,7 @@ from remediator.errors import KubeError, MonitoringError, Refused, RemediatorErr
 from remediator.facts import Facts
 from remediator.gates import gates
 from remediator.kube import kinds
-from remediator.match import choose, find, nearest, resolve
+from remediator.match import choose, find, nearest
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -37,6 +37,7 @@ from remediator.model import (
 from remediator.readings import breaker_past
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
+from remediator.run import sought_by
 from remediator.server.service import MatchReport, NearMiss, Status
 from remediator.story import tell
 from remediator.telemetry import METRICS
@@ -132,16 +133,16 @@ class Operations:
         misses = tuple(NearMiss(playbook=m.playbook, matched=m.matched, of=m.of, failed=m.failed) for m in nearest(labels, self.library))
         if playbook is None or playbook.when is None:
             return MatchReport(labels=labels, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, nearest=misses)
-        alert = await self._as_it_fires(labels)
+        alert, facts = await self._as_it_fires(labels), Facts(self._world)
         try:
-            target = await resolve(playbook.when.target, alert, self._world.kube)
+            target = await self._pipeline.decider.aim(playbook, playbook.when.target, alert, facts)
         except Refused as error:
             reason, detail = error.reason, error.detail
         except (KubeError, Unreadable) as error:
             reason, detail = Reason.UNREADABLE, str(error)
         else:
             trigger = Trigger(kind=TriggerKind.ALERT, by="match")
-            judged = await self._pipeline.decider.judge(playbook, target, trigger, facts=Facts(self._world), alert=alert)
+            judged = await self._pipeline.decider.judge(playbook, target, trigger, facts=facts, alert=alert)
             found = judged.decision
             return MatchReport(
                 labels=labels,
@@ -151,8 +152,11 @@ class Operations:
                 reason=found.reason,
                 detail=found.detail,
                 gates=found.gates,
+                evidence=found.evidence,
             )
-        return MatchReport(labels=labels, playbook=playbook.name, decision=DecisionKind.REFUSED, reason=reason, detail=detail)
+        evidence = await facts.evidence(sought_by(playbook), alert, "")
+        refused = DecisionKind.REFUSED
+        return MatchReport(labels=labels, playbook=playbook.name, decision=refused, reason=reason, detail=detail, evidence=evidence)
 
     async def cancel(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. The wish is on disk before the run hears of it, so a restart does not lose it."""

@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from remediator.attribution import Sought
 from remediator.errors import Unreadable
 from remediator.model import Alert, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
 from remediator.reasons import Reason
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from remediator.attribution import Finding
     from remediator.bgp.model import Routes
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
@@ -58,6 +60,7 @@ class Fact(StrEnum):
     LEASE = "lease on the target"
     STILL_TRUE = "the playbook's expression"
     LOAD = "pods of the target and room elsewhere"
+    FINDING = "who is to blame"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -96,6 +99,8 @@ class Case(Noun, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
     """The playbook's ``gates:``, each value a Gate.Settings."""
     limits: Limits = Limits()
+    culprit: Sought | None = None
+    """What is seen between nodes, if the playbook acts on whoever explains it."""
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):
@@ -194,6 +199,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def load(self) -> Load:
         """The pods that would leave the target, and what other nodes have left."""
         return self._read(Fact.LOAD)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def finding(self) -> Finding:
+        """Which node explains what is seen between nodes."""
+        return self._read(Fact.FINDING)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

@@ -233,12 +233,13 @@ class Journal:
         open_only: bool = True,
         fingerprint: str | None = None,
         name: str | None = None,
+        names: Sequence[str] | None = None,
         limit: int = 1000,
         cursor: str | None = None,
     ) -> Page[Episode]:
-        """The latest to start first; those that are not resolved, or all."""
+        """The latest to start first; those that are not resolved, or all. ``names``: of any of these alerts."""
         filters = {"fingerprint": fingerprint, "name": name}
-        read = partial(queries.episodes, open_only=open_only, limit=limit, cursor=cursor)
+        read = partial(queries.episodes, names=names, open_only=open_only, limit=limit, cursor=cursor)
         return await self._read(read, filters)
 
     async def run(self, id: str) -> Run | None:  # noqa: A002 - the record's own word

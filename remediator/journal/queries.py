@@ -94,9 +94,19 @@ def decisions(
     return Page(items=tuple(from_json(row.data, Decision) for row in rows), next=further)
 
 
-def episodes(connection: Connection, filters: dict[str, str | None], *, open_only: bool, limit: int, cursor: str | None) -> Page[Episode]:
+def episodes(
+    connection: Connection,
+    filters: dict[str, str | None],
+    *,
+    names: Sequence[str] | None,
+    open_only: bool,
+    limit: int,
+    cursor: str | None,
+) -> Page[Episode]:
     """The latest to start first."""
     conditions = _equal(EPISODE, filters)
+    if names is not None:
+        conditions.append(EPISODE.c.name.in_([key(name) for name in names]))
     if open_only:
         conditions.append(EPISODE.c.resolved_at.is_(None))
     rows, further = newest_first(connection, EPISODE, conditions, EPISODE.c.starts_at, limit=limit, cursor=cursor)

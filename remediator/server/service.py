@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import msgspec
 
 from remediator.breaker import Backlog
-from remediator.model import DecisionKind, Mode, Noun, Pause, Target, Verdict
+from remediator.model import DecisionKind, Evidence, Mode, Noun, Pause, Target, Verdict
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
@@ -94,6 +94,8 @@ class MatchReport(Noun, frozen=True, kw_only=True):
     reason: Reason | None = None
     detail: str = ""
     gates: tuple[Verdict, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    """Whom the pairs blame, where the playbook asks for the culprit."""
     nearest: tuple[NearMiss, ...] = ()
 
 

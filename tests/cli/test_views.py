@@ -273,6 +273,7 @@ REPORT = {
     "reason": "paused",
     "detail": "by ana: switch upgrade",
     "gates": [],
+    "evidence": [],
     "nearest": [],
 }
 UNMATCHED = {
