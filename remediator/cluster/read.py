@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from remediator.kube import Kube
     from remediator.monitoring import Prometheus
 
-__all__ = ["read_cluster", "read_lease", "read_network", "read_own", "read_symptom"]
+__all__ = ["LEASES", "read_cluster", "read_lease", "read_network", "read_own", "read_symptom"]
 
 _ETCD = "component=etcd,tier=control-plane"
 """As kubeadm labels its static pods (cmd/kubeadm/app/util/staticpod/utils.go)."""
@@ -33,7 +33,7 @@ _NEEDED = {
     "Alertmanager": "app.kubernetes.io/name=alertmanager",
     "API server": "component=kube-apiserver,tier=control-plane",
 }
-_LEASES = "medik8s-leases"
+LEASES = "medik8s-leases"
 """The namespace that medik8s's operators take by default (LEASE_NAMESPACE)."""
 _ESTABLISHED = "established"
 _CILIUM_IS_UP = "CiliumIsUp"
@@ -74,7 +74,7 @@ async def read_network(prometheus: Prometheus) -> Network:
 async def read_lease(kube: Kube, node: str) -> Lease | None:
     """The lease on a node as medik8s names it; None if there is none. Raises KubeError."""
     try:
-        lease = await kube.get(kinds.LEASE, f"node-{node}", _LEASES, decode=records.Lease)
+        lease = await kube.get(kinds.LEASE, f"node-{node}", LEASES, decode=records.Lease)
     except NotFound:
         return None
     spec = lease.spec
