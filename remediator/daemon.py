@@ -93,7 +93,11 @@ class Daemon:
                 prometheus=_prometheus(settings, clock, stack),
                 alertmanager=_alertmanager(settings, stack),
                 redact=redact,
-                cilium=Cilium(namespace=settings.cilium.namespace, agent_selector=settings.cilium.agent_selector),
+                cilium=Cilium(
+                    namespace=settings.cilium.namespace,
+                    agent_selector=settings.cilium.agent_selector,
+                    health_port=settings.cilium.health_port,
+                ),
                 limits=GateLimits(
                     concurrent_runs=settings.limits.concurrent_runs,
                     concurrent_disruptive=settings.limits.concurrent_disruptive,

@@ -62,6 +62,7 @@ class Cilium(Noun, frozen=True, kw_only=True):
 
     namespace: str = "kube-system"
     agent_selector: str = "k8s-app=cilium"
+    health_port: int = 4240
 
 
 class Observed(StrEnum):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
     from remediator.cluster.fit import Load
-    from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom
+    from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom, View
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
@@ -51,6 +51,7 @@ class Fact(StrEnum):
     NAMESPACE = "namespace of the target"
     ROUTES = "announced routes"
     CILIUM = "Cilium's agents and operator"
+    VIEW = "the daemon's own view"
     OWN = "the daemon's own node and pod"
     RECENT_RUNS = "recent runs"
     FAILURES = "runs since the breaker was reset"
@@ -101,6 +102,14 @@ class Case(Noun, frozen=True, kw_only=True):
     limits: Limits = Limits()
     culprit: Sought | None = None
     """What is seen between nodes, if the playbook acts on whoever explains it."""
+
+    def most_disturbed(self, total: int) -> int:
+        """Of so many nodes, how many may be disturbed: the narrower of the settings' limit and the playbook's ``disturbance``."""
+        own = self.settings.get("disturbance")
+        shares = [self.limits.max_disturbed]
+        shares += [Share(count=own.max_nodes)] if own is not None and own.max_nodes is not None else []
+        shares += [Share(percent=own.max_percent)] if own is not None and own.max_percent is not None else []
+        return min(share.of(total) for share in shares)
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):
@@ -154,6 +163,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def cilium(self) -> Picture:
         """Cilium's agents and operator."""
         return self._read(Fact.CILIUM)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def view(self) -> View:
+        """Whom this daemon reaches itself."""
+        return self._read(Fact.VIEW)  # type: ignore[no-any-return]  # as above
 
     @property
     def own(self) -> Own:

@@ -210,6 +210,9 @@ class Cilium(Section):
 
     namespace: str = Field(default="kube-system", min_length=1)
     agent_selector: str = Field(default="k8s-app=cilium", min_length=1, description="label selector of the agents' pods")
+    health_port: StrictInt = Field(
+        default=4240, ge=0, le=65535, description="where agents answer one another; the daemon looks there whom it reaches; 0: it does not"
+    )
 
 
 class Prometheus(Section):

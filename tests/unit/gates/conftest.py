@@ -10,7 +10,7 @@ from remediator.bgp.model import Routes
 from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
 from remediator.cluster.fit import Load
-from remediator.cluster.model import Cluster, Network, Node, Own, Symptom
+from remediator.cluster.model import Cluster, Network, Node, Own, Symptom, View
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
 from remediator.kube.workloads import DaemonSet, Deployment
@@ -122,6 +122,7 @@ def snapshot(alert, cilium):
             "namespace": None,
             "routes": Routes(),
             "cilium": cilium(),
+            "view": View(detail="outside"),
             "own": Own(node="node-1"),
             "recent_runs": (),
             "failures": Past(),
@@ -142,6 +143,7 @@ def snapshot(alert, cilium):
             "namespace": Fact.NAMESPACE,
             "routes": Fact.ROUTES,
             "cilium": Fact.CILIUM,
+            "view": Fact.VIEW,
             "own": Fact.OWN,
             "recent_runs": Fact.RECENT_RUNS,
             "failures": Fact.FAILURES,

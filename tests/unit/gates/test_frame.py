@@ -46,6 +46,7 @@ def test_every_gate_that_an_action_brings_is_there():
         ("episodes", {"storm"}),
         ("cluster", {"disturbance_budget", "partition", "quorum", "self"}),
         ("network", {"partition"}),
+        ("view", {"partition"}),
         ("lease", {"target_leased"}),
     ],
 )
