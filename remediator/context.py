@@ -178,6 +178,8 @@ class StepContext:
     ) -> Change:
         """See Context."""
         await self._heed_people()
+        if not self._undoes and (lost := self._world.leases.lost(self.run.id)):
+            raise StepFailed(f"{verb} {resource.key} was not sent: the lease on the target is lost: {lost}", reason=Reason.LOST_LEASE)
         now = self.clock.now()
         if now >= self.deadline:
             raise StepFailed(f"{verb} {resource.key} was not sent: the time for it ended {iso(self.deadline)}", reason=Reason.DEADLINE)

@@ -40,8 +40,6 @@ IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
 _OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD})
 _OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
-_KNOWN_BY_THEMSELVES = frozenset({Fact.FINDING, Fact.ACTIVE_ALERTS})
-"""Facts that are also read without a case."""
 
 
 class Facts:
@@ -108,8 +106,10 @@ class Facts:
             )
 
     async def _read(self, fact: Fact, case: Case) -> Any:
-        if fact in _KNOWN_BY_THEMSELVES:
-            return await self._reader(fact, case)
+        if fact is Fact.FINDING:
+            return await self._sought(case)
+        if fact is Fact.ACTIVE_ALERTS:
+            return await self._active()
         about = case.target.key if fact in _OF_THE_TARGET else ""
         about += f" by {case.playbook}" if fact is Fact.STILL_TRUE else ""
         return await self._once(fact, about, partial(self._guarded, fact, partial(self._reader, fact, case)))
@@ -150,10 +150,6 @@ class Facts:
                 return journal.open_runs()
             case Fact.HISTORY:
                 return journal.history(case.target.key, since=now - LONGEST_LOOK_BACK)
-            case Fact.ACTIVE_ALERTS:
-                return self._active()
-            case Fact.FINDING:
-                return self._sought(case)
             case Fact.TARGET:
                 return self._object(case.target.kind, case.target.name, case.target.namespace)
             case Fact.NAMESPACE:

@@ -84,6 +84,7 @@ class Operations:
         self._limits = limits
         self._ceiling = ceiling
         self._started_at = world.clock.now()
+        self._breaker: Standing | None = None
         self._doors = {"kubernetes": "not asked yet", "prometheus": "not asked yet", "alertmanager": "not asked yet"}
         self._pauses: tuple[Pause, ...] = ()
 
@@ -220,6 +221,7 @@ class Operations:
         reset = Reset(at=self._world.clock.now(), by=request.by, reason=request.reason, backlog=request.backlog, opened_at=found.since)
         await self.journal.note(NOTE, "", reset)
         log.warning("breaker reset", by=reset.by, reason=reset.reason, backlog=reset.backlog.value, open_since=found.since.isoformat())
+        await self._know_breaker()
         self.feed.publish("breaker", "")
         return reset
 
@@ -260,6 +262,7 @@ class Operations:
             open_runs=len(self._world.engine.running) if self._world.engine else 0,
             journal="ok" if self.journal.healthy else "cannot keep anything at the moment",
             leader=True,
+            breaker=self._breaker,
             **self._doors,
         )
 
@@ -272,6 +275,7 @@ class Operations:
     async def look_at_doors(self) -> None:
         """Ask each system once whether it answers, for the status; the daemon repeats it."""
         await self._know_pauses()
+        await self._know_breaker()
         prometheus, alertmanager = self._world.prometheus, self._world.alertmanager
         answers = {
             "kubernetes": await _answers(self._world.kube.version),
@@ -284,6 +288,11 @@ class Operations:
         self._pauses = tuple(await self.journal.pauses(self._world.clock.now()))
         METRICS.paused.set(len(self._pauses))
         self.feed.publish("pause", "")
+
+    async def _know_breaker(self) -> None:
+        self._breaker = None
+        self._breaker = await self.breaker()
+        METRICS.breaker_open.set(self._breaker.open)
 
     async def _run(self, run: str) -> Run:
         stored = await self.journal.run(run)

@@ -141,6 +141,7 @@ class Pipeline:
         if tasks:
             await asyncio.wait(tasks)
         await self._engine.stop(within)
+        await self._world.leases.close()
 
     async def _hand_over(self, run: str) -> None:
         """What is to be done is on disk, so it must begin: patiently, since nobody else would see to it before the next start."""
@@ -160,6 +161,7 @@ class Pipeline:
             log.exception("a run ended by a fault of this program")
             detail = f"internal error, please report it: {type(error).__name__}: {error}"
             return await patiently(self._world, "give up", lambda: self._give_up(run, detail))
+        await self._world.leases.release(run)
         if UNDO not in run:
             # The alert may have resolved while the run was closed. In a context of its own, since it is no part of the run.
             task = asyncio.create_task(self._undo_if_due(run), name="undo if due", context=contextvars.Context())
@@ -173,6 +175,7 @@ class Pipeline:
             await self._world.journal.note("undo", run.partition(UNDO)[0], {"outcome": detail})
             return RunState.UNKNOWN.value
         stored = await self._world.journal.run(run)
+        await self._world.leases.release(run)
         if stored is not None and stored.state.open:
             await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
         return RunState.UNKNOWN.value

@@ -146,9 +146,22 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
         refused = await ctx.judge()
         if refused:
             return refused
+    if action.disruptive and (leased := await _lease(world, ctx.run)):
+        return leased
     parameters = _parameters(spec, action, template_values(ctx.run, world))
     await action.check(ctx, parameters)
     return StepEnding(end=StepEnd.SUCCEEDED, detail=await action.act(ctx, parameters))
+
+
+async def _lease(world: World, run: Run) -> StepEnding | None:
+    """Hold the target node against other tools from here to the run's end; how the step ends if that cannot be."""
+    if run.dry_run or run.target.kind != "Node":
+        return None
+    began = world.leases.holds(run.id) or any(step.changes for step in run.steps)
+    words = await world.leases.take(world.kube, world.clock, run.target.name, run.id)
+    if not words:
+        return None
+    return StepEnding(end=StepEnd.REFUSED, reason=Reason.LOST_LEASE if began else Reason.TARGET_LEASED, detail=words)
 
 
 async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:

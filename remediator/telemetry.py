@@ -59,6 +59,7 @@ class Metrics:
         self.reload_at = Gauge(p + "config_last_reload_success_timestamp_seconds", "When playbooks were last accepted", registry=r)
         self.config_hash = Gauge(p + "config_hash", "Changes when the loaded playbooks do", registry=r)
         self.paused = Gauge(p + "paused", "Pauses in force", registry=r)
+        self.breaker_open = Gauge(p + "breaker_open", "1 if too many runs or failures opened the breaker", registry=r)
         self.leader = Gauge(p + "leader", "1 if this replica acts", registry=r)
         for code in ("200", "400", "401", "413", "503"):
             self.webhook_requests.labels(code)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from remediator.beginnings import Beginnings
+from remediator.cluster.leases import Leases
 from remediator.feed import Feed
 from remediator.signals import Signals
 
@@ -46,5 +47,6 @@ class World:
     feed: Feed = field(default_factory=Feed)
     signals: Signals = field(default_factory=Signals)
     beginnings: Beginnings = field(default_factory=Beginnings)
+    leases: Leases = field(default_factory=Leases)
     engine: Engine | None = None
     """Set by the daemon before anything runs."""

@@ -101,8 +101,15 @@ def _playbook(found: Item) -> str:
     rows = [(name, *_parameter(value)) for name, value in (found.get("parameters") or {}).items()]
     if rows:
         parts.append(table(("PARAMETER", "TYPE", "DEFAULT", "HELP"), rows))
+    applying = [(gate["gate"], gate["by"], _settings(gate.get("settings"))) for gate in found.get("in_force") or ()]
+    if applying:
+        parts.append(table(("GATE", "APPLIES BY", "SETTINGS"), applying))
     parts.append("".join(safe(line) + "\n" for line in str(found.get("text") or "").splitlines()))
     return "\n".join(parts)
+
+
+def _settings(value: Any) -> str:
+    return "" if value is None else _plain(value)
 
 
 def _plain(value: Any) -> str:

@@ -9,6 +9,7 @@ from remediator.cli.output import formatted, now, put_data
 from remediator.cli.session import ask
 
 if TYPE_CHECKING:
+    from remediator.breaker import Standing
     from remediator.cli.output import Form
     from remediator.model import Pause
     from remediator.server.service import Status
@@ -51,6 +52,7 @@ def _text(found: Status) -> str:
             ("Kubernetes", found.kubernetes),
             ("Prometheus", found.prometheus),
             ("Alertmanager", found.alertmanager),
+            ("Breaker", _breaker(found.breaker)),
             ("Paused", "no" if not found.paused else f"{len(found.paused)} in force"),
         ]
     )
@@ -58,6 +60,17 @@ def _text(found: Status) -> str:
         return facts
     rows = [(_what(p), p.by, p.reason, age(p.at, now()), age(p.until, now())) for p in found.paused]
     return facts + "\n" + table(("PAUSED", "BY", "REASON", "AGE", "ENDS"), rows)
+
+
+def _breaker(found: Standing | None) -> str:
+    from remediator.cli.views import stamp
+
+    if found is None:
+        return "unknown: the journal cannot be read at the moment"
+    numbers = f"{found.failures} of {found.most_failures} failures, {found.runs} of {found.most_runs} runs within {found.within}"
+    if not found.open:
+        return f"closed; {numbers}"
+    return f"OPEN since {stamp(found.since)}: {found.detail}; to close it: remediator breaker reset"
 
 
 def _what(pause: Pause) -> str:

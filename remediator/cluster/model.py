@@ -30,6 +30,8 @@ class Node(Noun, frozen=True, kw_only=True):
     """Its deletion was asked for."""
     addresses: tuple[str, ...] = ()
     """The internal ones."""
+    sessions_down: tuple[str, ...] = ()
+    """Its BGP sessions that are not established, as ``tor1 is idle``."""
     had_agent: bool = False
     """Cilium once said that the network of this node is up, so an agent belongs there."""
 
@@ -50,6 +52,7 @@ class Node(Noun, frozen=True, kw_only=True):
         found += ["cordoned"] if self.cordoned else []
         found += ["being deleted"] if self.leaving else []
         found += [f"taint {key}" for key in self.taints if key in (AGENT_TAINT, *LEAVING)]
+        found += [f"BGP session {words}" for words in self.sessions_down]
         found += ["BGP withdrawn"] if self.labels.get(_BGP_DRAIN) == "true" else []
         return tuple(found)
 

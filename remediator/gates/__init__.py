@@ -103,6 +103,14 @@ class Case(Noun, frozen=True, kw_only=True):
     culprit: Sought | None = None
     """What is seen between nodes, if the playbook acts on whoever explains it."""
 
+    def most_disturbed(self, total: int) -> int:
+        """Of so many nodes, how many may be disturbed: the narrower of the settings' limit and the playbook's ``disturbance``."""
+        own = self.settings.get("disturbance")
+        shares = [self.limits.max_disturbed]
+        shares += [Share(count=own.max_nodes)] if own is not None and own.max_nodes is not None else []
+        shares += [Share(percent=own.max_percent)] if own is not None and own.max_percent is not None else []
+        return min(share.of(total) for share in shares)
+
 
 class Snapshot(Noun, frozen=True, kw_only=True):
     """The facts of one evaluation, all read before the first gate judges."""

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remediator.cluster.disturbed import disturbed, named
 from remediator.gates import Case, Fact, Gate, Snapshot
-from remediator.settings import Share
 
 if TYPE_CHECKING:
     from remediator.cluster.model import Cluster
@@ -66,13 +65,4 @@ class DisturbanceBudget(Gate):
     def _room(self, case: Case, cluster: Cluster, names: set[str], zone: str) -> Room:
         """Of the whole cluster, or of one zone."""
         inside = {node.name for node in cluster.nodes if not zone or node.zone == zone}
-        return Room(f"in {zone}" if zone else "in all", len(inside), len(inside & names), self._most(case, len(inside)))
-
-    def _most(self, case: Case, total: int) -> int:
-        settings: Settings | None = self.settings(case)
-        shares = [case.limits.max_disturbed]
-        if settings is not None and settings.max_nodes is not None:
-            shares.append(Share(count=settings.max_nodes))
-        if settings is not None and settings.max_percent is not None:
-            shares.append(Share(percent=settings.max_percent))
-        return min(share.of(total) for share in shares)
+        return Room(f"in {zone}" if zone else "in all", len(inside), len(inside & names), case.most_disturbed(len(inside)))

@@ -12,7 +12,10 @@ from remediator.server.routing import Route
 from remediator.server.service import Status
 
 if TYPE_CHECKING:
+    from remediator.gates import Gate
+    from remediator.playbook import Playbook
     from remediator.server.routing import Call
+    from remediator.server.service import Service
 
 __all__ = ["ROUTES"]
 
@@ -27,8 +30,24 @@ async def playbook(call: Call) -> dict[str, Any]:
     name = call.named("name")
     for found in call.service.library.playbooks:
         if found.name == name:
-            return {**found.describe(), "text": found.text}
+            return {**found.describe(), "in_force": _in_force(found, call.service), "text": found.text}
     raise no_such("playbook", name)
+
+
+def _in_force(playbook: Playbook, service: Service) -> list[dict[str, Any]]:
+    """Every gate that a run of it has to pass, with why it applies and the playbook's own settings for it."""
+    settings = playbook.describe()["gates"]
+    used = sorted({step.action for rung in playbook.ladder for step in rung.steps})
+    brought = {gate: action for action in used for gate in service.actions[action].brings}
+
+    def why(name: str, gate: type[Gate]) -> str:
+        return "always" if gate.always else "the playbook" if gate.key in settings else brought.get(name, "")
+
+    return [
+        {"gate": name, "by": by, "settings": settings.get(gate.key)}
+        for name, gate in service.gates.items()
+        if (by := why(name, gate)) and (playbook.disruptive or not gate.only_disruptive)
+    ]
 
 
 async def actions(call: Call) -> Page[dict[str, Any]]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
-from remediator.breaker import Backlog
+from remediator.breaker import Backlog, Standing
 from remediator.model import DecisionKind, Evidence, Mode, Noun, Pause, Target, Verdict
 from remediator.reasons import Reason
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from remediator.actions import Action
     from remediator.bgp.coverage import Report
-    from remediator.breaker import Reset, Standing
+    from remediator.breaker import Reset
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
@@ -127,7 +127,7 @@ class ReloadReport(Noun, frozen=True, kw_only=True):
 
 
 class Status(Noun, frozen=True, kw_only=True):
-    """The daemon at a glance. The last four but one say in words how the doors stand."""
+    """The daemon at a glance. The doors say in words how they stand."""
 
     version: str
     mode: Mode
@@ -145,6 +145,8 @@ class Status(Noun, frozen=True, kw_only=True):
     prometheus: str
     alertmanager: str
     leader: bool
+    breaker: Standing | None = None
+    """As it stood when the daemon last looked, which it does twice a minute; None where the journal could not be read."""
 
 
 class Service(Protocol):

@@ -90,7 +90,21 @@ def status():
         "prometheus": "reachable",
         "alertmanager": "not configured",
         "leader": True,
+        "breaker": BREAKER,
     }
+
+
+BREAKER = {
+    "open": False,
+    "since": None,
+    "detail": "",
+    "failures": 1,
+    "most_failures": 5,
+    "runs": 3,
+    "most_runs": 20,
+    "within": "6h",
+    "reset": None,
+}
 
 
 PAUSE = {
@@ -174,7 +188,14 @@ def test_status(ask, api, status, golden, still):
 def test_status_of_a_daemon_in_trouble(ask, api, status, golden, still):
     reload = {"ok": False, "problems": ["a.yaml:3:1: x", "b.yaml:1:1: y"], "playbooks": 3, "at": "2026-01-05T10:29:50Z"}
     everything = {**PAUSE, "target": None, "until": None}
-    more = {"ready": False, "ready_detail": "the journal is closed", "paused": [PAUSE, everything], "last_reload": reload}
+    tripped = {**BREAKER, "open": True, "since": "2026-01-05T10:20:00Z", "detail": "5 failures within 6h"}
+    more = {
+        "breaker": tripped,
+        "ready": False,
+        "ready_detail": "the journal is closed",
+        "paused": [PAUSE, everything],
+        "last_reload": reload,
+    }
     api.answer("GET", "/api/v1/status", {**status, **more, "version": "0.2.0", "dry_run": True, "leader": False})
     result = ask("status")
     assert "the daemon is 0.2.0" in result.stderr
@@ -348,10 +369,17 @@ ladder:
 """
 
 
+IN_FORCE = [
+    {"gate": "cooldown", "by": "always", "settings": "30m"},
+    {"gate": "crash_looping", "by": "cilium.restart_agent", "settings": None},
+    {"gate": "disturbance_budget", "by": "always", "settings": {"max_nodes": 1}},
+]
+
+
 def test_playbooks(ask, api, golden):
     takes, by_hand = (load_playbook(text, actions=actions(), gates=gates(), source="a.yaml") for text in (TAKES, BY_HAND))
     api.page("/api/v1/playbooks", takes.describe(), by_hand.describe())
-    api.answer("GET", "/api/v1/playbooks/cilium-agent-down", {**takes.describe(), "text": TAKES})
+    api.answer("GET", "/api/v1/playbooks/cilium-agent-down", {**takes.describe(), "in_force": IN_FORCE, "text": TAKES})
     api.answer("GET", "/api/v1/playbooks/look", {**by_hand.describe(), "text": "x: \x1b[1m\n"})
     shown = ask("playbooks", "show", "cilium-agent-down").stdout + ask("playbooks", "show", "look").stdout
     assert "\x1b" not in shown

@@ -19,6 +19,7 @@ from remediator.breaker import Reset, Standing
 from remediator.clock import ManualClock
 from remediator.errors import UsageError
 from remediator.feed import Feed
+from remediator.gates import gates
 from remediator.journal import ChainReport
 from remediator.kube.errors import Unreachable
 from remediator.model import (
@@ -146,7 +147,7 @@ class FakeService:
         self.feed = Feed(queue=8)
         self.library = SimpleNamespace(playbooks=(a_playbook(),))
         self.actions = {"wait": SimpleNamespace(describe=lambda: {"name": "wait", "summary": "Let time pass"})}
-        self.gates = {"paused": SimpleNamespace(describe=lambda: {"name": "paused", "key": None})}
+        self.gates = {"paused": gates()["paused"]}
         self.calls: list[tuple[str, Any]] = []
         self.fails: Exception | None = None
         self.gate = asyncio.Event()
@@ -245,7 +246,10 @@ class FakeService:
 def a_playbook() -> Any:
     """As the library holds it; only what the API shows."""
     shown = {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab"}
-    return SimpleNamespace(name="cilium-agent-down", text="apiVersion: remediator.dev/v1\n", describe=lambda: shown)
+    gates = {"gates": {}}
+    return SimpleNamespace(
+        name="cilium-agent-down", text="apiVersion: remediator.dev/v1\n", ladder=(), disruptive=True, describe=lambda: {**shown, **gates}
+    )
 
 
 class Api:
