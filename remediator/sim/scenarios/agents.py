@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from remediator.sim.alerting.symptoms import AGENT_TAINTED
 from remediator.sim.happenings import agent_hangs, agent_recovers, operator_gone, timeline
+from remediator.sim.looks import agents_work
 from remediator.sim.scenarios.base import ANYTHING, Act, May, MustNot, Scenario, Truth
 
 if TYPE_CHECKING:
@@ -19,10 +20,6 @@ _TARGET = f"Node/{NODE}"
 _ALERT, _PLAYBOOK = "CiliumAgentDown", "cilium-agent-down"
 _RESTART = May(Act.RESTART_AGENT, _TARGET, most=1)
 _HOUR = timedelta(hours=1)
-
-
-def _works(*nodes: str) -> Callable[[Simulation], bool]:
-    return lambda sim: all(sim.cluster.agent_works(node) for node in nodes)
 
 
 def _flaps(times: int) -> list[tuple[int, Callable[[Simulation], object]]]:
@@ -48,7 +45,7 @@ SCENARIOS = (
         ),
         play=timeline((0, agent_hangs(NODE, "crash_loop"))),
         lasts=timedelta(minutes=15),
-        healed=_works(NODE),
+        healed=agents_work(NODE),
     ),
     Scenario(
         name="agent-flapping",
@@ -64,7 +61,7 @@ SCENARIOS = (
             healable=False,
         ),
         play=timeline(*_flaps(10)),
-        healed=_works(NODE),
+        healed=agents_work(NODE),
         demo=False,
     ),
     Scenario(
@@ -81,7 +78,7 @@ SCENARIOS = (
         ),
         rules=(AGENT_TAINTED,),
         play=timeline((0, agent_hangs(NODE))),
-        healed=_works(NODE),
+        healed=agents_work(NODE),
         demo=False,
     ),
     Scenario(
@@ -100,7 +97,7 @@ SCENARIOS = (
         ),
         nodes=10,
         play=timeline(*((at, agent_hangs(node)) for at, node in ((0, "node-2"), (5, NODE), (10, "node-5"), (15, "node-8")))),
-        healed=_works("node-2", NODE, "node-5", "node-8"),
+        healed=agents_work("node-2", NODE, "node-5", "node-8"),
         demo=False,
     ),
     Scenario(
@@ -120,7 +117,7 @@ SCENARIOS = (
         own_node=NODE,
         settings={"cilium": {"health_port": 0}},  # the addresses of simulated nodes lead nowhere
         play=timeline((0, agent_hangs(NODE))),
-        healed=_works(NODE),
+        healed=agents_work(NODE),
         demo=False,
     ),
     Scenario(
@@ -140,7 +137,7 @@ SCENARIOS = (
         play=timeline((0, operator_gone()), (30, agent_hangs(NODE))),
         breaks=timedelta(seconds=30),
         lasts=timedelta(minutes=15),
-        healed=_works(NODE),
+        healed=agents_work(NODE),
         demo=False,
     ),
     Scenario(
@@ -156,7 +153,7 @@ SCENARIOS = (
             may=(_RESTART,),
         ),
         play=timeline((0, agent_hangs(NODE))),
-        healed=_works(NODE),
+        healed=agents_work(NODE),
         clock_is_off=((timedelta(seconds=75), _HOUR), (timedelta(seconds=675), timedelta(0))),
         demo=False,
     ),
@@ -173,7 +170,7 @@ SCENARIOS = (
             may=(_RESTART,),
         ),
         play=timeline((0, agent_hangs(NODE))),
-        healed=_works(NODE),
+        healed=agents_work(NODE),
         clock_is_off=((timedelta(seconds=75), -_HOUR), (timedelta(seconds=675), timedelta(0))),
         demo=False,
     ),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.sim.alerting.symptoms import SCRAPE_DOWN
 from remediator.sim.happenings import agent_hangs, also, slow_node, timeline
+from remediator.sim.looks import agents_work
 from remediator.sim.scenarios.base import ANYTHING, Act, May, Scenario, Truth
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ SCENARIOS = (
             (42, also(_answering(on=False), _scraping(on=False))),
             (600, also(_answering(on=True), _scraping(on=True))),
         ),
-        healed=lambda sim: sim.cluster.agent_works(NODE),
+        healed=agents_work(NODE),
         demo=False,
     ),
     Scenario(
@@ -148,7 +149,7 @@ SCENARIOS = (
         receiver={"max_alerts": 1},
         play=timeline((0, also(agent_hangs(NODE), agent_hangs("node-5")))),
         lasts=timedelta(minutes=15),
-        healed=lambda sim: sim.cluster.agent_works(NODE) and sim.cluster.agent_works("node-5"),
+        healed=agents_work(NODE, "node-5"),
         demo=False,
     ),
 )

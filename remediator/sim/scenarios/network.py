@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from remediator.sim.alerting.rules import pair_latency
 from remediator.sim.alerting.symptoms import LATENCY_WARNING, LOSS
 from remediator.sim.happenings import also, as_soon_as, cordoned, slow_node, timeline
+from remediator.sim.looks import all_of, announces, emptied, intact, neither
 from remediator.sim.objects import dig
 from remediator.sim.scenarios.base import ANYTHING, Act, May, Scenario, Truth
 
@@ -46,24 +47,8 @@ def _prober_lies(node: str) -> Happening:
     return happen
 
 
-def _serves(sim: Simulation) -> bool:
-    """Whether clients are sent to the node: by a route, or because a pod of theirs runs there."""
-    pods = any(dig(pod, "metadata.ownerReferences")[0]["kind"] != "DaemonSet" for pod in sim.cluster.indexes.pods_on(NODE))
-    return pods or any(heard.up for heard in sim.cluster.bgp.heard_from(NODE))
-
-
-def _out_of_service(sim: Simulation) -> bool:
-    return not _serves(sim)
-
-
-def _back_in_service(sim: Simulation) -> bool:
-    node = sim.cluster.get("Node", NODE) or {}
-    announces = any(heard.up for heard in sim.cluster.bgp.heard_from(NODE))
-    return sim.cluster.network.intact and announces and not dig(node, "spec.unschedulable")
-
-
-def _intact(sim: Simulation) -> bool:
-    return sim.cluster.network.intact
+def _schedulable(sim: Simulation) -> bool:
+    return not dig(sim.cluster.get("Node", NODE), "spec.unschedulable")
 
 
 SCENARIOS = (
@@ -82,7 +67,7 @@ SCENARIOS = (
         rules=(LOSS,),
         play=timeline((0, _lossy(NODE, 0.05))),
         lasts=_AN_HOUR,
-        healed=_out_of_service,
+        healed=all_of(emptied(NODE), neither(announces(NODE))),
         demo=False,
     ),
     Scenario(
@@ -99,7 +84,7 @@ SCENARIOS = (
         ),
         play=timeline((0, slow_node(NODE))),
         lasts=_AN_HOUR,
-        healed=_out_of_service,
+        healed=all_of(emptied(NODE), neither(announces(NODE))),
         demo=False,
     ),
     Scenario(
@@ -116,7 +101,7 @@ SCENARIOS = (
         ),
         play=timeline((0, also(slow_node(NODE), as_soon_as(cordoned(NODE), _mends)))),
         lasts=_AN_HOUR,
-        healed=_back_in_service,
+        healed=all_of(intact, announces(NODE), _schedulable),
         demo=False,
     ),
     Scenario(
@@ -135,7 +120,7 @@ SCENARIOS = (
         rules=(LATENCY_WARNING,),
         play=timeline((0, slow_node(NODE, 0.008))),
         lasts=timedelta(minutes=15),
-        healed=_intact,
+        healed=intact,
         demo=False,
     ),
     Scenario(
@@ -155,7 +140,7 @@ SCENARIOS = (
         rules=(_PAIRS,),
         play=timeline((0, _prober_lies("node-2"))),
         lasts=timedelta(minutes=15),
-        healed=_intact,
+        healed=intact,
         demo=False,
     ),
     Scenario(
@@ -176,7 +161,7 @@ SCENARIOS = (
         rules=(_PAIRS,),
         play=timeline((0, also(slow_node("node-2"), slow_node("node-6")))),
         lasts=timedelta(minutes=15),
-        healed=_intact,
+        healed=intact,
         demo=False,
     ),
 )

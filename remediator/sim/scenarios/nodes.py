@@ -6,29 +6,18 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remediator.sim.happenings import agent_hangs, also, control_plane, cut_off, kubelet_dies, label, lossy_uplink, timeline
-from remediator.sim.objects import is_ready
+from remediator.sim.looks import agents_work, announces, ready
 from remediator.sim.routing import LABEL
 from remediator.sim.scenarios.base import ANYTHING, Act, May, MustNot, Scenario, Truth
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from remediator.sim.happenings import Happening
-    from remediator.sim.simulation import Simulation
 
 _HALF_A_MINUTE = timedelta(seconds=30)
 
 
-def _ready(*nodes: str) -> Callable[[Simulation], bool]:
-    return lambda sim: all(is_ready(sim.cluster.get("Node", node) or {}) for node in nodes)
-
-
 def _silent(*nodes: str) -> Happening:
     return also(*(label(node, name, None) for node in nodes for name in LABEL))
-
-
-def _announces(node: str) -> Callable[[Simulation], bool]:
-    return lambda sim: any(heard.up for heard in sim.cluster.bgp.heard_from(node))
 
 
 SCENARIOS = (
@@ -48,7 +37,7 @@ SCENARIOS = (
             says=("agent_not_ready",),
         ),
         play=timeline((0, kubelet_dies("node-4"))),
-        healed=_ready("node-4"),
+        healed=ready("node-4"),
         demo=False,
     ),
     Scenario(
@@ -67,13 +56,13 @@ SCENARIOS = (
         play=timeline((0, _silent("node-1", "node-2", "node-3", "node-5")), (30, kubelet_dies("node-4"))),
         breaks=_HALF_A_MINUTE,
         lasts=timedelta(minutes=15),
-        healed=_ready("node-4"),
+        healed=ready("node-4"),
         demo=False,
     ),
     Scenario(
         name="last-speaker-asked",
         summary="A person wants the only node that announces addresses out of BGP",
-        broken="node-3 alone speaks BGP, its uplink loses packets, and somebody has an idea.",
+        broken="node-3 alone speaks BGP, its uplink loses packets, and a person asks for it to be withdrawn.",
         truth=Truth(
             target="Node/node-3",
             cause="The node's uplink loses packets.",
@@ -87,7 +76,7 @@ SCENARIOS = (
         play=timeline((0, _silent("node-1", "node-2", "node-4", "node-5")), (30, lossy_uplink("node-3"))),
         breaks=_HALF_A_MINUTE,
         lasts=timedelta(minutes=10),
-        healed=lambda sim: "node-3" not in sim.cluster.bgp.lossy and _announces("node-3")(sim),
+        healed=lambda sim: "node-3" not in sim.cluster.bgp.lossy and announces("node-3")(sim),
         asks="its uplink loses packets",
         demo=False,
     ),
@@ -112,7 +101,7 @@ SCENARIOS = (
         nodes=10,
         play=timeline((0, also(control_plane("node-1", "node-2", "node-3"), kubelet_dies("node-2"))), (30, agent_hangs("node-3"))),
         breaks=_HALF_A_MINUTE,
-        healed=lambda sim: sim.cluster.agent_works("node-3"),
+        healed=agents_work("node-3"),
         demo=False,
     ),
     Scenario(
@@ -130,7 +119,7 @@ SCENARIOS = (
         nodes=7,
         play=timeline((0, control_plane("node-1", "node-2", "node-3")), (30, agent_hangs("node-2"))),
         breaks=_HALF_A_MINUTE,
-        healed=lambda sim: sim.cluster.agent_works("node-2"),
+        healed=agents_work("node-2"),
         demo=False,
     ),
     Scenario(
@@ -149,7 +138,7 @@ SCENARIOS = (
         ),
         nodes=8,
         play=timeline((0, cut_off("node-6", "node-7", "node-8"))),
-        healed=_ready("node-6", "node-7", "node-8"),
+        healed=ready("node-6", "node-7", "node-8"),
         demo=False,
     ),
     Scenario(
@@ -168,7 +157,7 @@ SCENARIOS = (
         ),
         play=timeline((0, cut_off("node-3", "node-4", "node-5"))),
         lasts=timedelta(minutes=15),
-        healed=_ready("node-3", "node-4", "node-5"),
+        healed=ready("node-3", "node-4", "node-5"),
         demo=False,
     ),
     Scenario(
@@ -187,7 +176,7 @@ SCENARIOS = (
         ),
         nodes=8,
         play=timeline((0, cut_off("node-6", "node-7", "node-8")), (60, agent_hangs("node-3"))),
-        healed=_ready("node-6", "node-7", "node-8"),
+        healed=ready("node-6", "node-7", "node-8"),
         demo=False,
     ),
 )

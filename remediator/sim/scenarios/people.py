@@ -18,7 +18,7 @@ from remediator.sim.happenings import (
     people_uncordon,
     timeline,
 )
-from remediator.sim.objects import dig
+from remediator.sim.looks import agents_work, announces, emptied, neither
 from remediator.sim.scenarios.base import ANYTHING, Act, May, MustNot, Scenario, Truth
 
 if TYPE_CHECKING:
@@ -30,10 +30,6 @@ _ALERT, _PLAYBOOK = "CiliumAgentDown", "cilium-agent-down"
 _DRAIN = "remediator.dev/bgp-drain"
 _OVER = timedelta(minutes=15)
 _APP = "ledger"
-
-
-def _works(sim: Simulation) -> bool:
-    return sim.cluster.agent_works(NODE)
 
 
 def _workload(sim: Simulation) -> None:
@@ -50,20 +46,11 @@ def _workload(sim: Simulation) -> None:
     sim.cluster.create({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": dict(meta), "spec": budget})
 
 
-def _empty(sim: Simulation) -> bool:
-    """Nothing is left there but what belongs to a DaemonSet."""
-    return not any(dig(pod, "metadata.ownerReferences.0.kind") != "DaemonSet" for pod in sim.cluster.indexes.pods_on(NODE))
-
-
-def _announces(sim: Simulation) -> bool:
-    return any(heard.up for heard in sim.cluster.bgp.heard_from(NODE))
-
-
 SCENARIOS = (
     Scenario(
         name="maintenance-window",
         summary="An agent hangs while people upgrade switches",
-        broken=f"The Cilium agent on {NODE} hangs in the middle of a maintenance window of fifteen minutes.",
+        broken=f"The Cilium agent on {NODE} hangs in a maintenance window that goes on for a quarter of an hour.",
         truth=Truth(
             target=_TARGET,
             cause="The agent process is deadlocked, or the switch upgrade makes it look so.",
@@ -75,7 +62,7 @@ SCENARIOS = (
         ),
         settings={"maintenance": [{"name": "switch upgrade", "since": "2026-01-05T09:00:00Z", "until": "2026-01-05T10:16:00Z"}]},
         play=timeline((0, agent_hangs(NODE))),
-        healed=_works,
+        healed=agents_work(NODE),
         demo=False,
     ),
     Scenario(
@@ -94,7 +81,7 @@ SCENARIOS = (
         ),
         play=timeline((0, also(annotate(NODE, "remediator.dev/pause", "debugging"), agent_hangs(NODE)))),
         lasts=timedelta(minutes=15),
-        healed=_works,
+        healed=agents_work(NODE),
         demo=False,
     ),
     Scenario(
@@ -115,7 +102,7 @@ SCENARIOS = (
             (0, also(people_cordon("node-1"), people_cordon("node-2"), agent_hangs(NODE))),
             (900, also(people_uncordon("node-1"), people_uncordon("node-2"))),
         ),
-        healed=_works,
+        healed=agents_work(NODE),
         demo=False,
     ),
     Scenario(
@@ -134,7 +121,7 @@ SCENARIOS = (
         ),
         play=timeline((0, also(_workload, as_soon_as(cordoned(NODE), people_uncordon(NODE))))),
         lasts=timedelta(minutes=15),
-        healed=_empty,
+        healed=emptied(NODE),
         asks="a new kernel",
         demo=False,
     ),
@@ -154,7 +141,7 @@ SCENARIOS = (
             says=("pdb",),
         ),
         play=timeline((0, also(_workload, lambda sim: sim.cluster.hold_budget(_APP, "apps"))), (30, people_cordon(NODE))),
-        healed=_empty,
+        healed=emptied(NODE),
         asks="a new kernel",
         demo=False,
     ),
@@ -174,7 +161,7 @@ SCENARIOS = (
             says=("pdb",),
         ),
         play=timeline((0, also(_workload, lambda sim: sim.cluster.hold_budget(_APP, "apps")))),
-        healed=_empty,
+        healed=emptied(NODE),
         asks="a new kernel",
         demo=False,
     ),
@@ -194,7 +181,7 @@ SCENARIOS = (
         ),
         play=timeline((0, also(lossy_uplink(NODE), as_soon_as(labelled(NODE, _DRAIN), label(NODE, _DRAIN, None), again=True)))),
         lasts=timedelta(minutes=15),
-        healed=lambda sim: not _announces(sim),
+        healed=neither(announces(NODE)),
         asks="its uplink loses packets",
         demo=False,
     ),

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remediator.sim.alerting.rules import pair_latency
+from remediator.sim.looks import intact
 from remediator.sim.scenarios.base import Act, May, Scenario, Truth
 
 if TYPE_CHECKING:
@@ -46,5 +47,5 @@ SCENARIO = Scenario(
         may=(May(Act.RESTART_AGENT, f"Node/{NODE}", most=1),),
     ),
     play=_play,
-    healed=lambda sim: sim.cluster.network.intact,
+    healed=intact,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from remediator.sim.alerting.rules import pair_latency
+from remediator.sim.looks import intact
 from remediator.sim.scenarios.base import ANYTHING, Scenario, Truth
 
 if TYPE_CHECKING:
@@ -36,5 +37,5 @@ SCENARIO = Scenario(
         says=("no_culprit",),
     ),
     play=_play,
-    healed=lambda sim: sim.cluster.network.intact,
+    healed=intact,
 )
