@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.naive import Naive
+from remediator.gates import gates
 from remediator.sim import all_scenarios, scenario
 from remediator.testing import START, Daemons, perform, rehearse
 
@@ -45,3 +46,21 @@ def test_who_restarts_heals_where_that_heals(tmp_path):
     done = play("agent-two-alerts", Naive, tmp_path)
     assert done.score.healed
     assert [str(deed.act) for deed in done.score.wrong] == ["restart agent"], "once for each alert"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    ("name", "gate"),
+    [
+        ("agent-own-node", "self"),
+        ("agent-crash-looping", "crash_looping"),
+        ("slow-link", "no_culprit"),
+        ("maintenance-window", "maintenance"),
+        ("upgrade-elsewhere", "disturbance_budget"),
+        ("node-paused", "paused"),
+    ],
+)
+def test_without_its_gate_something_wrong_is_done(name, gate, tmp_path, monkeypatch):
+    """So that it is the gate that holds it back, and nothing by chance."""
+    monkeypatch.setattr(gates()[gate], "judge", lambda self, _case, snapshot: self.allow(snapshot))
+    assert play(name, Daemons, tmp_path).score.wrong
