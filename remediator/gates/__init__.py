@@ -71,6 +71,8 @@ class Case(Noun, frozen=True, kw_only=True):
     trigger: TriggerKind
     alert: Alert | None = None
     dry_run: bool = False
+    approved: bool = False
+    """Whether people said yes to the run that asks again."""
     disruptive: bool = True
     run: str | None = None
     """The run that asks again in mid-run; it does not stand in its own way."""

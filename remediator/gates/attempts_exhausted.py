@@ -26,7 +26,7 @@ class Settings(BaseModel):
 
 
 class AttemptsExhausted(Gate):
-    """Refuses once this playbook began as many runs on this target as allowed within the window."""
+    """Refuses once this playbook began as many runs on this target as allowed within the window; what nobody approved did not begin."""
 
     name: ClassVar[str] = "attempts_exhausted"
     summary: ClassVar[str] = "the playbook has attempts left on the target"
@@ -43,6 +43,7 @@ class AttemptsExhausted(Gate):
         count = sum(
             run.playbook == case.playbook and run.dry_run == case.dry_run and run.id != case.run and run.started_at > since
             for run in snapshot.history
+            if not run.unapproved
         )
         words = f"{count} of {settings.max} attempts within {format_duration(settings.within)}"
         return self.allow(snapshot, words) if count < settings.max else self.refuse(snapshot, words)

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Concurrency(Gate):
-    """Refuses while as many runs are open as the settings allow. Dry runs and live runs are counted apart."""
+    """Refuses while as many runs are open as the settings allow. Dry runs and live runs are counted apart.
+
+    What waits for people before its beginning holds nothing up; it is judged again once they said yes.
+    """
 
     name: ClassVar[str] = "concurrency"
     summary: ClassVar[str] = "fewer runs are open than the limits allow"
@@ -19,7 +22,7 @@ class Concurrency(Gate):
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
-        others = [run for run in snapshot.open_runs if run.id != case.run and run.dry_run == case.dry_run]
+        others = [run for run in snapshot.open_runs if run.id != case.run and run.dry_run == case.dry_run and not run.unapproved]
         disruptive = [run for run in others if run.disruptive]
         limits = case.limits
         if len(others) >= limits.concurrent_runs:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from remediator.gates import Case, Fact, Gate, Snapshot
+from remediator.model import Mode, TriggerKind
 
 if TYPE_CHECKING:
     from remediator.model import Verdict
 
 
 class TargetBusy(Gate):
-    """Refuses while another run is open on the target. A dry run only minds dry runs, and a live run only live ones."""
+    """Refuses while another run is open on the target. A dry run only minds dry runs, and a live run only live ones.
+
+    A run that waits for people before its beginning only keeps them from being asked a second time about the same target.
+    """
 
     name: ClassVar[str] = "target_busy"
     summary: ClassVar[str] = "no other run is open on the target"
@@ -19,7 +23,9 @@ class TargetBusy(Gate):
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
+        asks = case.mode == Mode.SUGGEST and case.trigger is TriggerKind.ALERT and case.run is None
         for run in snapshot.open_runs:
-            if run.id != case.run and run.target.key == case.target.key and run.dry_run == case.dry_run:
+            other = run.id != case.run and run.target.key == case.target.key and run.dry_run == case.dry_run
+            if other and (asks or not run.unapproved):
                 return self.refuse(snapshot, f"run {run.id} of {run.playbook} is {run.state} on {run.target.key}")
         return self.allow(snapshot)

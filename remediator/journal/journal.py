@@ -267,6 +267,10 @@ class Journal:
         """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""
         return await self._read(queries.history, target, since)
 
+    async def outcomes(self, *, since: datetime, limit: int = 2000) -> list[tuple[Run, Episode | None]]:
+        """Runs that started since then, newest first and without steps, each with the episode of its alert."""
+        return await self._read(queries.outcomes, since, limit)
+
     async def changes(
         self, *, run: str | None = None, left_behind: bool | None = None, limit: int = 50, cursor: str | None = None
     ) -> Page[Change]:
