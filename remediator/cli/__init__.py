@@ -17,7 +17,7 @@ _COMMANDS = {
         "demo": Entry("demo", "demo", "Play an incident on a simulated cluster, from alert to healed."),
     },
     "Understand": {
-        "status": Entry("status", "status", "How the daemon stands: mode, pauses, connections, queue."),
+        "status": Entry("status", "status", "How the daemon stands: mode, pauses, connections, queue, what waits for approval."),
         "why": Entry("why", "why", "Tell in words what happened to an alert, a run or a target, and why."),
         "runs": Entry("runs", "runs", "List, show, watch, approve, reject, cancel and undo runs."),
         "alerts": Entry("alerts", "alerts", "List open episodes and what was decided on them."),

@@ -31,3 +31,11 @@ def test_limits_come_from_the_settings(judge, case, snapshot, a_run):
 
 def test_dry_runs_are_counted_apart(judge, case, snapshot, a_run):
     assert judge("concurrency", case, snapshot(open_runs=(elsewhere(a_run, "node-4", dry_run=True),))).allowed
+
+
+def test_a_run_that_waits_for_people_before_its_beginning_holds_nothing_up(judge, case, snapshot, a_run, a_question):
+    waiting = {"state": RunState.AWAITING_APPROVAL, "ended_at": None}
+    limits = Limits(concurrent_runs=1, concurrent_disruptive=1)
+    before, within = (a_run(**waiting, approvals=(a_question(step=step),)) for step in (None, 1))
+    assert judge("concurrency", evolve(case, limits=limits), snapshot(open_runs=(before,))).allowed
+    assert not judge("concurrency", evolve(case, limits=limits), snapshot(open_runs=(within,))).allowed

@@ -117,8 +117,11 @@ async def test_why_tells_a_story(api, service):
 
 async def test_the_catalogue(api):
     (playbook,) = (await api.get("/api/v1/playbooks"))["items"]
-    assert playbook == {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab"}
-    assert (await api.get("/api/v1/playbooks/cilium-agent-down"))["text"].startswith("apiVersion")
+    shown = {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab", "mode_in_force": "suggest", "demoted": None}
+    assert playbook == shown
+    whole = await api.get("/api/v1/playbooks/cilium-agent-down")
+    assert whole["text"].startswith("apiVersion")
+    assert whole["record"]["suggested"]["approved"] == 0
     assert (await api.get("/api/v1/actions"))["items"][0]["name"] == "wait"
     assert (await api.get("/api/v1/actions/wait"))["summary"] == "Let time pass"
     assert (await api.get("/api/v1/gates"))["items"][0]["name"] == "paused"
