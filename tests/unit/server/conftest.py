@@ -143,6 +143,8 @@ class FakeService:
 
     def __init__(self) -> None:
         self.unreachable = False
+        self.waiting: tuple[Any, ...] = ()
+        self.demoted: tuple[Any, ...] = ()
         self.journal = FakeJournal()
         self.feed = Feed(queue=8)
         self.library = SimpleNamespace(playbooks=(a_playbook(),))
@@ -251,7 +253,7 @@ class FakeService:
         )
 
     async def full_status(self):
-        return self.status()
+        return evolve(self.status(), waiting=self.waiting, demoted=self.demoted)
 
     def ready(self):
         return self.is_ready

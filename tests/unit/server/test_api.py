@@ -215,3 +215,15 @@ class TestFirstPage:
         service.journal.the_pauses = [Pause(id="p", reason="<b>night</b>", by="ada", at=NOW, until=NOW)]
         text = await (await api("GET", "/", token="read")).text()
         assert "<strong>Paused</strong>: everything, by ada: &lt;b&gt;night" in text
+
+    async def test_it_shows_what_waits_for_people_and_what_was_demoted(self, api, service):
+        from remediator.demotion import Demotion
+        from remediator.server.service import Waiting
+
+        what = {"run": "r1", "playbook": "p", "target": "Node/node-3", "question": "May <p> act?", "missing": 2}
+        service.waiting = (Waiting(asked_at=NOW, expires_at=NOW, **what),)
+        service.demoted = (Demotion(playbook="dns", at=NOW),)
+        text = await (await api("GET", "/", token="read")).text()
+        assert "Wait for approval" in text
+        assert "May &lt;p&gt; act?" in text
+        assert "dns, since" in text
