@@ -98,6 +98,7 @@ class Daemon:
                 limits=GateLimits(
                     concurrent_runs=settings.limits.concurrent_runs,
                     concurrent_disruptive=settings.limits.concurrent_disruptive,
+                    waiting=settings.approval.waiting,
                     min_speakers=settings.limits.min_speakers,
                 ),
                 dry_run=settings.dry_run if dry_run is None else dry_run,

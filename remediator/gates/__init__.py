@@ -58,6 +58,8 @@ class Limits(Noun, frozen=True, kw_only=True):
 
     concurrent_runs: int = 4
     concurrent_disruptive: int = 1
+    waiting: int = 20
+    """Runs that may wait for people before their beginning."""
     min_speakers: int = 2
 
 
@@ -79,6 +81,11 @@ class Case(Noun, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
     """The playbook's ``gates:``, each value a Gate.Settings."""
     limits: Limits = Limits()
+
+    @property
+    def asks(self) -> bool:
+        """Whether people would be asked before anything is done."""
+        return self.mode == Mode.SUGGEST and self.trigger is TriggerKind.ALERT and self.run is None and not self.dry_run
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):

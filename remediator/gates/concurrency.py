@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Concurrency(Gate):
     """Refuses while as many runs are open as the settings allow. Dry runs and live runs are counted apart.
 
-    What waits for people before its beginning holds nothing up; it is judged again once they said yes.
+    What waits for people before its beginning holds nothing up, and is judged again once they said yes; but people can answer only so much.
     """
 
     name: ClassVar[str] = "concurrency"
@@ -25,6 +25,9 @@ class Concurrency(Gate):
         others = [run for run in snapshot.open_runs if run.id != case.run and run.dry_run == case.dry_run and not run.unapproved]
         disruptive = [run for run in others if run.disruptive]
         limits = case.limits
+        waiting = sum(run.unapproved for run in snapshot.open_runs if run.id != case.run)
+        if case.asks and waiting >= limits.waiting:
+            return self.refuse(snapshot, f"{waiting} runs wait for people already; approval.waiting is {limits.waiting}")
         if len(others) >= limits.concurrent_runs:
             return self.refuse(snapshot, f"{len(others)} runs are open; concurrent_runs is {limits.concurrent_runs}")
         if case.disruptive and len(disruptive) >= limits.concurrent_disruptive:

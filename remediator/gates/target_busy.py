@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from remediator.gates import Case, Fact, Gate, Snapshot
-from remediator.model import Mode, TriggerKind
 
 if TYPE_CHECKING:
     from remediator.model import Verdict
@@ -23,9 +22,8 @@ class TargetBusy(Gate):
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
-        asks = case.mode == Mode.SUGGEST and case.trigger is TriggerKind.ALERT and case.run is None
         for run in snapshot.open_runs:
             other = run.id != case.run and run.target.key == case.target.key and run.dry_run == case.dry_run
-            if other and (asks or not run.unapproved):
+            if other and (case.asks or not run.unapproved):
                 return self.refuse(snapshot, f"run {run.id} of {run.playbook} is {run.state} on {run.target.key}")
         return self.allow(snapshot)

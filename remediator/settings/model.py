@@ -253,6 +253,7 @@ class Approval(Section):
         default=timedelta(hours=4), description="the run ends if nobody answered by then; a playbook may say otherwise"
     )
     people: StrictInt = Field(default=1, ge=1, le=5, description="how many different people must say yes; a playbook may ask for more")
+    waiting: StrictInt = Field(default=20, ge=1, le=1000, description="runs that may wait for people at once; further alerts are refused")
 
 
 class Demotion(Section):

@@ -98,6 +98,14 @@ async def test_killed_between_the_decision_and_the_prediction_it_goes_on(line, o
     assert (await line.ended(run.id)).state == "predicted"
 
 
+async def test_a_daemon_in_dry_run_asks_nobody_and_predicts(line, observed):
+    line.mode, line.world.dry_run = Mode.SUGGEST, True
+    decided = await observed()
+    assert decided.decision == "run", decided.detail
+    run = await line.ended(decided.run)
+    assert (run.state, run.dry_run, run.approvals) == ("predicted", True, ())
+
+
 async def test_people_may_ask_for_a_dry_run_and_for_nothing_else(house, text):
     house.put("remedy.yaml", text(steps=[CORDON]))
     await house.start(mode="observe")
