@@ -38,6 +38,8 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
 _EVERY = timedelta(seconds=1)
+_FRESH = timedelta(seconds=1)
+"""So old may be what is known of a pause mark when a call goes out."""
 _EVIDENCE_LIMIT = 64 * 1024
 """Bytes of JSON that one piece of evidence may have in the journal."""
 
@@ -81,6 +83,8 @@ class StepContext:
         """Writes down what would be done once people say yes; given by the run stage."""
         self.asking: Asking = world.asking
         """How people are asked; the run stage knows what the playbook says."""
+        self._looks: dict[tuple[str, str], tuple[datetime, asyncio.Future[dict[str, Any]]]] = {}
+        """What was looked at for marks, and when."""
         self.asked = False
         """Whether people said yes in this step."""
         self._world = world
@@ -301,11 +305,11 @@ class StepContext:
         if self._undoes:
             return
         await self._heed_pauses(resource)
-        marked = {(thing.kind, "", thing.name) for thing in (self.run.target, resource) if thing.kind == "Node"}
-        marked |= {("Namespace", "", thing.namespace) for thing in (self.run.target, resource) if thing.namespace}
-        for kind, namespace, name in sorted(marked):
+        marked = {("Node", thing.name) for thing in (self.run.target, resource) if thing.kind == "Node"}
+        marked |= {("Namespace", thing.namespace) for thing in (self.run.target, resource) if thing.namespace}
+        for kind, name in sorted(marked):
             try:
-                thing = await self.kube.get(kinds.by_name(kind), name, namespace)
+                thing = await self._looked_at(kind, name)
             except NotFound:
                 continue  # the call itself tells
             except KubeError as error:
@@ -313,6 +317,15 @@ class StepContext:
             why = paused_by_mark(thing, self.clock.now())
             if why is not None:
                 raise StepFailed(f"{kind}/{name} {why}", reason=Reason.PAUSED)
+
+    async def _looked_at(self, kind: str, name: str) -> dict[str, Any]:
+        """The object as it was no longer than a moment ago: calls that go out together share one look."""
+        now = self.clock.now()
+        at, look = self._looks.get((kind, name), (now, None))
+        if look is None or (look.done() and (now - at > _FRESH or look.cancelled() or look.exception() is not None)):
+            look = asyncio.ensure_future(self.kube.get(kinds.by_name(kind), name))
+            self._looks[kind, name] = now, look
+        return await asyncio.shield(look)
 
 
 def _applied(change: Change) -> ChangeState:

