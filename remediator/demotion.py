@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from remediator.breaker import failed
 from remediator.model import Mode, Noun, RunState, from_json
-from remediator.reasons import Reason
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from remediator.journal import Journal
     from remediator.model import Entry, Run
 
-__all__ = ["Demotion", "Demotions", "counts", "failed"]
+__all__ = ["Demotion", "Demotions", "counts"]
 
 log = structlog.get_logger(__name__)
 LEFT = Mode.SUGGEST
@@ -30,10 +30,7 @@ LEFT = Mode.SUGGEST
 DEMOTED, REINSTATED = "demoted", "reinstated"
 """Kinds of entries in the journal's log, under the playbook's name."""
 _PAGE = 20
-_FAILED = (RunState.FAILED, RunState.NOT_HEALED, RunState.UNKNOWN)
 _WORKED = (RunState.HEALED, RunState.DONE)
-_BY_PEOPLE = (Reason.PAUSED, Reason.CANCELLED_BY, Reason.REJECTED, Reason.APPROVAL_EXPIRED)
-"""A run that people stopped says nothing about its playbook."""
 
 
 class Demotion(Noun, frozen=True, kw_only=True):
@@ -45,14 +42,9 @@ class Demotion(Noun, frozen=True, kw_only=True):
     runs: tuple[str, ...] = ()
 
 
-def failed(run: Run) -> bool:
-    """Whether it counts as a failure of its playbook."""
-    return run.state in _FAILED and run.reason not in _BY_PEOPLE and not run.dry_run
-
-
 def counts(run: Run) -> bool:
-    """Whether it says anything about its playbook: it ended, it was real, and people did not stop it."""
-    return failed(run) or (run.state in _WORKED and not run.dry_run)
+    """Whether it says anything about its playbook: it ended, it was real, and neither a gate nor people stopped it."""
+    return not run.dry_run and (failed(run) or run.state in _WORKED)
 
 
 class Demotions:

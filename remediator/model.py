@@ -22,6 +22,7 @@ __all__ = [
     "Answer",
     "Approval",
     "ApprovalState",
+    "Begun",
     "Change",
     "ChangeState",
     "Decision",
@@ -142,6 +143,14 @@ class Episode(Noun, frozen=True, kw_only=True):
     """The first run that the episode led to; while it is set, further firing deliveries are duplicates."""
 
 
+class Begun(Noun, frozen=True, kw_only=True):
+    """As much of an episode as says when it began and what it is about; reads the JSON of episodes and alerts alike."""
+
+    fingerprint: str
+    starts_at: datetime
+    labels: dict[str, str]
+
+
 class Target(Noun, frozen=True, kw_only=True):
     """One Kubernetes object that exists, by kind, name and uid."""
 
@@ -191,6 +200,8 @@ class Decision(Noun, frozen=True, kw_only=True):
     detail: str = ""
     gates: tuple[Verdict, ...] = ()
     run: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    """What the gates looked at that a person has to see as well: whom the pairs blame (``attribution``)."""
 
 
 class TriggerKind(StrEnum):
@@ -298,7 +309,7 @@ class Change(Noun, frozen=True, kw_only=True):
 
 
 class Evidence(Noun, frozen=True, kw_only=True):
-    """Something that a step saw: a query's result, an object. Bounded in size and redacted before it is stored."""
+    """Something that a step or a gate saw: a query's result, an object. Bounded in size and redacted before it is stored."""
 
     name: str
     at: datetime
@@ -420,6 +431,8 @@ class Run(Noun, frozen=True, kw_only=True):
     """Whether any of its steps may disturb traffic or workloads."""
     gates: tuple[Verdict, ...] = ()
     """The last evaluation of every gate for this run."""
+    evidence: tuple[Evidence, ...] = ()
+    """As in the decision, of the last evaluation of the gates."""
     steps: tuple[Step, ...] = ()
     verification: Verification | None = None
     cancel: str = ""
@@ -431,6 +444,11 @@ class Run(Noun, frozen=True, kw_only=True):
     def unapproved(self) -> bool:
         """Whether it waited for people before its beginning and got no yes, so far or ever: nothing of it was begun."""
         return any(asked.step is None and asked.state is not ApprovalState.APPROVED for asked in self.approvals)
+
+    @property
+    def begun_at(self) -> datetime:
+        """When it began: with the decision, or when people said yes."""
+        return next((asked.ended_at for asked in self.approvals if asked.step is None and asked.ended_at), self.started_at)
 
     @property
     def approved(self) -> bool:

@@ -12,15 +12,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from remediator import words
+from remediator.attribution.account import account_in
+from remediator.attribution.account import lines as lines_of
 from remediator.model import ApprovalState, DecisionKind, RunState, TriggerKind
 from remediator.reasons import Reason, sentence
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from remediator.model import Alert, Decision, Delivery, Run, Step, Verification
+    from remediator.model import Alert, Decision, Delivery, Evidence, Run, Step, Verification
 
 __all__ = ["Happening", "brief", "full", "sender"]
 
@@ -169,9 +171,11 @@ def _decided(happening: Happening, base: datetime) -> Iterator[str]:
     for decision, repeats, last in _collapsed(earlier):
         yield f"{words.moment(decision.at, base)}  {_sentence_for(decision, run)}{_again(repeats, last, base)}"
         yield from _gates(decision)
+        yield from _blamed(decision.evidence)
     if run and any(not gate.allowed for gate in run.gates):
         yield f"{words.moment(max(gate.at for gate in run.gates), base)}  Asked again during the run, gates refused:"
         yield from (f"{_INDENT}- {line}" for line in words.refusals(run.gates))
+        yield from _blamed(run.evidence)
     elif run and not happening.decisions and words.allowed_by(run.gates):
         yield f"{words.moment(run.started_at, base)}  {words.allowed_by(run.gates)}"
 
@@ -215,6 +219,13 @@ def _gates(decision: Decision) -> Iterator[str]:
         yield from (f"{_INDENT}- {line}" for line in refusing)
     if allowing := words.allowed_by(decision.gates):
         yield f"{_INDENT}{allowing}"
+
+
+def _blamed(evidence: Iterable[Evidence]) -> Iterator[str]:
+    """Whom the pairs blamed, and what was considered."""
+    told = account_in(evidence)
+    if told is not None:
+        yield from (f"{_INDENT}{words.folded(line)}" for line in lines_of(told))
 
 
 def _collapsed(decisions: Sequence[Decision]) -> Iterator[tuple[Decision, int, datetime]]:

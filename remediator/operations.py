@@ -17,11 +17,12 @@ from remediator.actions import actions
 from remediator.approval import answer
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
+from remediator.breaker import NOTE, Reset, Standing, standing
 from remediator.errors import JournalUnavailable, KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
 from remediator.kube import kinds
-from remediator.match import choose, find, nearest, resolve
+from remediator.match import choose, find, nearest
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -39,8 +40,10 @@ from remediator.model import (
     to_json,
 )
 from remediator.promotion import LOOK_BACK, records
+from remediator.readings import breaker_past
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
+from remediator.run import sought_by
 from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
 from remediator.story import tell
 from remediator.telemetry import METRICS
@@ -58,7 +61,7 @@ if TYPE_CHECKING:
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
     from remediator.promotion import Record
-    from remediator.server.service import ManualRequest, MatchRequest, PauseRequest, ReloadReport
+    from remediator.server.service import BreakerRequest, ManualRequest, MatchRequest, PauseRequest, ReloadReport
     from remediator.world import World
 
 __all__ = ["Operations"]
@@ -141,16 +144,16 @@ class Operations:
         misses = tuple(NearMiss(playbook=m.playbook, matched=m.matched, of=m.of, failed=m.failed) for m in nearest(labels, self.library))
         if playbook is None or playbook.when is None:
             return MatchReport(labels=labels, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, nearest=misses)
-        alert = await self._as_it_fires(labels)
+        alert, facts = await self._as_it_fires(labels), Facts(self._world)
         try:
-            target = await resolve(playbook.when.target, alert, self._world.kube)
+            target = await self._pipeline.decider.aim(playbook, playbook.when.target, alert, facts)
         except Refused as error:
             reason, detail = error.reason, error.detail
         except (KubeError, Unreadable) as error:
             reason, detail = Reason.UNREADABLE, str(error)
         else:
             trigger = Trigger(kind=TriggerKind.ALERT, by="match")
-            judged = await self._pipeline.decider.judge(playbook, target, trigger, facts=Facts(self._world), alert=alert)
+            judged = await self._pipeline.decider.judge(playbook, target, trigger, facts=facts, alert=alert)
             found = judged.decision
             return MatchReport(
                 labels=labels,
@@ -160,8 +163,11 @@ class Operations:
                 reason=found.reason,
                 detail=found.detail,
                 gates=found.gates,
+                evidence=found.evidence,
             )
-        return MatchReport(labels=labels, playbook=playbook.name, decision=DecisionKind.REFUSED, reason=reason, detail=detail)
+        evidence = await facts.evidence(sought_by(playbook), alert, "")
+        refused = DecisionKind.REFUSED
+        return MatchReport(labels=labels, playbook=playbook.name, decision=refused, reason=reason, detail=detail, evidence=evidence)
 
     async def cancel(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. The wish is on disk before the run hears of it, so a restart does not lose it."""
@@ -277,6 +283,21 @@ class Operations:
         await self._know_pauses()
         log.warning("resumed", scope=playbook or key or "everything", by=by, ended=ended)
         return ended
+
+    async def breaker(self) -> Standing:
+        """See Service."""
+        return standing(await breaker_past(self._world), self._world.limits.breaker, self._world.clock.now())
+
+    async def reset_breaker(self, request: BreakerRequest) -> Reset:
+        """See Service."""
+        found = await self.breaker()
+        if not found.open or found.since is None:
+            raise UsageError("No breaker is open.")
+        reset = Reset(at=self._world.clock.now(), by=request.by, reason=request.reason, backlog=request.backlog, opened_at=found.since)
+        await self.journal.note(NOTE, "", reset)
+        log.warning("breaker reset", by=reset.by, reason=reset.reason, backlog=reset.backlog.value, open_since=found.since.isoformat())
+        self.feed.publish("breaker", "")
+        return reset
 
     async def reload(self) -> ReloadReport:
         """See Service."""

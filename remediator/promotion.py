@@ -10,7 +10,7 @@ from collections import defaultdict
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from remediator.demotion import failed
+from remediator.breaker import failed
 from remediator.model import ApprovalState, Noun, RunState, TriggerKind
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from remediator.actions import Observed, actions
 from remediator.approval import asking_of
+from remediator.attribution import Sought, Symptom
 from remediator.context import CancelledByPersonError, StepContext
 from remediator.errors import ExpressionError, KubeError, MonitoringError, Refused, StepFailed, Unreadable
 from remediator.facts import IN_MID_RUN, Facts
@@ -28,11 +29,21 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from remediator.actions import Action
-    from remediator.model import Run, Verdict
+    from remediator.model import Evidence, Run, Verdict
     from remediator.playbook import Playbook, StepSpec
     from remediator.world import World
 
-__all__ = ["StepEnd", "StepEnding", "brought_gates", "judge_again", "planned_steps", "run_step", "template_values", "with_parameters"]
+__all__ = [
+    "StepEnd",
+    "StepEnding",
+    "brought_gates",
+    "judge_again",
+    "planned_steps",
+    "run_step",
+    "sought_by",
+    "template_values",
+    "with_parameters",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -86,7 +97,14 @@ def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str
     """
     rung = playbook.ladder[step.rung if step else 0].steps
     done = step.index - sum(len(earlier.steps) for earlier in playbook.ladder[: step.rung]) if step else 0
-    return frozenset(gate for spec in rung[done:] for gate in actions()[spec.action].brings)
+    asked = {"no_culprit"} if sought_by(playbook) else set()
+    return frozenset(asked).union(gate for spec in rung[done:] for gate in actions()[spec.action].brings)
+
+
+def sought_by(playbook: Playbook) -> Sought | None:
+    """What is seen between nodes, if the playbook acts on whoever explains it."""
+    culprit = playbook.when.target.culprit if playbook.when is not None else None
+    return Sought(symptom=Symptom(culprit.of), limit=culprit.limit) if culprit is not None else None
 
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
@@ -195,9 +213,11 @@ async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step |
         run=run.id,
         settings=dict(playbook.gates),
         limits=world.limits,
+        culprit=sought_by(playbook),
     )
-    verdicts = await Facts(world, deadline=IN_MID_RUN).judge(case, brought_gates(playbook, step))
-    await _keep_verdicts(world, run, verdicts)
+    facts = Facts(world, deadline=IN_MID_RUN)
+    verdicts = await facts.judge(case, brought_gates(playbook, step))
+    await _keep_verdicts(world, run, verdicts, await facts.evidence(case.culprit, run.alert, run.id))
     no = refusals(verdicts)
     if not no:
         return None
@@ -206,11 +226,11 @@ async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step |
     return StepEnding(end=StepEnd.REFUSED, reason=no[0].reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
 
 
-async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...]) -> None:
+async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...], evidence: tuple[Evidence, ...]) -> None:
     async with world.signals.writing(run.id):
         stored = await world.journal.run(run.id)
         if stored is not None:
-            await world.journal.save_run(evolve(stored, gates=verdicts))
+            await world.journal.save_run(evolve(stored, gates=verdicts, evidence=evidence or stored.evidence))
 
 
 def _parameters(spec: StepSpec, action: Action[Any], values: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from remediator.beginnings import Beginnings
 from remediator.demotion import Demotions
 from remediator.feed import Feed
 from remediator.model import Noun
@@ -56,6 +57,7 @@ class World:
     """Reads back the text of a playbook that the journal kept."""
     feed: Feed = field(default_factory=Feed)
     signals: Signals = field(default_factory=Signals)
+    beginnings: Beginnings = field(default_factory=Beginnings)
     engine: Engine | None = None
     """Set by the daemon before anything runs."""
     asking: Asking = field(default_factory=Asking)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from remediator.model import Approval, Change, Decision, Delivery, Episode, Run, Verdict
+    from remediator.model import Approval, Change, Decision, Delivery, Episode, Evidence, Run, Verdict
     from remediator.promotion import Acted, Record
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "EPISODES",
     "RECORD_HEADS",
     "RUNS",
+    "blame_text",
     "block",
     "gate_table",
     "record_lines",
@@ -191,13 +192,27 @@ def _ends(acted: Acted) -> str:
     return f"healed {acted.healed}, failed {acted.failed}, stopped {acted.stopped}, open {acted.open}"
 
 
+def blame_text(evidence: Sequence[Evidence]) -> list[str]:
+    """Whom the pairs blame, and below it the matrix where nobody is; empty where nobody asked."""
+    from remediator.attribution.account import account_in, grid, lines
+
+    told = account_in(evidence)
+    if told is None:
+        return []
+    parts = ["".join(f"{safe(line)}\n" for line in lines(told))]
+    if told.matrix is not None and told.matrix.nodes:
+        parts.append(table(("FROM/TO", *told.matrix.nodes), grid(told.matrix)))
+    return parts
+
+
 def run_text(run: Run, *, wide: bool) -> str:
-    """One run on a page: its facts, gates, steps and changes."""
+    """One run on a page: its facts, gates, whom the pairs blame, steps and changes."""
     parts = [_facts(run)]
     if plan := _plan(run):
         parts.append(plan)
     if run.gates:
         parts.append(gate_table(run.gates))
+    parts += blame_text(run.evidence)
     if run.steps:
         parts.append(_steps(run))
     changes = [change for step in run.steps for change in step.changes]

@@ -45,6 +45,7 @@ def test_every_command_of_this_issue_is_there():
         "changes": "list",
         "journal": "verify export",
         "alert": "send",
+        "breaker": "status reset",
         "scenarios": "list",
     }
     single = ["serve", "demo", "run", "check", "match", "why", "pause", "resume", "status", "schema", "version", "completion"]

@@ -284,6 +284,7 @@ REPORT = {
     "reason": "paused",
     "detail": "by ana: switch upgrade",
     "gates": [],
+    "evidence": [],
     "nearest": [],
 }
 UNMATCHED = {
