@@ -16,6 +16,7 @@ from recovery.life import Fate, Lives, Outage, receive
 from remediator.approval import answer
 from remediator.clock import FastClock, iso
 from remediator.daemon import Daemon
+from remediator.errors import JournalUnavailable
 from remediator.kube.errors import Unreachable
 from remediator.model import Answer, ChangeState, DecisionKind, Mode, RunState
 from remediator.settings import load_settings
@@ -119,7 +120,10 @@ class Story:
         async with world.signals.writing(run.id):
             stored = await world.journal.run(run.id)
             if stored.state is RunState.AWAITING_APPROVAL:
-                await world.journal.save_run(answer(stored, Answer(by="anna", at=world.clock.now(), approved=True)))
+                try:
+                    await world.journal.save_run(answer(stored, Answer(by="anna", at=world.clock.now(), approved=True)))
+                except JournalUnavailable:
+                    return False  # it was answered 503, and is said again
         world.signals.tell(run.id)
         return True
 
