@@ -178,6 +178,7 @@ class TestYes:
         assert 'no run "nothing"' in (await say(house, "nothing", "approve", 404))["detail"]
         assert 'no run "nothing"' in (await say(house, "nothing", "reject", 404))["detail"]
 
+    @pytest.mark.long
     async def test_a_run_that_never_asked(self, asking, house, text):
         house.put("other.yaml", text("other", alert="Other", steps=[{"settle": {"action": "wait", "for": "50m", "timeout": "55m"}}]))
         await asking()
@@ -186,7 +187,13 @@ class TestYes:
 
     @pytest.mark.parametrize(
         ("turned", "reason"),
-        [("protected", "protected"), ("mark", "paused"), ("pause", "paused"), ("resolved", "not_firing"), ("unreadable", "unreadable")],
+        [
+            ("protected", "protected"),
+            ("pause", "paused"),
+            pytest.param("mark", "paused", marks=pytest.mark.long),
+            pytest.param("resolved", "not_firing", marks=pytest.mark.long),
+            pytest.param("unreadable", "unreadable", marks=pytest.mark.long),
+        ],
     )
     async def test_a_gate_that_turned_red_meanwhile_refuses(self, asking, house, turned, reason):
         run = await asking()
@@ -238,6 +245,7 @@ class TestNo:
         assert "nobody answered until" in done.detail
         assert not cordoned(house)
 
+    @pytest.mark.long
     async def test_the_settings_say_how_long(self, asking, house, later):
         run = await asking(settings={"approval": {"expires": "10m", "people": 2}})
         (asked,) = run.approvals
@@ -260,6 +268,7 @@ class TestNo:
         assert "has ended: cancelled (withdrawn before" in (await say(house, run.id, "approve", 409))["detail"]
         assert not cordoned(house)
 
+    @pytest.mark.long
     async def test_cancelled_meanwhile(self, asking, house):
         run = await asking()
         await say(house, run.id, "cancel", reason="by hand")
@@ -308,6 +317,7 @@ class TestTwoPeople:
         await say(house, run["id"], "approve", by="berta")
         assert (await house.ended(run["id"])).state == "healed"
 
+    @pytest.mark.long
     async def test_and_alone_where_one_is_enough(self, asking, house):
         await asking()
         _, run = await house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-2", "by": "anna"})
@@ -343,6 +353,7 @@ class TestInMidRun:
         assert (done.state, done.rung) == ("healed", 1), done.detail
         assert done.steps[1].outcome == "approved by anna: go on"
 
+    @pytest.mark.long
     async def test_it_keeps_the_target_and_its_place(self, climbed, house):
         run = await climbed()
         status, problem = await house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-3"})
@@ -357,6 +368,7 @@ class TestInMidRun:
         assert [str(step.state) for step in done.steps] == ["succeeded", "failed", "pending"]
         assert not cordoned(house)
 
+    @pytest.mark.long
     async def test_nobody_in_time(self, climbed, house, later):
         run = await climbed()
         later(hours=4)
@@ -372,6 +384,7 @@ class TestInMidRun:
         assert (done.state, done.reason, done.rung) == ("not_healed", "protected", 1)
         assert not cordoned(house)
 
+    @pytest.mark.long
     async def test_the_alert_resolves_meanwhile(self, climbed, house):
         run = await climbed()
         await decision_of(house, house.outside.resolve(house.alert))
@@ -396,6 +409,7 @@ class TestInMidRun:
         assert done.state == "healed", done.detail
         assert len([write for write in house.stage.cluster.writes() if write.verb == "patch"]) == 1
 
+    @pytest.mark.long
     async def test_a_dry_run_asks_nobody(self, climbed, house, text):
         await climbed()
         _, run = await house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-2", "dry_run": True})

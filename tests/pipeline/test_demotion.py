@@ -117,6 +117,7 @@ async def test_what_people_stopped_and_what_worked_between_does_not_demote(faili
     assert (shown["demoted"], shown["record"]["failures_in_a_row"]) == (None, 1)
 
 
+@pytest.mark.long
 async def test_nothing_is_demoted_where_the_settings_say_never(house, symptom, text):
     house.put("remedy.yaml", text(steps=[FAILS], verify=None))
     await house.start(mode="auto", demotion={"failures": 0})

@@ -56,6 +56,7 @@ async def test_nobody_paused(line, stage, begun):
     assert not cordoned(stage)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("what", [{}, {"playbook": "remedy"}, {"target": "Node/node-3"}], ids=["all", "playbook", "target"])
 async def test_by_a_person(line, stage, begun, what):
     run = await begun()
