@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from remediator import words
 from remediator.attribution.account import account_in
 from remediator.attribution.account import lines as lines_of
-from remediator.model import DecisionKind, RunState, TriggerKind
+from remediator.model import ApprovalState, DecisionKind, RunState, TriggerKind
 from remediator.reasons import Reason, sentence
 from remediator.units import format_duration
 
@@ -62,6 +62,7 @@ def full(happening: Happening) -> Iterator[str]:
     for title, lines in (
         ("What came in", _came_in(happening, base)),
         ("What was decided", _decided(happening, base)),
+        ("What people said", _asked(happening.run, base)),
         ("What was done", _done(happening.run, base)),
         ("How it was proved", _proved(happening.run, base)),
         ("What came after", _after(happening, base)),
@@ -177,6 +178,17 @@ def _decided(happening: Happening, base: datetime) -> Iterator[str]:
         yield from _blamed(run.evidence)
     elif run and not happening.decisions and words.allowed_by(run.gates):
         yield f"{words.moment(run.started_at, base)}  {words.allowed_by(run.gates)}"
+
+
+def _asked(run: Run | None, base: datetime) -> Iterator[str]:
+    for asked in run.approvals if run else ():
+        until = words.moment(asked.expires_at, base)
+        yield f"{words.moment(asked.asked_at, base)}  {asked.people} of them had to agree until {until}: {words.folded(asked.question)}"
+        yield from (f"{words.moment(said.at, base)}  It was {words.answered(said)}" for said in asked.answers)
+        if asked.state is ApprovalState.EXPIRED:
+            yield f"{until}  {sentence(Reason.APPROVAL_EXPIRED)}"
+        elif asked.state is ApprovalState.WITHDRAWN and asked.ended_at is not None:
+            yield f"{words.moment(asked.ended_at, base)}  Nobody needed to answer any more."
 
 
 _SHORT = {

@@ -5,6 +5,7 @@ In: requests, validated in their types. Out: nouns. Whether a request makes sens
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +14,11 @@ import structlog
 
 from remediator import __version__
 from remediator.actions import actions
+from remediator.approval import answer
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
 from remediator.breaker import NOTE, Reset, Standing, standing
-from remediator.errors import KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
+from remediator.errors import JournalUnavailable, KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
 from remediator.kube import kinds
@@ -24,21 +26,25 @@ from remediator.match import choose, find, nearest
 from remediator.model import (
     Alert,
     AlertStatus,
+    Answer,
     Decision,
     DecisionKind,
     Pause,
     Run,
+    RunState,
     Target,
     Trigger,
     TriggerKind,
     evolve,
     new_id,
+    to_json,
 )
+from remediator.promotion import LOOK_BACK, records
 from remediator.readings import breaker_past
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
 from remediator.run import sought_by
-from remediator.server.service import MatchReport, NearMiss, Status
+from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
 from remediator.story import tell
 from remediator.telemetry import METRICS
 
@@ -46,19 +52,24 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from remediator.actions import Action
+    from remediator.demotion import Demotion
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
-    from remediator.model import Delivery, Mode, Noun
+    from remediator.model import Delivery, Episode, Mode, Noun
     from remediator.payload import Limits
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
+    from remediator.promotion import Record
     from remediator.server.service import BreakerRequest, ManualRequest, MatchRequest, PauseRequest, ReloadReport
     from remediator.world import World
 
 __all__ = ["Operations"]
 
 log = structlog.get_logger(__name__)
+_TO_END = 2.0
+"""Real seconds that a rejection waits for the run's end, so that its answer can tell."""
+_MOST_WAITING = 500
 
 
 class Operations:
@@ -182,6 +193,71 @@ class Operations:
         await self._pipeline.undo(run)
         return stored
 
+    async def approve(self, run: str, *, by: str, reason: str, named: bool = True) -> Run:
+        """See Service."""
+        return await self._answer(run, by=by, reason=reason, yes=True, named=named)
+
+    async def reject(self, run: str, *, by: str, reason: str) -> Run:
+        """See Service. Where nothing has to be undone the run is over when this returns."""
+        await self._answer(run, by=by, reason=reason, yes=False)
+        try:
+            async with asyncio.timeout(_TO_END):
+                return await self._moved_on(run)
+        except TimeoutError:
+            return await self._run(run)
+
+    async def _moved_on(self, run: str) -> Run:
+        """The run once it waits for nobody any more."""
+        seen = 0
+        while (stored := await self._run(run)).state is RunState.AWAITING_APPROVAL and not self.feed.closed:
+            seen = await self.feed.next_change(run, seen)
+        return stored
+
+    async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True) -> Run:
+        """A person's answer is on disk before the run hears of it."""
+        async with self._world.signals.writing(run):
+            said = Answer(by=by, at=self._world.clock.now(), approved=yes, reason=reason)
+            told = answer(await self._run(run), said, named=named)
+            await self.journal.save_run(told)
+        self._world.signals.tell(run)
+        self.feed.publish("run", run)
+        log.info("a person answered", run=run, by=by, approved=yes, reason=reason, state=told.state.value)
+        return told
+
+    async def reinstate(self, playbook: str, *, by: str, reason: str) -> Demotion:
+        """See Service."""
+        lifted = await self._world.demotions.reinstate(self.journal, self._world.clock, playbook, by=by, reason=reason)
+        if lifted is None:
+            raise UsageError(f"playbook {playbook} is not demoted")
+        self.feed.publish("playbook", playbook)
+        return lifted
+
+    def mode_of(self, playbook: Playbook) -> dict[str, Any]:
+        """See Service."""
+        demotion = self._world.demotions.of(playbook.name)
+        return {"mode_in_force": self._world.mode(playbook).value, "demoted": to_json(demotion) if demotion else None}
+
+    async def record(self, playbook: Playbook) -> Record:
+        """See Service."""
+        (found,) = records([playbook.name], await self._outcomes())
+        return found
+
+    async def _outcomes(self) -> list[tuple[Run, Episode | None]]:
+        return await self.journal.outcomes(since=self._world.clock.now() - LOOK_BACK)
+
+    async def full_status(self) -> Status:
+        """See Service."""
+        plain = self.status()
+        try:
+            waiting = await self.journal.runs(state=[RunState.AWAITING_APPROVAL], limit=_MOST_WAITING)
+            outcomes = await self._outcomes()
+        except JournalUnavailable as error:
+            log.warning("the status lacks what is in the journal", error=str(error))
+            return plain
+        ran = {run.playbook for run, _ in outcomes}
+        names = [playbook.name for playbook in self.library.playbooks if playbook.name in ran]
+        return evolve(plain, waiting=waiting_of(waiting.items), records=records(names, outcomes))
+
     async def pause(self, request: PauseRequest) -> Pause:
         """See Service."""
         if request.playbook is not None:
@@ -261,9 +337,12 @@ class Operations:
             undecided=self._pipeline.undecided,
             open_runs=len(self._world.engine.running) if self._world.engine else 0,
             journal="ok" if self.journal.healthy else "cannot keep anything at the moment",
+            kubernetes=self._doors["kubernetes"],
+            prometheus=self._doors["prometheus"],
+            alertmanager=self._doors["alertmanager"],
             leader=True,
             breaker=self._breaker,
-            **self._doors,
+            demoted=self._world.demotions.all,
         )
 
     def ready(self) -> tuple[bool, str]:

@@ -26,6 +26,7 @@ import structlog
 from remediator import record
 from remediator.carry import UNDO, carry, patiently, undo_due
 from remediator.decide import Decider
+from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
 from remediator.errors import JournalUnavailable
@@ -95,6 +96,7 @@ class Pipeline:
             METRICS.runs_in_flight.labels(run.playbook).inc()
             if run.cancel:
                 self._world.signals.cancel(run.id)
+        await self._world.demotions.load(self._world.journal, self._world.clock, self._alerted_playbooks())
         self._engine.launch()
         for run in await self._world.journal.open_runs():
             if await self._engine.ended(run.id):
@@ -152,6 +154,16 @@ class Pipeline:
                 log.warning("a run cannot begin yet", run=run, error=str(error))
                 await self._world.clock.sleep(_RETRY)
 
+    def _alerted_playbooks(self) -> list[str]:
+        """Those that can act by themselves at all."""
+        return [playbook.name for playbook in self._world.library.playbooks if playbook.when is not None]
+
+    async def _learn(self, run: str) -> None:
+        """A run ended: its playbook may have failed too often in a row."""
+        stored = await self._world.journal.run(run)
+        if stored is not None and stored.playbook in self._alerted_playbooks() and counts(stored):
+            await self._world.demotions.look(self._world.journal, self._world.clock, stored.playbook)
+
     async def _carry(self, run: str) -> str:
         structlog.contextvars.clear_contextvars()  # of the request that began the run, in this task only
         structlog.contextvars.bind_contextvars(run=run)
@@ -163,6 +175,7 @@ class Pipeline:
             return await patiently(self._world, "give up", lambda: self._give_up(run, detail))
         await self._world.leases.release(run)
         if UNDO not in run:
+            await patiently(self._world, "learn", lambda: self._learn(run))
             # The alert may have resolved while the run was closed. In a context of its own, since it is no part of the run.
             task = asyncio.create_task(self._undo_if_due(run), name="undo if due", context=contextvars.Context())
             self._after.add(task)
@@ -254,6 +267,8 @@ class Pipeline:
     async def _undo_resolved(self, delivery: Delivery) -> None:
         for alert in delivery.alerts:
             episode = self.decider.episode(alert) if alert.status is AlertStatus.RESOLVED else None
+            if episode is not None and episode.run is not None:
+                self._world.signals.tell(episode.run)  # it may wait for people
             if episode is not None and episode.run is not None and await undo_due(self._world, episode.run):
                 await self.undo(episode.run)
 

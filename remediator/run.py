@@ -14,12 +14,14 @@ import structlog
 from pydantic import ValidationError
 
 from remediator.actions import Observed, actions
+from remediator.approval import asking_of
 from remediator.attribution import Sought, Symptom
 from remediator.context import CancelledByPersonError, StepContext
 from remediator.errors import ExpressionError, KubeError, MonitoringError, Refused, StepFailed, Unreadable
 from remediator.facts import IN_MID_RUN, Facts
 from remediator.gates import Case, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
+from remediator.preview import preview
 from remediator.reasons import Reason
 from remediator.telemetry import METRICS
 
@@ -31,7 +33,17 @@ if TYPE_CHECKING:
     from remediator.playbook import Playbook, StepSpec
     from remediator.world import World
 
-__all__ = ["StepEnd", "StepEnding", "brought_gates", "planned_steps", "run_step", "sought_by", "template_values"]
+__all__ = [
+    "StepEnd",
+    "StepEnding",
+    "brought_gates",
+    "judge_again",
+    "planned_steps",
+    "run_step",
+    "sought_by",
+    "template_values",
+    "with_parameters",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +73,20 @@ def planned_steps(playbook: Playbook) -> tuple[Step, ...]:
         Step(name=spec.name, action=spec.action, rung=rung, index=index, state=StepState.PENDING)
         for index, (rung, spec) in enumerate(steps)
     )
+
+
+def with_parameters(run: Run, playbook: Playbook, world: World) -> Run:
+    """``run`` with the parameters of each step filled in, for people to read; one that cannot be filled stays as the file has it."""
+    values = template_values(run, world)
+    specs = {(number, spec.name): spec for number, rung in enumerate(playbook.ladder) for spec in rung.steps}
+    return evolve(run, steps=tuple(evolve(step, parameters=_shown(specs[step.rung, step.name], values)) for step in run.steps))
+
+
+def _shown(spec: StepSpec, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return spec.render(values)
+    except Unreadable:
+        return dict(spec.parameters)
 
 
 def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str]:
@@ -141,7 +167,9 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
         return StepEnding(end=StepEnd.UNKNOWN, reason=Reason.CRASHED, detail=unclear)
     if world.signals.cancelled(ctx.run.id).is_set():
         raise CancelledByPersonError
-    ctx.judge = partial(_judge_again, ctx, world, playbook, step)
+    ctx.judge = partial(judge_again, world, playbook, ctx.run, step)
+    ctx.preview = partial(preview, world, playbook, ctx.run, template_values(ctx.run, world))
+    ctx.asking = asking_of(world, playbook)
     if action.disruptive and not ctx.changes:
         refused = await ctx.judge()
         if refused:
@@ -150,7 +178,9 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
         return leased
     parameters = _parameters(spec, action, template_values(ctx.run, world))
     await action.check(ctx, parameters)
-    return StepEnding(end=StepEnd.SUCCEEDED, detail=await action.act(ctx, parameters))
+    detail = await action.act(ctx, parameters)
+    refused = await ctx.judge() if ctx.asked else None  # much may have changed until people said yes
+    return refused or StepEnding(end=StepEnd.SUCCEEDED, detail=detail)
 
 
 async def _lease(world: World, run: Run) -> StepEnding | None:
@@ -181,16 +211,17 @@ async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
     return ""
 
 
-async def _judge_again(ctx: StepContext, world: World, playbook: Playbook, step: Step) -> StepEnding | None:
-    """All gates once more, on fresh facts, right before something disruptive."""
-    run = ctx.run
+async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step | None = None) -> StepEnding | None:
+    """All gates once more, on fresh facts: right before something disruptive, and when people said yes. ``step``: None before the first."""
+    run = await world.journal.run(begun.id) or begun
     case = Case(
         playbook=run.playbook,
-        mode=world.mode_of(playbook),
+        mode=world.mode(playbook),
         target=run.target,
         trigger=run.trigger.kind,
         alert=run.alert,
         dry_run=run.dry_run,
+        approved=run.approved,
         disruptive=run.disruptive,
         run=run.id,
         settings=dict(playbook.gates),

@@ -125,6 +125,13 @@ class Context(Protocol):
         """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause."""
         ...
 
+    async def ask(self, text: str, *, expires: timedelta | None = None, people: int | None = None) -> str:
+        """Ask people whether the run may go on, and wait for their yes; who said it. ``expires``, ``people``: None is the playbook's.
+
+        Raises StepFailed with the reason where the answer is no, where none came in time, or where the alert is over.
+        """
+        ...
+
     async def still_allowed(self) -> None:
         """Every gate once more, on fresh facts; raises StepFailed with the reason of the first that refuses. For actions that take long."""
         ...

@@ -75,6 +75,8 @@ class Limits(Noun, frozen=True, kw_only=True):
 
     concurrent_runs: int = 4
     concurrent_disruptive: int = 1
+    waiting: int = 20
+    """Runs that may wait for people before their beginning."""
     min_speakers: int = 2
     concurrent_per_zone: int = 1
     disruptive_per_hour: int = 6
@@ -94,6 +96,8 @@ class Case(Noun, frozen=True, kw_only=True):
     trigger: TriggerKind
     alert: Alert | None = None
     dry_run: bool = False
+    approved: bool = False
+    """Whether people said yes to the run that asks again."""
     disruptive: bool = True
     run: str | None = None
     """The run that asks again in mid-run; it does not stand in its own way."""
@@ -110,6 +114,11 @@ class Case(Noun, frozen=True, kw_only=True):
         shares += [Share(count=own.max_nodes)] if own is not None and own.max_nodes is not None else []
         shares += [Share(percent=own.max_percent)] if own is not None and own.max_percent is not None else []
         return min(share.of(total) for share in shares)
+
+    @property
+    def asks(self) -> bool:
+        """Whether people would be asked before anything is done."""
+        return self.mode == Mode.SUGGEST and self.trigger is TriggerKind.ALERT and self.run is None and not self.dry_run
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):

@@ -269,6 +269,10 @@ class Journal:
         """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""
         return await self._read(queries.history, target, since)
 
+    async def outcomes(self, *, since: datetime, limit: int = 2000) -> list[tuple[Run, Episode | None]]:
+        """Runs that started since then, newest first and without steps, each with the episode of its alert."""
+        return await self._read(queries.outcomes, since, limit)
+
     async def recent_runs(self, *, since: datetime, dry_run: bool | None = None) -> list[Run]:
         """Runs on any target that started since then, newest first, without steps."""
         return await self._read(partial(queries.recent_runs, dry_run=dry_run), since)

@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    StrictInt,
     StrictStr,
     WithJsonSchema,
     field_validator,
@@ -42,6 +43,7 @@ __all__ = [
     "API_VERSION",
     "FROZEN",
     "KINDS",
+    "ApprovalSpec",
     "Culprit",
     "KubeLook",
     "Metadata",
@@ -358,6 +360,13 @@ def unbalanced(promql: str) -> str:
     return f'the query opens "{open_ones[-1]}" and never closes it' if open_ones else ""
 
 
+class ApprovalSpec(Strict):
+    """How people are asked, where the mode is suggest and by steps with the action approve."""
+
+    expires: Positive | None = Field(default=None, description="the run ends if nobody answered by then; absent: as the settings say")
+    people: StrictInt = Field(default=1, ge=1, le=5, description="how many different people must say yes; the settings may ask for more")
+
+
 class StepFile(BaseModel):
     """What a step says: the action, its time-out, and the action's own parameters beside them."""
 
@@ -406,6 +415,7 @@ class PlaybookFile(Strict):
     parameters: Annotated[dict[str, Parameter], AfterValidator(_parameters)] = Field(default_factory=dict)
     when: When | None = Field(default=None, description="absent: only people trigger it")
     mode: Mode = Field(default=Mode.SUGGEST, description="observe records, suggest lets a person decide, auto acts")
+    approval: ApprovalSpec = Field(default_factory=ApprovalSpec)
     gates: dict[str, Any] = Field(default_factory=dict, description="settings of gates; gates without settings apply anyway")
     ladder: tuple[RungFile, ...] = Field(min_length=1, max_length=20)
     verify: Verify | None = None

@@ -22,15 +22,18 @@ __all__ = ["ROUTES"]
 
 async def playbooks(call: Call) -> Page[dict[str, Any]]:
     """``GET /api/v1/playbooks``"""
-    return Page(items=tuple(playbook.describe() for playbook in call.service.library.playbooks))
+    return Page(items=tuple({**one.describe(), **call.service.mode_of(one)} for one in call.service.library.playbooks))
 
 
 async def playbook(call: Call) -> dict[str, Any]:
-    """``GET /api/v1/playbooks/{name}``: with its text."""
+    """``GET /api/v1/playbooks/{name}``: with its text, and how it did lately."""
     name = call.named("name")
     for found in call.service.library.playbooks:
         if found.name == name:
-            return {**found.describe(), "in_force": _in_force(found, call.service), "text": found.text}
+            service = call.service
+            record = await service.record(found)
+            more = {"in_force": _in_force(found, service), "record": record, "text": found.text}
+            return {**found.describe(), **service.mode_of(found), **more}
     raise no_such("playbook", name)
 
 
@@ -75,7 +78,7 @@ async def bgp(call: Call) -> Report:
 
 async def status(call: Call) -> Status:
     """``GET /api/v1/status``"""
-    return call.service.status()
+    return await call.service.full_status()
 
 
 ROUTES = tuple(

@@ -88,7 +88,7 @@ class TestTrigger:
         assert (run.state, run.dry_run) == ("predicted", True)
         assert open_house.stage.writes() == []
 
-    async def test_suggest_lets_a_person_act_and_no_alert(self, house, symptom, text):
+    async def test_suggest_lets_a_person_act_and_asks_for_an_alert(self, house, symptom, text):
         house.put("remedy.yaml", text(mode="suggest"))
         symptom.set("node-3", False)
         await house.start(mode="auto")
@@ -98,8 +98,8 @@ class TestTrigger:
             return (await house.journal.decisions(delivery=delivery.id)).items
 
         (suggested,) = await house.until(decided)
-        assert (suggested.decision, suggested.reason) == ("refused", "observe_only")
-        assert "remediator run remedy --target Node/node-3" in suggested.detail
+        assert suggested.decision == "run"
+        assert (await house.journal.run(suggested.run)).state == "awaiting_approval"
         assert (await house.operations.trigger(request())).decision == "run"
 
     async def test_observe_is_the_ceiling_for_people_too(self, house, text):

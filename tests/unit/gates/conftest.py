@@ -14,7 +14,7 @@ from remediator.cluster.model import Cluster, Network, Node, Own, Symptom, View
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
 from remediator.kube.workloads import DaemonSet, Deployment
-from remediator.model import Alert, AlertStatus, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
+from remediator.model import Alert, AlertStatus, Approval, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
 NODE = Target(kind="Node", name="node-3", uid="uid-3")
@@ -84,6 +84,16 @@ def alert():
 @pytest.fixture
 def case(alert):
     return Case(playbook="agent", mode=Mode.AUTO, target=NODE, trigger=TriggerKind.ALERT, alert=alert)
+
+
+@pytest.fixture
+def a_question():
+    """What people were asked; fields by keyword."""
+
+    def make(**fields):
+        return evolve(Approval(asked_at=NOW - timedelta(hours=1), expires_at=NOW + timedelta(hours=1)), **fields)
+
+    return make
 
 
 @pytest.fixture
