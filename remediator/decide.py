@@ -35,7 +35,7 @@ from remediator.model import (
     new_id,
 )
 from remediator.reasons import Reason
-from remediator.run import brought_gates, planned_steps
+from remediator.run import brought_gates, coming_actions, planned_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -230,6 +230,7 @@ class Decider:
             alert=alert,
             dry_run=dry_run or world.dry_run,
             disruptive=playbook.disruptive,
+            actions=coming_actions(playbook),
             settings=dict(playbook.gates),
             limits=world.limits,
         )

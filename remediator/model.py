@@ -23,6 +23,7 @@ __all__ = [
     "Decision",
     "DecisionKind",
     "Delivery",
+    "Done",
     "Entry",
     "Episode",
     "Evidence",
@@ -282,6 +283,8 @@ class Change(Noun, frozen=True, kw_only=True):
     request_id: str = ""
     """Sent as ``Audit-ID``, so that the API server's audit log names the same call."""
     state: ChangeState
+    reason: Reason | None = None
+    """Why it has not been put back, where that was refused; ``detail`` says what was seen."""
     detail: str = ""
     dry_run: bool = False
     at: datetime
@@ -311,12 +314,15 @@ class Step(Noun, frozen=True, kw_only=True):
     name: str
     action: str
     rung: int
+    attempt: int = 1
+    """Which attempt of its rung it belongs to; each has steps of its own."""
     index: int
-    """Position in the whole run, over all rungs, from 0."""
+    """Position in the whole run, over all rungs and their attempts, from 0."""
     state: StepState
     started_at: datetime | None = None
     ended_at: datetime | None = None
     attempts: int = 0
+    """How often it was entered: more than once only after a crash."""
     outcome: str = ""
     detail: str = ""
     """While it runs: how it stands, if its action tells."""
@@ -335,6 +341,8 @@ class Verification(Noun, frozen=True, kw_only=True):
     held_since: datetime | None = None
     healed: bool | None = None
     """None while it is open."""
+    reason: Reason | None = None
+    """What it came to: ``healed``, ``still_firing``, ``relapsed`` or ``deadline``; None while it is open."""
     checks: int = 0
     relapses: int = 0
     """How often it held and stopped holding again before the hold time was over."""
@@ -360,7 +368,11 @@ class Run(Noun, frozen=True, kw_only=True):
     reason: Reason | None = None
     detail: str = ""
     rung: int = 0
+    attempt: int = 1
+    """Of that rung."""
     started_at: datetime
+    undoing_at: datetime | None = None
+    """When it began to put back what it had changed, if it did so before its end."""
     ended_at: datetime | None = None
     deadline: datetime
     disruptive: bool = True
@@ -371,6 +383,19 @@ class Run(Noun, frozen=True, kw_only=True):
     verification: Verification | None = None
     cancel: str = ""
     """Who asked to cancel it and why, while it is still to be heeded."""
+
+
+class Done(Noun, frozen=True, kw_only=True):
+    """Something that a live run did to its target: a call that took effect, or may have; and how that run stands."""
+
+    action: str
+    target: str
+    """Target.key of the run."""
+    at: datetime
+    run: str
+    playbook: str
+    state: RunState
+    reason: Reason | None = None
 
 
 class Pause(Noun, frozen=True, kw_only=True):

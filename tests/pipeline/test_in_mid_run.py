@@ -84,7 +84,8 @@ class TestGatesAgain:
         run = await waits()
         line.outside.resolve(line.alert)
         done = await goes_on(line, run)
-        assert (done.state, done.reason) == ("cancelled", "not_firing")
+        assert (done.state, done.reason) == ("cancelled", "resolved_meanwhile")
+        assert refusing(done) == {"not_firing": "not_firing"}
         assert deletes(stage) == []
 
     async def test_an_alertmanager_that_cannot_be_asked_any_more(self, line, stage, waits):
@@ -234,6 +235,58 @@ async def cancelled(line, run):
     stored = await line.journal.run(run)
     await line.journal.save_run(evolve(stored, cancel="anna: no"))
     line.world.signals.cancel(run)
+
+
+class TestResolvedInMidRun:
+    """What disturbs nothing is finished; what would disturb is not begun any more. Then ``on_resolved``."""
+
+    @pytest.mark.parametrize(
+        ("on_resolved", "on_failure", "stays"), [("undo", "keep", False), ("keep", "keep", True), ("keep", "undo", False)]
+    )
+    async def test_half_done_work_goes_or_stays_as_the_playbook_says(self, line, stage, waits, cordoned, on_resolved, on_failure, stays):
+        run = await waits(CORDON, on_resolved=on_resolved, on_failure=on_failure)
+        assert cordoned()
+        line.outside.resolve(line.alert)  # no notification of it has come in yet: Alertmanager is asked
+        done = await goes_on(line, run)
+        assert (done.state, done.reason) == ("cancelled", "resolved_meanwhile"), done.detail
+        assert [str(step.state) for step in done.steps] == ["succeeded" if stays else "undone", "succeeded", "skipped"]
+        assert cordoned() is stays
+        assert deletes(stage) == []
+        assert (done.undoing_at is None) is stays
+
+    async def test_steps_that_disturb_nothing_are_finished_and_the_proof_decides(self, line, symptom, text, gate, cordoned):
+        symptom.cured = cordoned
+        line.load(text(steps=[gate, CORDON]))
+        await line.start()
+        alert = line.outside.fire()
+        run = await line.run_of(alert)
+        await line.step_begins(run, "gate")
+        line.outside.resolve(alert)
+        done = await goes_on(line, run)
+        assert (done.state, done.reason) == ("healed", "healed"), done.detail
+
+    async def test_a_later_rung_is_not_begun_either(self, line, stage, symptom, text, gate):
+        stage.cluster.kill_agent("node-3")
+        verify = {"query": 'symptom{node="${target.name}"} == 0', "within": "6s", "hold": "2s", "every": "2s"}
+        line.load(text(ladder=[[gate], [RESTART]], verify=verify, gates={"cooldown": "1s"}))
+        await line.start()
+        alert = line.outside.fire()
+        run = await line.run_of(alert)
+        await line.step_begins(run, "gate")
+        line.outside.resolve(alert)
+        done = await goes_on(line, run)
+        assert (done.state, done.reason, done.rung) == ("cancelled", "resolved_meanwhile", 1), done.detail
+        assert deletes(stage) == []
+
+    async def test_a_restart_that_was_sent_is_waited_for(self, line, stage, waits):
+        """The old pod is gone; to stop now would leave nobody who proves that the new one works."""
+        run = await waits()
+        line.gate.set()
+        await line.when(run, lambda r: any(s.changes for s in r.steps), "the delete")
+        line.outside.resolve(line.alert)
+        done = await line.ended(run)
+        assert (done.state, done.reason) == ("healed", "healed"), done.detail
+        assert len(deletes(stage)) == 1
 
 
 class TestResolved:
