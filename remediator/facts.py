@@ -10,6 +10,7 @@ import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from remediator.actions import recurring
 from remediator.bgp.read import read_routes
 from remediator.cilium.reading import read_picture
 from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
@@ -71,7 +72,7 @@ class Facts:
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
     async def _read(self, fact: Fact, case: Case) -> Any:
-        about = case.target.key if fact in (Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE) else ""
+        about = case.target.key if fact in (Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE) else ""
         task = self._known.get((fact, about))
         if task is None:
             task = self._known[fact, about] = asyncio.ensure_future(self._guarded(fact, case))
@@ -90,7 +91,7 @@ class Facts:
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
 
-    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
+    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: C901, PLR0911 - one for each fact
         journal, now = self._world.journal, self._world.clock.now()
         match fact:
             case Fact.PAUSES:
@@ -99,6 +100,8 @@ class Facts:
                 return journal.open_runs()
             case Fact.HISTORY:
                 return journal.history(case.target.key, since=now - LONGEST_LOOK_BACK)
+            case Fact.RESTARTS:
+                return journal.done(recurring(), since=now - LONGEST_LOOK_BACK, target=case.target.key)
             case Fact.ACTIVE_ALERTS:
                 return self._active_alerts()
             case Fact.TARGET:

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from remediator import __version__
-from remediator.actions import actions
+from remediator.actions import actions, recurring
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
 from remediator.errors import KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
@@ -25,6 +25,7 @@ from remediator.model import (
     AlertStatus,
     Decision,
     DecisionKind,
+    Page,
     Pause,
     Run,
     Target,
@@ -35,6 +36,7 @@ from remediator.model import (
 )
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
+from remediator.recurrence import recurrences
 from remediator.server.service import MatchReport, NearMiss, Status
 from remediator.story import tell
 from remediator.telemetry import METRICS
@@ -50,12 +52,14 @@ if TYPE_CHECKING:
     from remediator.payload import Limits
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
+    from remediator.recurrence import Recurrence
     from remediator.server.service import ManualRequest, MatchRequest, PauseRequest, ReloadReport
     from remediator.world import World
 
 __all__ = ["Operations"]
 
 log = structlog.get_logger(__name__)
+_WEEK = timedelta(days=7)
 
 
 class Operations:
@@ -212,6 +216,11 @@ class Operations:
     async def why(self, ref: str) -> Noun:
         """See Service."""
         return await tell(self.journal, ref)
+
+    async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
+        """See Service."""
+        since = since or self._world.clock.now() - _WEEK
+        return Page(items=recurrences(await self.journal.done(recurring(), since=since), at_least=at_least))
 
     async def bgp(self) -> Report:
         """See Service."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Decision,
         DecisionKind,
         Delivery,
+        Done,
         Entry,
         Episode,
         Noun,
@@ -266,6 +267,10 @@ class Journal:
     async def history(self, target: str, *, since: datetime) -> list[Run]:
         """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""
         return await self._read(queries.history, target, since)
+
+    async def done(self, actions: frozenset[str], *, since: datetime, target: str | None = None) -> list[Done]:
+        """What live runs did by these actions since then, newest first: everywhere, or to ``target`` (Target.key)."""
+        return await self._read(queries.done, actions, since, target)
 
     async def changes(
         self, *, run: str | None = None, left_behind: bool | None = None, limit: int = 50, cursor: str | None = None

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
-    from remediator.model import Decision, Delivery, Run
+    from remediator.model import Decision, Delivery, Page, Run
     from remediator.playbook import Library
+    from remediator.recurrence import Recurrence
 
 __all__ = [
     "Intervention",
@@ -190,6 +191,10 @@ class Service(Protocol):
 
     async def why(self, ref: str) -> Noun:
         """The Story of an alert, delivery, run, decision or target (``remediator.story``), from the journal alone."""
+        ...
+
+    async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
+        """What was restarted ``at_least`` so often since then; without ``since`` within the last 7 days."""
         ...
 
     async def bgp(self) -> Report:

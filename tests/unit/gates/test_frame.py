@@ -6,11 +6,14 @@ from remediator.gates import Fact, Unread, evaluate, gates, in_force, refusals
 from remediator.model import evolve
 from remediator.reasons import Reason
 
+REFUSES_WITH = {"recurrence": Reason.ATTEMPTS_EXHAUSTED}
+"""Gates that have no reason code of their own."""
+
 
 def test_every_gate_file_is_registered_under_a_reason_code(root):
     files = {path.stem for path in (root / "remediator" / "gates").glob("*.py")} - {"__init__"}
     assert set(gates()) == files
-    assert all(Reason(name) for name in gates())
+    assert all(REFUSES_WITH.get(name) or Reason(name) for name in gates())
 
 
 def test_nothing_refuses_a_case_without_blemish(case, snapshot):
@@ -38,6 +41,7 @@ def test_every_gate_that_an_action_brings_is_there():
         ("target", {"paused", "target_changed", "protected", "agent_not_ready"}),
         ("namespace", {"paused", "protected"}),
         ("history", {"duplicate"}),
+        ("restarts", {"recurrence"}),
         ("cilium", {"agent_not_ready", "crash_looping", "operator_down", "rollout_in_progress"}),
         ("routes", {"route_coverage"}),
     ],
