@@ -16,19 +16,18 @@ from pydantic import Field
 from remediator.actions import Action, Context, Observed, Parameters, Rule
 from remediator.actions.shifting import (
     READS,
-    TRIES,
     Look,
-    RacedError,
     arrive,
     come_back,
     look,
     note,
     owns,
+    persist,
     pointer,
+    put_back,
     recorded,
-    refuse_conflict,
-    refuse_other_shift,
     refuse_unknown_state,
+    seen_by_mark,
     send,
     whole_patch,
 )
@@ -79,11 +78,11 @@ class WithdrawNode(Action[WithdrawParameters]):
     disruptive: ClassVar[bool] = True
     undo_disturbs: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (Rule(resources=("nodes",), verbs=("get", "list", "patch")), *READS)
-    brings: ClassVar[tuple[str, ...]] = ("route_coverage",)
+    brings: ClassVar[tuple[str, ...]] = ("bgp_agent", "bgp_conflict", "bgp_shift", "operator_down", "route_coverage")
     Parameters: ClassVar[type[Parameters]] = WithdrawParameters
 
     async def check(self, ctx: Context, parameters: WithdrawParameters) -> None:
-        """See Action; each refusal is a precondition without which the label does nothing, or nobody could tell what it did."""
+        """See Action; the preconditions are the gates that it brings, and here what they cannot see."""
         if ctx.run.target.kind != "Node":
             raise Refused(Reason.TARGET_MISSING, f"only a Node can be withdrawn; {ctx.run.target.key} is none")
         if ctx.changes:
@@ -97,7 +96,7 @@ class WithdrawNode(Action[WithdrawParameters]):
 
     async def act(self, ctx: Context, parameters: WithdrawParameters) -> str:
         """See Action."""
-        change = ctx.changes[-1] if ctx.changes else await self._withdraw(ctx, parameters)
+        change = ctx.changes[-1] if ctx.changes else await persist(ctx.run.target.key, lambda: self._withdraw(ctx, parameters))
         if change is None:
             return f"{ctx.run.target.name} announces nothing; left as it is"
         if ctx.dry_run:
@@ -109,58 +108,42 @@ class WithdrawNode(Action[WithdrawParameters]):
 
     async def _withdraw(self, ctx: Context, parameters: WithdrawParameters) -> Change | None:
         """Set the label, as one patch with the mark; None if there is nothing to withdraw."""
-        last = ""
-        for _ in range(TRIES):
-            seen = await look(ctx)
-            node = _target(ctx, seen)
-            if not _announces(node):
-                return None
-            way = _way(seen, node, parameters.method)
-            thing = await ctx.kube.get(kinds.NODE, node.name)
-            previous = (thing["metadata"].get("labels") or {}).get(way.key)
-            await ctx.plan(_plan(ctx, seen, node, way, previous))
-            mark = note(ctx, {way.key: previous})
-            sessions = recorded([node])
-            by_metrics = seen.routes.metrics is Metrics.READ
-            before = {"labels": {way.key: previous}, MARK: None, "sessions": sessions, "metrics": by_metrics}
-            # What undo and a restart have to know stands on both sides: it is no difference that this call makes.
-            after = {"labels": {way.key: way.value}, MARK: mark, "sessions": sessions, "metrics": by_metrics}
-            try:
-                return await send(
-                    ctx, kinds.NODE, thing, whole_patch(thing, mark, _labelled(thing, way.key, way.value)), before=before, after=after
-                )
-            except RacedError as error:
-                last = str(error)
-        raise StepFailed(f"{ctx.run.target.key} changed under every one of {TRIES} tries; last: {last}")
+        seen = await look(ctx)
+        node = _target(ctx, seen)
+        if not _announces(node):
+            return None
+        way = _way(seen, node, parameters.method)
+        thing = await ctx.kube.get(kinds.NODE, node.name)
+        previous = (thing["metadata"].get("labels") or {}).get(way.key)
+        await ctx.plan(_plan(ctx, seen, node, way, previous))
+        mark = note(ctx, {way.key: previous})
+        sessions = recorded([node])
+        by_metrics = seen.routes.metrics is Metrics.READ
+        before = {"labels": {way.key: previous}, MARK: None, "sessions": sessions, "metrics": by_metrics}
+        # What undo and a restart have to know stands on both sides: it is no difference that this call makes.
+        after = {"labels": {way.key: way.value}, MARK: mark, "sessions": sessions, "metrics": by_metrics}
+        patch = whole_patch(thing, mark, _labelled(thing, way.key, way.value))
+        return await send(ctx, kinds.NODE, thing, patch, before=before, after=after)
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
-        """See Action: label and mark come together, so the mark tells."""
-        try:
-            thing = await ctx.kube.get(kinds.NODE, change.resource.name)
-        except NotFound:
-            return Observed.ABSENT
-        ours = owns(thing, change.run)
-        return Observed.APPLIED if ours is not bool(change.undoes) else Observed.ABSENT
+        """See Action: label and mark come together."""
+        return await seen_by_mark(ctx, kinds.NODE, change)
 
     async def undo(self, ctx: Context, change: Change) -> str | None:
         """See Action: puts the label back as it was, if label and mark are still this run's, and waits for the sessions."""
         ((key, ours),) = (change.after or {})["labels"].items()
         ((_, previous),) = (change.before or {})["labels"].items()
-        for _ in range(TRIES):
-            try:
-                thing = await ctx.kube.get(kinds.NODE, change.resource.name)
-            except NotFound:
-                return None
-            if not owns(thing, change.run) or (thing["metadata"].get("labels") or {}).get(key) != ours:
-                return None
-            patch = whole_patch(thing, None, _labelled(thing, key, previous))
-            try:
-                await send(ctx, kinds.NODE, thing, patch, before=change.after or {}, after=change.before or {}, undoable=False)
-            except RacedError:
-                continue
-            await self.restored(ctx, change)
-            return f"{change.resource.name} speaks BGP again: {_words(change)} taken back, {len(_sessions(change))} sessions are up"
-        raise StepFailed(f"{change.resource.key} changed under every one of {TRIES} tries")
+        put = await put_back(
+            ctx,
+            kinds.NODE,
+            change,
+            unchanged=lambda thing: (thing["metadata"].get("labels") or {}).get(key) == ours,
+            operations=lambda thing: [_labelled(thing, key, previous)],
+        )
+        if not put:
+            return None
+        await self.restored(ctx, change)
+        return f"{change.resource.name} speaks BGP again: {_words(change)} taken back, {len(_sessions(change))} sessions are up"
 
     async def restored(self, ctx: Context, change: Change) -> None:
         """See Action: sessions and routes as recorded."""
@@ -180,12 +163,8 @@ def _announces(node: Node) -> bool:
 
 def _refuse(seen: Look, node: Node) -> None:
     refuse_unknown_state(seen.routes)
-    if seen.routes.operator:
+    if seen.routes.operator:  # also where no Deployment runs it and only its lease tells
         raise Refused(Reason.OPERATOR_DOWN, f"{seen.routes.operator}: nobody would delete the CiliumBGPNodeConfig of {node.name}")
-    if not node.agent_ready:
-        raise Refused(Reason.AGENT_NOT_READY, f"{node.name}: {node.agent}; nobody would copy the label to the CiliumNode")
-    refuse_conflict(seen.routes, node.configs)
-    refuse_other_shift(seen.routes)
     legacy = any(name.startswith("CiliumBGPPeeringPolicy/") for name in node.configs)
     if legacy and seen.routes.metrics is not Metrics.READ:
         raise Refused(Reason.STALE_METRIC, f"a CiliumBGPPeeringPolicy reports no state, and {seen.routes.metrics_detail}")

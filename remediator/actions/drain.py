@@ -54,7 +54,7 @@ class DrainParameters(Parameters):
         default=timedelta(seconds=5),
         ge=timedelta(seconds=1),
         le=timedelta(minutes=10),
-        description="how long no pod may show up between two empty lists before the node counts as drained",
+        description="how long no new pod may have shown up, and then a list be empty, before the node counts as drained",
     )
     unreachable: Literal["fail", "mark"] = Field(
         default="fail",

@@ -164,3 +164,14 @@ class Routes(Noun, frozen=True, kw_only=True):
     def announced_by(self, node: str) -> tuple[Prefix, ...]:
         """What that node counts as a speaker of."""
         return tuple(prefix for prefix in self.prefixes if node in prefix.speakers)
+
+    def concerned(self, kind: str, name: str) -> tuple[Node, ...]:
+        """Nodes that have to carry a shift of that object out: the node itself, those with a session by a CiliumBGPPeerConfig, else all.
+
+        A node that no configuration selects has nothing to carry out.
+        """
+        if kind == "Node":
+            return tuple(node for node in self.nodes if node.name == name and (node.configured or node.configs))
+        if kind == "CiliumBGPPeerConfig":
+            return tuple(node for node in self.nodes if any(session.config == name for session in node.sessions))
+        return tuple(node for node in self.nodes if node.sessions)

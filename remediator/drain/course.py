@@ -142,6 +142,7 @@ class Course:
             await self._ctx.still_allowed()  # much may have happened while nobody was here
         said = "cordoned by this run" if self._ctx.changes else await cordon(self._ctx, self._node.name)
         await self._sight.follow_node()
+        await self._list_again()
         orders = Orders(
             grace=self._grace,
             headroom=self._wishes.headroom,
@@ -162,32 +163,38 @@ class Course:
         return self._end(evictor, said)
 
     async def _until_quiet(self, evictor: Evictor) -> None:
-        """Evict until two lists, some time apart, show nothing to evict: a scheduler that had not seen the cordon may still bind pods."""
+        """Evict until a list is empty and nothing new came for a while: a scheduler that had not seen the cordon may still bind pods.
+
+        Counted from the list after the cordon, or from the last pod that came since, not from the last pod's end: a scheduler learns of the
+        cordon while pods stop as well as afterwards (docs/adr/0009).
+        """
         while True:
             await evictor.run()
             self._emptied = iso(self._ctx.clock.now())
-            if await self._empty(evictor) and (self._unreachable or await self._stays_empty(evictor)):
-                return
+            if not await self._newcomers_in_time(evictor):
+                await self._list_again()
+                if not await self._take_newcomers(evictor):
+                    return
             if self._ctx.clock.now() >= self._ctx.deadline:
                 raise StepFailed(f"pods come to {self._node.name} again and again, until {iso(self._ctx.deadline)}", reason=Reason.DEADLINE)
 
-    async def _stays_empty(self, evictor: Evictor) -> bool:
-        until = self._ctx.clock.now() + self._wishes.quiet_for
-        while (left := until - self._ctx.clock.now()) > timedelta(0):
+    async def _newcomers_in_time(self, evictor: Evictor) -> bool:
+        """Watch until it was quiet for long enough; whether pods came meanwhile."""
+        until = evictor.newest + self._wishes.quiet_for
+        while not self._unreachable and (left := until - self._ctx.clock.now()) > timedelta(0):
             await self._ctx.rest(self._sight.woken, left)
             if await self._take_newcomers(evictor):
-                return False
-        return await self._empty(evictor)
+                return True
+        return False
 
-    async def _empty(self, evictor: Evictor) -> bool:
-        """A fresh list shows no pod that has to go."""
+    async def _list_again(self) -> None:
+        """See all pods of the node anew, since a watch may have missed something; asked for until there is an answer."""
 
         async def listed() -> bool:
             await self._sight.list_again()
             return True
 
         await self._ctx.wait_for("a list of the node's pods", listed)
-        return not await self._take_newcomers(evictor)
 
     async def _take_newcomers(self, evictor: Evictor) -> bool:
         """Let pods go that came meanwhile, or that are there although they were said to be gone; whether there were any."""

@@ -74,6 +74,8 @@ class Evictor:
         self._pressure = Pressure()
         self._tasks: set[asyncio.Task[None]] = set()
         now = ctx.clock.now()
+        self.newest = now
+        """When the last pod that has to go came into sight."""
         self._listed, self._judged, self._reported = now, now, now
         self._wave: bool | None = None
         self._throttled_until = now
@@ -99,6 +101,7 @@ class Evictor:
         known = self.moving.get(one.pod.uid)
         if one.fate in (Fate.EVICT, Fate.WAIT) and (known is None or known.outcome.over):
             self.moving[one.pod.uid] = Moving(sorted=one, ours=ours)
+            self.newest = self._ctx.clock.now()
 
     # --- looking -----------------------------------------------------------------------------------------------------
 

@@ -151,7 +151,9 @@ class Gate(ABC):
     """One question that may forbid a run. Subclasses set the class variables."""
 
     name: ClassVar[str]
-    """The reason code that it usually refuses with; metrics and records use it."""
+    """Its file's name, in metrics and records; the reason code that it usually refuses with, unless ``reason`` is set."""
+    reason: ClassVar[Reason | None] = None
+    """The code that it refuses with, where a code says more than this gate asks."""
     summary: ClassVar[str]
     key: ClassVar[str | None] = None
     """Its name under a playbook's ``gates:``, where it takes settings."""
@@ -176,7 +178,8 @@ class Gate(ABC):
 
     def refuse(self, snapshot: Snapshot, detail: str, reason: Reason | None = None) -> Verdict:
         """A refusing verdict; the reason is the gate's own unless another is named."""
-        return Verdict(gate=self.name, allowed=False, reason=reason or Reason(self.name), detail=detail, at=snapshot.at)
+        code = reason or self.reason or Reason(self.name)
+        return Verdict(gate=self.name, allowed=False, reason=code, detail=detail, at=snapshot.at)
 
     @classmethod
     def describe(cls) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Recurrence(Gate):
     """
 
     name: ClassVar[str] = "recurrence"
+    reason: ClassVar[Reason | None] = Reason.ATTEMPTS_EXHAUSTED
     summary: ClassVar[str] = "the same restart was not done to the target again and again"
     key: ClassVar[str | None] = "recurrence"
     Settings: ClassVar[type[BaseModel] | None] = Settings
@@ -53,5 +54,5 @@ class Recurrence(Gate):
             if len(done) + 1 >= settings.stop_at:
                 before = ", ".join(f"{iso(one.at)} {one.state}" for one in done)
                 words = f"{action} was done {len(done)} times within {window} ({before}); look for the cause, and do not do it once more"
-                return self.refuse(snapshot, f"a restart hides a fault here: {words}", Reason.ATTEMPTS_EXHAUSTED)
+                return self.refuse(snapshot, f"a restart hides a fault here: {words}")
         return self.allow(snapshot, f"done {most} times within {window}; number {settings.stop_at} would be refused")

@@ -46,14 +46,16 @@ def speakers(cluster):
     return cluster.call("GET", "/sim/routers")[TOR1].get(WHOAMI, [])
 
 
+def patch(cluster, path, change):
+    headers = {"Content-Type": "application/merge-patch+json"}
+    body = json.dumps(change).encode()
+    urllib.request.urlopen(urllib.request.Request(f"{cluster.url}{path}", body, headers, method="PATCH"), timeout=20).close()
+
+
 def silence(cluster, keeper, *names):
     """Other hands take nodes out of BGP."""
     for name in names:
-        body = json.dumps({"metadata": {"labels": {"bgp": "disabled"}}}).encode()
-        headers = {"Content-Type": "application/merge-patch+json"}
-        urllib.request.urlopen(
-            urllib.request.Request(f"{cluster.url}/api/v1/nodes/{name}", body, headers, method="PATCH"), timeout=20
-        ).close()
+        patch(cluster, f"/api/v1/nodes/{name}", {"metadata": {"labels": {"bgp": "disabled"}}})
     keeper.wait_for("they are silent", lambda: not set(names) & set(speakers(cluster)))
 
 
@@ -76,6 +78,21 @@ def test_6_3_with_min_speakers_1_the_same_is_done(cluster, daemon, shift):
     done = keeper.cli("run", "shift-bgp-away", "--target", "Node/node-4", "--wait")
     assert done.returncode == 0, done.stderr
     assert speakers(cluster) == ["node-5"]
+
+
+def test_preconditions_are_gates_so_a_shift_that_could_not_arrive_never_begins(cluster, keeper):
+    operator = "/apis/apps/v1/namespaces/kube-system/deployments/cilium-operator"
+    patch(cluster, operator, {"spec": {"replicas": 0}})
+    keeper.wait_for("there is no operator", lambda: not cluster.call("GET", operator)["status"].get("availableReplicas"))
+    done = keeper.cli("run", "shift-bgp-away", "--target", "Node/node-4", "--wait")
+    assert done.returncode == 4
+    assert "operator_down" in done.stderr
+    (decision,) = keeper.decisions(target="Node/node-4")
+    assert (decision["decision"], decision["reason"]) == ("refused", "operator_down")
+    asked = {verdict["gate"]: verdict["allowed"] for verdict in decision["gates"]}
+    wanted = {"bgp_agent": True, "bgp_conflict": True, "bgp_shift": True, "operator_down": False, "route_coverage": True}
+    assert {gate: asked[gate] for gate in wanted} == wanted
+    assert writes(cluster) == []
 
 
 def test_shift_bgp_away_is_told_done_proved_and_undone(cluster, keeper):

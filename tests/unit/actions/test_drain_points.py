@@ -9,7 +9,7 @@ import asyncio
 import inspect
 import itertools
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -184,12 +184,34 @@ async def test_f8_pods_that_are_bound_late_are_found(stage, farm, meanwhile):
     assert farm.pods() == {}
 
 
-async def test_f8_two_empty_lists_in_a_row_are_five_seconds_apart(stage, farm):
+def lists_of_the_node(farm):
+    return [c.at for c in farm.calls("list", "/pods") if "spec.nodeName" in str(c.query) and "remediator" in c.user_agent]
+
+
+async def test_f8_two_lists_without_a_newcomer_are_five_seconds_apart_and_the_last_is_empty(stage, farm):
     await farm.plant(farm.deployment("web", 1))
     done = await drain(stage)
-    lists = [c.at for c in farm.calls("list", "/pods") if "spec.nodeName" in str(c.query) and "remediator" in c.user_agent]
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    lists = lists_of_the_node(farm)
     assert lists[-1] - lists[-2] >= timedelta(seconds=5)
-    assert done.end is StepEnd.SUCCEEDED
+
+
+async def test_f8_a_newcomer_begins_the_quiet_time_anew(stage, farm, meanwhile):
+    await farm.plant(farm.deployment("web", 1))
+    late = farm.bare("late", owner=owner())
+    done = await meanwhile(lambda _: farm.cluster.create(late), when=lambda: farm.evictions() and not farm.pods(), quiet_for="30s")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    came = farm.calls("create", "/eviction")[-1].at
+    assert lists_of_the_node(farm)[-1] - came >= timedelta(seconds=29)
+
+
+async def test_f8_the_time_that_pods_take_to_stop_counts_as_quiet(stage, farm):
+    """One list after the last pod's end, and not a second one some time later."""
+    await farm.plant(farm.deployment("web", 1, annotations={"controlplane/stop-after": "20s"}))
+    done = await drain(stage)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    emptied = datetime.fromisoformat(evidence(done, "times")["emptied"])
+    assert len([at for at in lists_of_the_node(farm) if at >= emptied]) == 1
 
 
 async def test_f9_everything_that_stands_against_it_is_said_before_anything_is_evicted(stage, farm, refused):

@@ -175,7 +175,7 @@ async def test_trap_2_no_label_of_kubernetes_is_used_as_a_shift(stage):
 async def test_trap_3_refuses_while_the_agent_is_not_ready(stage):
     stage.cluster.kill_agent("node-3")
     done = await step(stage)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.AGENT_NOT_READY)
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.AGENT_NOT_READY)
     assert stage.writes() == []
 
 
@@ -183,7 +183,7 @@ async def test_trap_3_refuses_without_an_operator(stage):
     await stage.world.kube.patch(kinds.DEPLOYMENT, "cilium-operator", {"spec": {"replicas": 0}}, "kube-system", type="merge")
     await stage.until(lambda: not stage.cluster.operator_works())
     done = await step(stage)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.OPERATOR_DOWN)
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.OPERATOR_DOWN)
     assert len(stage.writes()) == 1
 
 
@@ -231,7 +231,7 @@ async def test_refuses_while_another_shift_is_under_way(stage):
     await by_hand(stage, kinds.NODE, "node-5", {"metadata": {"labels": {DRAIN_LABEL: "true"}}})
     await stage.until(lambda: DRAIN_LABEL in stage.cluster.get("CiliumNode", "node-5")["metadata"]["labels"])
     done = await step(stage)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.CONCURRENCY)
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.CONCURRENCY)
     assert "node-5: the operator has still to delete" in done.detail
     assert len(stage.writes()) == 1
 
@@ -241,7 +241,7 @@ async def test_refuses_a_node_that_two_configurations_select(stage):
     stage.cluster.create({"apiVersion": "cilium.io/v2", "kind": "CiliumBGPClusterConfig", "metadata": {"name": "second"}, "spec": spec})
     await stage.until(lambda: "ConflictingClusterConfig" in json.dumps(stage.cluster.get("CiliumBGPClusterConfig", "second")))
     done = await step(stage)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.TARGET_AMBIGUOUS)
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.TARGET_AMBIGUOUS)
     assert "CiliumBGPClusterConfig/second" in done.detail
 
 

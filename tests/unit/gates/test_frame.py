@@ -6,14 +6,11 @@ from remediator.gates import Fact, Unread, evaluate, gates, in_force, refusals
 from remediator.model import evolve
 from remediator.reasons import Reason
 
-REFUSES_WITH = {"recurrence": Reason.ATTEMPTS_EXHAUSTED}
-"""Gates that have no reason code of their own."""
-
 
 def test_every_gate_file_is_registered_under_a_reason_code(root):
     files = {path.stem for path in (root / "remediator" / "gates").glob("*.py")} - {"__init__"}
     assert set(gates()) == files
-    assert all(REFUSES_WITH.get(name) or Reason(name) for name in gates())
+    assert all(gate.reason or Reason(name) for name, gate in gates().items())
 
 
 def test_nothing_refuses_a_case_without_blemish(case, snapshot):
@@ -43,7 +40,7 @@ def test_every_gate_that_an_action_brings_is_there():
         ("history", {"duplicate"}),
         ("restarts", {"recurrence"}),
         ("cilium", {"agent_not_ready", "crash_looping", "operator_down", "rollout_in_progress"}),
-        ("routes", {"route_coverage"}),
+        ("routes", {"bgp_agent", "bgp_conflict", "bgp_shift", "route_coverage"}),
     ],
 )
 def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):
