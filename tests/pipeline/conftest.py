@@ -245,8 +245,9 @@ class Line:
     async def run_of(self, *alerts, **more):
         """The id of the one run that these alerts lead to."""
         decisions = await self.decided(await self.deliver(*alerts, **more))
-        (run,) = [decision.run for decision in decisions if decision.decision == "run"]
-        return run
+        runs = [decision.run for decision in decisions if decision.decision == "run"]
+        assert len(runs) == 1, [decision.detail for decision in decisions]
+        return runs[0]
 
     async def when(self, run, look, what="what was waited for"):
         """The run as soon as ``look`` says yes to it. The feed wakes whoever waits, so nothing sleeps."""
