@@ -235,7 +235,7 @@ class Decider:
             limits=world.limits,
         )
         verdicts = await facts.judge(case, brought_gates(playbook))
-        decision = self._decision(alert, delivery, playbook=playbook.name, target=target, gates=verdicts)
+        decision = self._decision(alert, delivery, playbook=playbook.name, target=target, gates=verdicts, dry_run=case.dry_run)
         no = refusals(verdicts)
         if no:
             detail = "; ".join(f"{v.gate}: {v.detail}" if v.detail else v.gate for v in no)
@@ -278,7 +278,7 @@ class Decider:
     def _without_questions(self, delivery: Delivery, alert: Alert, known: Episode | None) -> Decision | None:
         if alert.status is AlertStatus.RESOLVED:
             return self._decision(alert, delivery.id, decision=DecisionKind.RESOLVED, reason=Reason.RESOLVED, detail="the episode is over")
-        if known is not None and known.run is not None:
+        if known is not None and known.run is not None and known.dry_run == self._world.dry_run:
             detail = f"the episode led to run {known.run} already"
             return self._decision(
                 alert,

@@ -136,7 +136,9 @@ class Episode(Noun, frozen=True, kw_only=True):
     playbook: str | None = None
     target: Target | None = None
     run: str | None = None
-    """The first run that the episode led to; while it is set, further firing deliveries are duplicates."""
+    """The run that the episode led to; while it is set, further firing deliveries are duplicates."""
+    dry_run: bool = False
+    """Whether that run was a dry one. Then it stands in no live run's way."""
 
 
 class Target(Noun, frozen=True, kw_only=True):
@@ -188,6 +190,8 @@ class Decision(Noun, frozen=True, kw_only=True):
     detail: str = ""
     gates: tuple[Verdict, ...] = ()
     run: str | None = None
+    dry_run: bool = False
+    """Whether it was decided about a dry run."""
 
 
 class TriggerKind(StrEnum):
