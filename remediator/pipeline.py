@@ -231,7 +231,11 @@ class Pipeline:
     async def _undo_resolved(self, delivery: Delivery) -> None:
         for alert in delivery.alerts:
             episode = self.decider.episode(alert) if alert.status is AlertStatus.RESOLVED else None
-            if episode is not None and episode.run is not None and await undo_due(self._world, episode.run):
+            if episode is None or episode.run is None:
+                continue
+            if episode.run in self._engine.running:
+                self._world.signals.resolved(episode.run).set()
+            if await undo_due(self._world, episode.run):
                 await self.undo(episode.run)
 
     async def _undo_if_due(self, run: str) -> None:

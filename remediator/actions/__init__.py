@@ -121,7 +121,10 @@ class Context(Protocol):
         ...
 
     async def rest(self, woken: asyncio.Event, at_most: timedelta) -> None:
-        """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause."""
+        """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause.
+
+        It raises as ``still_allowed`` too, once the run's alert was reported as resolved.
+        """
         ...
 
     async def still_allowed(self) -> None:

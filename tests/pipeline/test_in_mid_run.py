@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from remediator.drain import evictor
 from remediator.kube import kinds
 from remediator.model import Mode, Pause
 
@@ -287,6 +288,51 @@ class TestResolvedInMidRun:
         done = await line.ended(run)
         assert (done.state, done.reason) == ("healed", "healed"), done.detail
         assert len(deletes(stage)) == 1
+
+
+class TestResolvedInMidDrain:
+    """A drain that waits for a budget hears of the resolution at once, and not only when it asks the gates again by itself."""
+
+    @pytest.fixture
+    async def held(self, line, stage, text, monkeypatch):
+        """A drain of a node whose pod no budget lets go, and the alert that led to it."""
+        monkeypatch.setattr(evictor, "_JUDGE", timedelta(days=1))
+        stage.cluster.hold_budget("whoami", "apps")
+        node = next(pod["spec"]["nodeName"] for pod in stage.cluster.objects("Pod", "apps") if pod["spec"].get("nodeName"))
+        drain = {"drain": {"action": "node.drain", "timeout": "5h"}}
+        line.load(text(steps=[drain], on_resolved="undo", gates={"cooldown": "1s"}, deadline="6h"))
+        await line.start()
+        alert = line.outside.fire(node=node)
+        run = await line.run_of(alert)
+        await line.when(run, lambda r: "blocked_by_pdb" in r.steps[0].detail, "the budget")
+        return alert, run, node
+
+    async def test_it_stops_and_its_cordon_goes_back(self, line, held, cordoned):
+        alert, run, node = held
+        assert cordoned(node)
+        await line.decided(await line.deliver(line.outside.resolve(alert)))
+        done = await line.ended(run)
+        assert (done.state, done.reason) == ("cancelled", "resolved_meanwhile"), done.detail
+        assert not cordoned(node)
+        assert (await line.journal.changes(left_behind=True)).items == ()
+
+    async def test_a_resolution_that_alertmanager_does_not_confirm_stops_nothing(self, line, held, cordoned):
+        """One peer posted it; the one that is asked still holds the alert as firing, so the drain goes on."""
+        alert, run, node = held
+        over = line.outside.resolve(alert)
+        line.outside.fire(node=node, since=datetime.fromisoformat(alert["startsAt"]))
+        await line.decided(await line.deliver(over))
+        await line.until(lambda: asked_again(line, run), "the gates to be asked again")
+        stored = await line.journal.run(run)
+        assert stored.state == "running"
+        assert cordoned(node)
+        await cancelled(line, run)
+        await line.ended(run)
+
+
+async def asked_again(line, run):
+    stored = await line.journal.run(run)
+    return all(verdict.at > stored.steps[0].changes[0].at for verdict in stored.gates)
 
 
 class TestResolved:
