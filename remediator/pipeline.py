@@ -156,8 +156,10 @@ class Pipeline:
             detail = f"internal error, please report it: {type(error).__name__}: {error}"
             return await patiently(self._world, "give up", lambda: self._give_up(run, detail))
         if UNDO not in run:
-            # The alert may have resolved while the run was closed. In a context of its own, since it is no part of the run.
-            task = asyncio.create_task(self._undo_if_due(run), name="undo if due", context=contextvars.Context())
+            # The alert may have resolved while the run was closed; and what was refused while it was open may be allowed now.
+            # In a context of its own, since it is no part of the run.
+            due = patiently(self._world, "undo what is due", self._undo_what_is_due)
+            task = asyncio.create_task(due, name="undo what is due", context=contextvars.Context())
             self._after.add(task)
             task.add_done_callback(self._after.discard)
         return state
@@ -238,12 +240,8 @@ class Pipeline:
             if await undo_due(self._world, episode.run):
                 await self.undo(episode.run)
 
-    async def _undo_if_due(self, run: str) -> None:
-        if await patiently(self._world, "undo if due", lambda: undo_due(self._world, run)):
-            await self.undo(run)
-
     async def _undo_what_is_due(self) -> None:
-        """At the start: alerts whose resolution is on disk while the undo that follows from it never began."""
+        """What alerts left behind whose resolution is on disk: their undo never began, or it was refused or failed."""
         cursor: str | None = ""
         while cursor is not None:
             page = await self._world.journal.changes(left_behind=True, limit=_PAGE, cursor=cursor or None)

@@ -136,6 +136,19 @@ async def other_run(line, of):
     await line.journal.decide(None, [], runs=[other])
 
 
+async def test_what_was_refused_for_another_run_goes_back_when_that_one_ends(line, stage, shifted, text, gate):
+    line.load(text("watch", alert="Other", steps=[gate], verify=None))
+    other = await line.run_of(line.outside.fire("Other"))
+    await line.step_begins(other, "gate")
+    await line.resolve()
+    assert "target_busy" in await tried(line, shifted.id)
+    assert [change.reason for change in await left(line)] == ["target_busy"]
+    line.gate.set()
+    await line.ended(other)
+    assert "speaks BGP again" in await tried(line, shifted.id, times=2)
+    assert await left(line) == ()
+
+
 async def test_neither_the_symptom_nor_the_mode_nor_a_limit_of_attempts_forbids_it(line, stage, symptom, text, steady):
     """It goes back because the alert is over; a cooldown that has just begun is no reason to leave a node out of service."""
     gates = {"cooldown": "5h", "attempts": {"max": 1, "per": "target", "within": "6h"}}
