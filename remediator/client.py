@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from remediator.bgp.coverage import Report
+    from remediator.breaker import Reset, Standing
     from remediator.journal import ChainReport
     from remediator.model import RunState
     from remediator.recurrence import Recurrence
@@ -200,6 +201,18 @@ class Client(Transport):
         wanted = query(playbook=playbook, target=target, by=by)
         answer: dict[str, int] = await self.submit("DELETE", "/api/v1/pause", dict[str, int], None, query=wanted)
         return answer["ended"]
+
+    async def breaker(self) -> Standing:
+        """How the breaker stands."""
+        from remediator.breaker import Standing  # noqa: PLC0415 - not needed for other calls
+
+        return await self.get("/api/v1/breaker", Standing)
+
+    async def reset_breaker(self, *, backlog: str, reason: str, by: str) -> Reset:
+        """Close the breaker."""
+        from remediator.breaker import Reset  # noqa: PLC0415 - not needed for other calls
+
+        return await self.submit("POST", "/api/v1/breaker/reset", Reset, {"backlog": backlog, "reason": reason, "by": by})
 
     async def reload(self) -> ReloadReport:
         """Read playbooks again; on errors the old ones stay."""

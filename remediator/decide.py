@@ -52,6 +52,8 @@ _SLICE = timedelta(milliseconds=10)
 """Real time that deliveries are judged for before what was decided is kept and requests have their turn."""
 _ALERTS_IN_A_ROW = 100
 """Of one delivery, before requests have their turn."""
+_LAST_WORDS = 20
+"""Of the decisions on one fingerprint, in which the last on one of its episodes is looked for."""
 _MOST_ALERTS = 5_000
 """Of one delivery; ``receive`` takes fewer."""
 
@@ -109,6 +111,11 @@ class Decider:
         """What is known of the alert's episode."""
         return self._episodes.get(alert.episode)
 
+    @property
+    def holds(self) -> bool:
+        """Whether alerts wait for the end of a maintenance window."""
+        return bool(self._episodes.held())
+
     def runs_to_begin(self) -> list[Run]:
         """The runs that ``deliveries`` decided on and that are on disk; each once, and once more if it is in doubt whether it began."""
         runs, self._to_begin = self._to_begin, []
@@ -132,12 +139,42 @@ class Decider:
             await self._keep_all(slice_.take())
             return count
 
+    async def held(self) -> int:
+        """Decide once more on the alerts that a maintenance window held and that are not resolved; how many it was.
+
+        Each with all its gates, so also whether it still fires. Raises JournalUnavailable. In every case ask ``runs_to_begin``.
+        """
+        async with self._one_at_a_time:
+            keys = self._episodes.held()
+            for key in keys:
+                await self._decide_held(key)
+            return len(keys)
+
+    async def _decide_held(self, key: tuple[str, datetime]) -> None:
+        """By the journal's last word on it: what was kept before, without anybody knowing, stays decided."""
+        page = await self._world.journal.decisions(fingerprint=key[0], limit=_LAST_WORDS)
+        last = next((d for d in page.items if d.alert is not None and d.alert.episode == key), None)
+        delivery = await self._world.journal.delivery(last.delivery) if last is not None and last.delivery else None
+        if last is None or last.alert is None or delivery is None:
+            log.warning("a held alert is not decided again: its delivery is gone from the journal", fingerprint=key[0])
+            self._episodes.let_go(key)
+        elif last.decision is not DecisionKind.HELD:
+            await self._remember(last)
+        else:
+            known = self._episodes.get(key)
+            judged = await self._safely(delivery, last.alert, known, Facts(self._world))
+            episode = Episodes.after(known, judged.decision, last.alert)
+            batch = _Batch(None)
+            batch.add(judged, evolve(episode, deliveries=known.deliveries) if known is not None else episode)
+            await self._keep_all([batch])
+
     async def _judge_all(self, delivery: Delivery, slice_: _Slice, *, again: bool) -> None:
         """Every alert of ``delivery`` that has no decision; what comes of it waits in ``slice_``."""
         done = await self._decided_before(delivery) if again else Counter()
         if done is None:
             return
         batch, facts = _Batch(delivery.id), Facts(self._world)
+        self._world.beginnings.arrived(delivery.alerts, self._world.clock.now())
         for alert in delivery.alerts:
             if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
                 await asyncio.sleep(0)
@@ -239,7 +276,10 @@ class Decider:
         no = refusals(verdicts)
         if no:
             detail = "; ".join(f"{v.gate}: {v.detail}" if v.detail else v.gate for v in no)
-            return Judged(evolve(decision, decision=DecisionKind.REFUSED, reason=no[0].reason, detail=detail))
+            # Whatever else refuses in a maintenance window says little: it is asked again when the window ends.
+            held = alert is not None and any(v.reason is Reason.MAINTENANCE for v in no)
+            kind, reason = (DecisionKind.HELD, Reason.MAINTENANCE) if held else (DecisionKind.REFUSED, no[0].reason)
+            return Judged(evolve(decision, decision=kind, reason=reason, detail=detail))
         run = self._run(playbook, case, trigger, verdicts, parameters or {}, delivery)
         return Judged(evolve(decision, decision=DecisionKind.RUN, run=run.id), run)
 
@@ -337,14 +377,17 @@ class Decider:
         """
         page = await self._world.journal.decisions(delivery=delivery.id, limit=_MOST_ALERTS)
         for decision in reversed(page.items):
-            self._take_note(decision)
-            run = await self._world.journal.run(decision.run) if decision.run and decision.decision is DecisionKind.RUN else None
-            if run is not None and run.state.open:
-                self._to_begin.append(run)
+            await self._remember(decision)
         stored = await self._world.journal.delivery(delivery.id)
         if stored is not None and stored.decided_at is not None:
             return None
         return Counter((d.alert.episode, d.alert.status) for d in page.items if d.alert)
+
+    async def _remember(self, decision: Decision) -> None:
+        self._take_note(decision)
+        run = await self._world.journal.run(decision.run) if decision.run and decision.decision is DecisionKind.RUN else None
+        if run is not None and run.state.open:
+            self._to_begin.append(run)
 
     def _take_note(self, decision: Decision) -> None:
         """Remember a decision that is on disk, unless it is known here."""

@@ -6,10 +6,10 @@ In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read i
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from remediator import readings
 from remediator.actions import recurring
 from remediator.bgp.read import read_routes
 from remediator.cilium.reading import read_picture
@@ -35,7 +35,8 @@ _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.LEASE, Fact.LOAD})
+_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
 
 
 class Facts:
@@ -67,12 +68,13 @@ class Facts:
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
-        needed = sorted({fact for gate in applying for fact in gate.reads})
+        needed = sorted({fact for gate in applying for fact in gate.needs(case)})
         values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
     async def _read(self, fact: Fact, case: Case) -> Any:
-        about = case.target.key if fact in (Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE) else ""
+        about = case.target.key if fact in _OF_THE_TARGET else ""
+        about += f" by {case.playbook}" if fact is Fact.STILL_TRUE else ""
         task = self._known.get((fact, about))
         if task is None:
             task = self._known[fact, about] = asyncio.ensure_future(self._guarded(fact, case))
@@ -91,7 +93,7 @@ class Facts:
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
 
-    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: C901, PLR0911 - one for each fact
+    def _reader(self, fact: Fact, case: Case) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
         journal, now = self._world.journal, self._world.clock.now()
         match fact:
             case Fact.PAUSES:
@@ -115,8 +117,8 @@ class Facts:
                 )
             case Fact.CILIUM:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
-            case Fact.OWN_NODE:
-                return _own_node()
+            case _:
+                return readings.read(fact, case, self._world)
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:
@@ -132,8 +134,3 @@ class Facts:
 
     async def _namespace(self, name: str) -> dict[str, Any] | None:
         return await self._object("Namespace", name, "") if name else None
-
-
-async def _own_node() -> str:
-    """What the pod's downward API says (deploy/kustomize/base/deployment.yaml)."""
-    return os.environ.get("NODE_NAME", "")

@@ -18,6 +18,7 @@ __all__ = [
     "PLAN",
     "Alert",
     "AlertStatus",
+    "Begun",
     "Change",
     "ChangeState",
     "Decision",
@@ -139,6 +140,14 @@ class Episode(Noun, frozen=True, kw_only=True):
     """The run that the episode led to; while it is set, further firing deliveries are duplicates."""
     dry_run: bool = False
     """Whether that run was a dry one. Then it stands in no live run's way."""
+
+
+class Begun(Noun, frozen=True, kw_only=True):
+    """As much of an episode as says when it began and what it is about; reads the JSON of episodes and alerts alike."""
+
+    fingerprint: str
+    starts_at: datetime
+    labels: dict[str, str]
 
 
 class Target(Noun, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from remediator import __version__
 from remediator.actions import actions, recurring
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
+from remediator.breaker import NOTE, Reset, Standing, standing
 from remediator.errors import KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
@@ -34,6 +35,7 @@ from remediator.model import (
     evolve,
     new_id,
 )
+from remediator.readings import breaker_past
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
 from remediator.recurrence import recurrences
@@ -53,7 +55,7 @@ if TYPE_CHECKING:
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
     from remediator.recurrence import Recurrence
-    from remediator.server.service import ManualRequest, MatchRequest, PauseRequest, ReloadReport
+    from remediator.server.service import BreakerRequest, ManualRequest, MatchRequest, PauseRequest, ReloadReport
     from remediator.world import World
 
 __all__ = ["Operations"]
@@ -205,6 +207,21 @@ class Operations:
         await self._know_pauses()
         log.warning("resumed", scope=playbook or key or "everything", by=by, ended=ended)
         return ended
+
+    async def breaker(self) -> Standing:
+        """See Service."""
+        return standing(await breaker_past(self._world), self._world.limits.breaker, self._world.clock.now())
+
+    async def reset_breaker(self, request: BreakerRequest) -> Reset:
+        """See Service."""
+        found = await self.breaker()
+        if not found.open or found.since is None:
+            raise UsageError("No breaker is open.")
+        reset = Reset(at=self._world.clock.now(), by=request.by, reason=request.reason, backlog=request.backlog, opened_at=found.since)
+        await self.journal.note(NOTE, "", reset)
+        log.warning("breaker reset", by=reset.by, reason=reset.reason, backlog=reset.backlog.value, open_since=found.since.isoformat())
+        self.feed.publish("breaker", "")
+        return reset
 
     async def reload(self) -> ReloadReport:
         """See Service."""

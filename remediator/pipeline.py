@@ -34,6 +34,7 @@ from remediator.model import AlertStatus, RunState, new_id
 from remediator.reasons import Reason
 from remediator.receive import parse_delivery
 from remediator.telemetry import METRICS
+from remediator.windows import Edge, open_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,8 @@ _TRIES = 3
 _RETRY = timedelta(seconds=2)
 _LARGE = 64 * 1024
 """Bodies from here on are parsed off the event loop."""
+_LOOK_AT_HELD = timedelta(seconds=5)
+"""From the end of a maintenance window until what it held is decided on, at most."""
 _PAGE = 500
 _TOGETHER = 32
 """Deliveries decided on together, at most."""
@@ -70,6 +73,7 @@ class Pipeline:
         self._decider: Decider | None = None
         self._inbox = Inbox(world.journal)
         self._deciding: asyncio.Task[None] | None = None
+        self._holding: asyncio.Task[None] | None = None
         self._after: set[asyncio.Task[None]] = set()
 
     @property
@@ -102,6 +106,7 @@ class Pipeline:
         if left:
             log.info("deliveries from before the start are decided now", count=left)
         self._deciding = asyncio.create_task(self._decide_all(), name="decide")
+        self._holding = asyncio.create_task(self._decide_held(), name="decide on held alerts")
 
     async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Delivery:
         """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored."""
@@ -130,7 +135,7 @@ class Pipeline:
 
     async def stop(self, within: timedelta) -> None:
         """Decide nothing more, let the call under way end, leave open runs for the next start."""
-        tasks = [*self._after, *([self._deciding] if self._deciding else [])]
+        tasks = [*self._after, *(task for task in (self._deciding, self._holding) if task is not None)]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -213,6 +218,21 @@ class Pipeline:
             if self._world.journal.queue_depth >= _STORM:
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
                 await asyncio.sleep(_REST.total_seconds())
+
+    async def _decide_held(self) -> None:
+        """When no maintenance window is open any more, what one held is decided again, also after a restart in between."""
+        while True:
+            await self._world.clock.sleep(_LOOK_AT_HELD)
+            if not self.decider.holds or open_one(self._world.limits.maintenance, self._world.clock.now(), Edge.WIDE) is not None:
+                continue
+            try:
+                log.info("no maintenance window is open any more", decided_again=await self.decider.held())
+            except JournalUnavailable as error:
+                log.warning("held alerts cannot be decided on yet", error=str(error))
+            except Exception:  # the last boundary, as above
+                log.exception("held alerts were not decided on by a fault of this program")
+            finally:
+                await self.begin(self.decider.runs_to_begin())
 
     def _leave_oldest(self) -> None:
         """The others must not wait for it; it is on disk, undecided, and is taken up at the next start."""

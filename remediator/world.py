@@ -6,6 +6,7 @@ from collections.abc import Callable  # noqa: TC003 - a dataclass field's type
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from remediator.beginnings import Beginnings
 from remediator.feed import Feed
 from remediator.signals import Signals
 
@@ -44,5 +45,6 @@ class World:
     """Reads back the text of a playbook that the journal kept."""
     feed: Feed = field(default_factory=Feed)
     signals: Signals = field(default_factory=Signals)
+    beginnings: Beginnings = field(default_factory=Beginnings)
     engine: Engine | None = None
     """Set by the daemon before anything runs."""

@@ -93,7 +93,6 @@ class RestartAgent(Action[RestartParameters]):
         "operator_down",
         "recurrence",
         "rollout_in_progress",
-        "self",
     )
     Parameters: ClassVar[type[Parameters]] = RestartParameters
 

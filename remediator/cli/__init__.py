@@ -31,6 +31,7 @@ _COMMANDS = {
         "run": Entry("run", "run", "Start a playbook by hand, through the same gates as an alert."),
         "pause": Entry("pause", "pause", "Stop starting anything: everything, one playbook or one target."),
         "resume": Entry("pause", "resume", "End a pause."),
+        "breaker": Entry("breaker", "breaker", "Show and reset the breaker, which too many runs or failures open."),
         "alert": Entry("alerts", "alert", "Send alerts to the daemon, as Alertmanager would."),
     },
     "Write playbooks": {

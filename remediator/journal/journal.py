@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.journal.audit import ChainReport
     from remediator.model import (
+        Begun,
         Change,
         Decision,
         DecisionKind,
@@ -271,6 +272,18 @@ class Journal:
     async def done(self, actions: frozenset[str], *, since: datetime, target: str | None = None) -> list[Done]:
         """What live runs did by these actions since then, newest first: everywhere, or to ``target`` (Target.key)."""
         return await self._read(queries.done, actions, since, target)
+
+    async def recent_runs(self, *, since: datetime, dry_run: bool | None = None) -> list[Run]:
+        """Runs on any target that started since then, newest first, without steps."""
+        return await self._read(partial(queries.recent_runs, dry_run=dry_run), since)
+
+    async def recent_episodes(self, *, since: datetime, most: int) -> list[Begun]:
+        """Episodes that started since then, open or not, the latest first; at most so many."""
+        return await self._read(queries.recent_episodes, since, most)
+
+    async def last_note(self, kind: str) -> Entry | None:
+        """The newest entry of the log of that kind."""
+        return await self._read(queries.last_note, kind)
 
     async def changes(
         self, *, run: str | None = None, left_behind: bool | None = None, limit: int = 50, cursor: str | None = None

@@ -17,6 +17,7 @@ from remediator.journal.paging import MOST, newest_first
 from remediator.journal.rows import delivery_of, key, stamp
 from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, PAUSE, REVISION, RUN, STEP
 from remediator.model import (
+    Begun,
     Change,
     ChangeState,
     Decision,
@@ -48,8 +49,11 @@ __all__ = [
     "entries",
     "episodes",
     "history",
+    "last_note",
     "open_runs",
     "pauses",
+    "recent_episodes",
+    "recent_runs",
     "revision",
     "run",
     "runs",
@@ -160,6 +164,28 @@ def done(connection: Connection, actions: frozenset[str], since: datetime, targe
             )
         )
     return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None) -> list[Run]:
+    """Newest first, without steps: what started at ``since`` or later on any target."""
+    conditions = [RUN.c.started_at >= stamp(since)]
+    if dry_run is not None:
+        conditions.append(RUN.c.dry_run.is_(dry_run))
+    rows = connection.execute(select(RUN.c.data).where(*conditions).order_by(RUN.c.started_at.desc(), RUN.c.id.desc()))
+    return [from_json(row.data, Run) for row in rows]
+
+
+def recent_episodes(connection: Connection, since: datetime, most: int) -> list[Begun]:
+    """The latest to start first, those that started at ``since`` or later, at most so many."""
+    statement = select(EPISODE.c.data).where(EPISODE.c.starts_at >= stamp(since))
+    rows = connection.execute(statement.order_by(EPISODE.c.starts_at.desc(), EPISODE.c.id.desc()).limit(most))
+    return [from_json(row.data, Begun) for row in rows]
+
+
+def last_note(connection: Connection, kind: str) -> Entry | None:
+    """The newest entry of that kind."""
+    row = connection.execute(select(ENTRY).where(ENTRY.c.kind == key(kind)).order_by(ENTRY.c.seq.desc()).limit(1)).first()
+    return None if row is None else _entry(row)
 
 
 def changes(

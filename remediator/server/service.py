@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
+from remediator.breaker import Backlog
 from remediator.model import DecisionKind, Mode, Noun, Pause, Target, Verdict
 from remediator.reasons import Reason
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from remediator.actions import Action
     from remediator.bgp.coverage import Report
+    from remediator.breaker import Reset, Standing
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from remediator.recurrence import Recurrence
 
 __all__ = [
+    "BreakerRequest",
     "Intervention",
     "ManualRequest",
     "MatchReport",
@@ -103,6 +106,14 @@ class PauseRequest(Noun, frozen=True, kw_only=True):
     reason: Annotated[str, msgspec.Meta(min_length=1)]
     by: str = ""
     seconds: Annotated[float, msgspec.Meta(gt=0, le=TEN_YEARS)] | None = None
+
+
+class BreakerRequest(Noun, frozen=True, kw_only=True):
+    """``POST /api/v1/breaker/reset``: who closes it, why it is safe, and what becomes of the episodes of that time."""
+
+    backlog: Backlog
+    reason: str = ""
+    by: str = ""
 
 
 class ReloadReport(Noun, frozen=True, kw_only=True):
@@ -183,6 +194,14 @@ class Service(Protocol):
 
     async def resume(self, *, playbook: str | None, target: str | None, by: str) -> int:
         """How many pauses of exactly this scope were ended."""
+        ...
+
+    async def breaker(self) -> Standing:
+        """How the breaker stands."""
+        ...
+
+    async def reset_breaker(self, request: BreakerRequest) -> Reset:
+        """The reset, on record. Raises UsageError if the breaker is closed."""
         ...
 
     async def reload(self) -> ReloadReport:

@@ -80,12 +80,6 @@ async def approval(call: Call) -> Run:
     raise _conflict(f"The run is {run.state}; it does not wait for an approval.", run)
 
 
-async def breaker(call: Call) -> None:
-    """``POST /api/v1/breaker/reset``: there is no breaker in this version."""
-    del call
-    raise HttpProblem(409, "Conflict", "No breaker is open.")
-
-
 async def match(call: Call) -> MatchReport:
     """``POST /api/v1/match``"""
     return await call.service.match(await call.noun(MatchRequest))
@@ -136,7 +130,6 @@ ROUTES = (
     _steer("POST", f"{_RUN}/undo", undo, "Put back what a run changed", Run, Intervention),
     _steer("POST", f"{_RUN}/approve", approval, "Approve a run that waits for it", Run, Intervention),
     _steer("POST", f"{_RUN}/reject", approval, "Reject a run that waits for approval", Run, Intervention),
-    _steer("POST", "/api/v1/breaker/reset", breaker, "Close the breaker", None),
     _steer("PUT", _PAUSE, pause, "Stop starting anything", Pause, PauseRequest),
     _steer("POST", "/-/reload", reload, "Load the playbooks anew", ReloadReport),
     Route(method="DELETE", path=_PAUSE, scope=Scope.WRITE, handler=resume, summary="End pauses", answer=Ended, query=_WHAT),

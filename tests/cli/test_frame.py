@@ -46,6 +46,7 @@ def test_every_command_of_this_issue_is_there():
         "journal": "verify export",
         "report": "recurrence",
         "alert": "send",
+        "breaker": "status reset",
         "scenarios": "list",
     }
     single = ["serve", "demo", "run", "check", "match", "why", "pause", "resume", "status", "schema", "version", "completion"]

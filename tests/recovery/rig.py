@@ -183,6 +183,15 @@ class Cluster:
         return [item for item in items if item["verb"] in writing and not item["dry_run"]]
 
 
+LIMITS = {
+    "disruptive_per_hour": 10_000,
+    "max_disturbed": "100%",
+    "storm": {"episodes": 500},
+    "breaker": {"failures": 1000, "runs": 10_000},
+}
+"""So wide that nothing here is refused for what happened before it."""
+
+
 class Rig:
     """A daemon on its own folder, against a cluster that outlives it."""
 
@@ -212,6 +221,7 @@ class Rig:
             "modes": {"*": "auto"},
             "kubernetes": {"server": self.between.url, "timeout": kubernetes_timeout},
             "alertmanager": {"url": f"{self.cluster.url}/alertmanager"},
+            "limits": LIMITS,
         }
         (self.folder / "settings.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()))
 

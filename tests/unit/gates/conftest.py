@@ -6,7 +6,10 @@ import msgspec
 import pytest
 
 from remediator.bgp.model import Routes
+from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
+from remediator.cluster.fit import Load
+from remediator.cluster.model import Cluster, Network, Node, Own, Symptom
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
 from remediator.kube.workloads import DaemonSet, Deployment
@@ -119,7 +122,15 @@ def snapshot(alert, cilium):
             "namespace": None,
             "routes": Routes(),
             "cilium": cilium(),
-            "own_node": "node-1",
+            "own": Own(node="node-1"),
+            "recent_runs": (),
+            "failures": Past(),
+            "episodes": (),
+            "cluster": Cluster(nodes=tuple(Node(name=f"node-{n}") for n in range(1, 6))),
+            "lease": None,
+            "load": Load(),
+            "symptom": Symptom(query="x > 1", values=(2.0,)),
+            "network": Network(unreachable=(0.0,) * 5, targets=12),
         }
         names = {
             "pauses": Fact.PAUSES,
@@ -131,9 +142,17 @@ def snapshot(alert, cilium):
             "namespace": Fact.NAMESPACE,
             "routes": Fact.ROUTES,
             "cilium": Fact.CILIUM,
-            "own_node": Fact.OWN_NODE,
+            "own": Fact.OWN,
+            "recent_runs": Fact.RECENT_RUNS,
+            "failures": Fact.FAILURES,
+            "episodes": Fact.EPISODES,
+            "cluster": Fact.CLUSTER,
+            "network": Fact.NETWORK,
+            "lease": Fact.LEASE,
+            "load": Fact.LOAD,
+            "symptom": Fact.STILL_TRUE,
         }
-        return Snapshot(at=NOW, facts={names[name]: value for name, value in {**known, **facts}.items()})
+        return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
 
     return make
 

@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from remediator.bgp.coverage import Rules, report
 from remediator.bgp.model import Node, Routes
+from remediator.breaker import Reset, Standing
 from remediator.clock import ManualClock
 from remediator.errors import UsageError
 from remediator.feed import Feed
@@ -198,6 +199,13 @@ class FakeService:
     async def resume(self, **scope):
         await self._did("resume", scope)
         return 2
+
+    async def breaker(self):
+        return Standing(open=False, failures=0, most_failures=5, runs=1, most_runs=20, within="6h")
+
+    async def reset_breaker(self, request):
+        await self._did("reset_breaker", request)
+        return Reset(at=NOW, by=request.by, reason=request.reason, backlog=request.backlog, opened_at=NOW)
 
     async def reload(self):
         await self._did("reload", None)

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from remediator.breaker import Backlog
 from remediator.errors import UsageError
 from remediator.model import Decision, DecisionKind, Pause, RunState, Verdict
 from remediator.reasons import Reason
 from remediator.server import ManualRequest, MatchRequest, PauseRequest, ReloadReport
+from remediator.server.service import BreakerRequest
 
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 ASK = {"playbook": "restart-agent", "target": "Node/node-2"}
@@ -102,8 +104,26 @@ class TestInterventions:
         service.journal.the_runs["run-1"] = run()
         assert "does not wait" in (await api.problem("POST", f"/api/v1/runs/run-1/{verb}", 409))["detail"]
 
-    async def test_no_breaker_is_open_yet(self, api):
-        await api.problem("POST", "/api/v1/breaker/reset", 409)
+
+class TestBreaker:
+    async def test_how_it_stands(self, api):
+        found = await api.get("/api/v1/breaker")
+        assert (found["open"], found["most_failures"], found["reset"]) == (False, 5, None)
+
+    async def test_reset(self, api, service):
+        response = await api("POST", "/api/v1/breaker/reset", json={"backlog": "skip", "reason": "a switch", "by": "ada"})
+        assert (await response.json())["backlog"] == "skip"
+        assert service.calls == [("reset_breaker", BreakerRequest(backlog=Backlog.SKIP, reason="a switch", by="ada"))]
+
+    @pytest.mark.parametrize("asked", [{}, {"backlog": "keep"}, {"backlog": "skip", "reasn": "x"}])
+    async def test_whoever_resets_must_say_what_becomes_of_the_backlog(self, api, service, asked):
+        await api.problem("POST", "/api/v1/breaker/reset", 400, json=asked)
+        assert not service.calls
+
+    async def test_a_closed_one_is_a_409(self, api, service):
+        service.fails = UsageError("No breaker is open.")
+        problem = await api.problem("POST", "/api/v1/breaker/reset", 409, json={"backlog": "resume"})
+        assert problem["detail"] == "No breaker is open."
 
 
 class TestPause:
