@@ -112,7 +112,7 @@ class TestAsking:
         assert any("cilium" in line for line in seen.data), seen.data
         assert run.steps[0].state == "pending"
         assert run.steps[0].changes == ()
-        asked = [request for request in house.stage.cluster.requests if request.verb not in ("get", "list", "watch")]
+        asked = [request for request in house.stage.cluster.request_log if request.verb not in ("get", "list", "watch")]
         assert asked == []
 
     async def test_the_queue_stands_in_lists_and_in_the_status(self, asking, house):
