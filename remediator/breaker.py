@@ -102,7 +102,7 @@ def failed(run: Run) -> bool:
 
 def begun(past: Past, *, but: str | None = None) -> list[datetime]:
     """When each run that counts began, since it was last reset."""
-    return [run.started_at for run in _counted(past, but) if past.reset is None or run.started_at > past.reset.at]
+    return [run.begun_at for run in _counted(past, but) if past.reset is None or run.begun_at > past.reset.at]
 
 
 def failures_of(past: Past, *, but: str | None = None) -> list[datetime]:
@@ -125,7 +125,7 @@ def opened(past: Past, limits: Breaker, *, but: str | None = None) -> Opened | N
 
 
 def _counted(past: Past, but: str | None) -> list[Run]:
-    return [run for run in past.runs if run.disruptive and not run.dry_run and run.id != but]
+    return [run for run in past.runs if run.disruptive and not run.dry_run and run.id != but and not run.unapproved]
 
 
 def _tripped(moments: Iterable[datetime], most: int, within: timedelta) -> datetime | None:

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from remediator.clock import iso
+from remediator.demotion import Demotion
 from remediator.errors import ServerRefused, ServerUnreachable
 from remediator.model import Change, Decision, Delivery, Episode, Page, Pause, Run
 from remediator.story import Story
@@ -73,6 +74,18 @@ class Client(Transport):
     async def undo(self, id: str, *, by: str, reason: str) -> Run:  # noqa: A002 - as above
         """Put back what an ended run changed, where nobody touched it since."""
         return await self.submit("POST", f"/api/v1/runs/{part(id)}/undo", Run, {"by": by, "reason": reason})
+
+    async def approve(self, id: str, *, by: str, reason: str) -> Run:  # noqa: A002 - as above
+        """Say yes to a run that waits for people."""
+        return await self.submit("POST", f"/api/v1/runs/{part(id)}/approve", Run, {"by": by, "reason": reason})
+
+    async def reject(self, id: str, *, by: str, reason: str) -> Run:  # noqa: A002 - as above
+        """Say no to a run that waits for people."""
+        return await self.submit("POST", f"/api/v1/runs/{part(id)}/reject", Run, {"by": by, "reason": reason})
+
+    async def reinstate(self, playbook: str, *, by: str, reason: str) -> Demotion:
+        """Let a playbook that failed too often act by itself again, as far as file and settings allow."""
+        return await self.submit("POST", f"/api/v1/playbooks/{part(playbook)}/reinstate", Demotion, {"by": by, "reason": reason})
 
     async def watch(self, id: str) -> AsyncGenerator[Run, None]:  # noqa: A002 - as above
         """The run as it is now and whenever it changes, until it ends. A lost connection is made again for a minute."""

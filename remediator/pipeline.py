@@ -26,6 +26,7 @@ import structlog
 from remediator import record
 from remediator.carry import UNDO, carry, patiently, undo_due
 from remediator.decide import Decider
+from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
 from remediator.errors import JournalUnavailable
@@ -95,6 +96,7 @@ class Pipeline:
             METRICS.runs_in_flight.labels(run.playbook).inc()
             if run.cancel:
                 self._world.signals.cancel(run.id)
+        await self._world.demotions.load(self._world.journal, self._world.clock, self._alerted_playbooks())
         self._engine.launch()
         for run in await self._world.journal.open_runs():
             if await self._engine.ended(run.id):
@@ -141,6 +143,7 @@ class Pipeline:
         if tasks:
             await asyncio.wait(tasks)
         await self._engine.stop(within)
+        await self._world.leases.close()
 
     async def _hand_over(self, run: str) -> None:
         """What is to be done is on disk, so it must begin: patiently, since nobody else would see to it before the next start."""
@@ -151,6 +154,16 @@ class Pipeline:
                 log.warning("a run cannot begin yet", run=run, error=str(error))
                 await self._world.clock.sleep(_RETRY)
 
+    def _alerted_playbooks(self) -> list[str]:
+        """Those that can act by themselves at all."""
+        return [playbook.name for playbook in self._world.library.playbooks if playbook.when is not None]
+
+    async def _learn(self, run: str) -> None:
+        """A run ended: its playbook may have failed too often in a row."""
+        stored = await self._world.journal.run(run)
+        if stored is not None and stored.playbook in self._alerted_playbooks() and counts(stored):
+            await self._world.demotions.look(self._world.journal, self._world.clock, stored.playbook)
+
     async def _carry(self, run: str) -> str:
         structlog.contextvars.clear_contextvars()  # of the request that began the run, in this task only
         structlog.contextvars.bind_contextvars(run=run)
@@ -160,7 +173,9 @@ class Pipeline:
             log.exception("a run ended by a fault of this program")
             detail = f"internal error, please report it: {type(error).__name__}: {error}"
             return await patiently(self._world, "give up", lambda: self._give_up(run, detail))
+        await self._world.leases.release(run)
         if UNDO not in run:
+            await patiently(self._world, "learn", lambda: self._learn(run))
             # The alert may have resolved while the run was closed; and what was refused while it was open may be allowed now.
             # In a context of its own, since it is no part of the run.
             due = patiently(self._world, "undo what is due", self._undo_what_is_due)
@@ -175,6 +190,7 @@ class Pipeline:
             await self._world.journal.note("undo", run.partition(UNDO)[0], {"outcome": detail})
             return RunState.UNKNOWN.value
         stored = await self._world.journal.run(run)
+        await self._world.leases.release(run)
         if stored is not None and stored.state.open:
             await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
         return RunState.UNKNOWN.value
@@ -257,6 +273,7 @@ class Pipeline:
                 continue
             if episode.run in self._engine.running:
                 self._world.signals.resolved(episode.run).set()
+            self._world.signals.tell(episode.run)  # it may wait for people
             if await undo_due(self._world, episode.run):
                 await self.undo(episode.run)
 

@@ -13,16 +13,16 @@ from remediator.beginnings import LOOK_BACK as OF_STORMS
 from remediator.breaker import LOOK_BACK, NOTE, Past, Reset
 from remediator.cluster.load import read_load
 from remediator.cluster.read import read_cluster, read_lease, read_network, read_own, read_symptom
+from remediator.cluster.view import read_view
 from remediator.errors import ExpressionError, Unreadable
 from remediator.gates import Case, Fact
 from remediator.model import from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-    from datetime import datetime
+    from collections.abc import Awaitable, Callable
 
     from remediator.beginnings import Beginning
-    from remediator.cluster.model import Network, Symptom
+    from remediator.cluster.model import Cluster, Network, Symptom, View
     from remediator.world import World
 
 __all__ = ["breaker_past", "read"]
@@ -32,32 +32,25 @@ _MOST_EPISODES = 1000
 """Twice as many as make the largest storm."""
 
 
-def read(fact: Fact, case: Case, world: World) -> Awaitable[Any]:  # noqa: PLR0911 - one for each fact
+def read(fact: Fact, case: Case, world: World) -> Awaitable[Any]:
     """The value of ``fact``."""
-    now = world.clock.now()
-    if fact is Fact.RECENT_RUNS:
-        return world.journal.recent_runs(since=now - _RECENT)
-    if fact is Fact.FAILURES:
-        return breaker_past(world)
-    if fact is Fact.EPISODES:
-        return _episodes(world, now)
-    if fact is Fact.CLUSTER:
-        return read_cluster(world.kube, world.cilium.namespace, world.cilium.agent_selector)
-    if fact is Fact.NETWORK:
-        return _network(world)
-    if fact is Fact.OWN:
-        return read_own()
-    if fact is Fact.LEASE:
-        return read_lease(world.kube, case.target.name)
-    if fact is Fact.LOAD:
-        return read_load(world.kube, case.target.name)
-    if fact is Fact.STILL_TRUE:
-        return _symptom(world, case)
-    raise AssertionError(f"nobody reads {fact} for {case.playbook}")
+    return _READERS[fact](world, case)
+
+
+async def _recent_runs(world: World) -> Any:
+    return await world.journal.recent_runs(since=world.clock.now() - _RECENT)
+
+
+async def _cluster(world: World) -> Cluster:
+    return await read_cluster(world.kube, world.cilium.namespace, world.cilium.agent_selector)
 
 
 async def _network(world: World) -> Network | None:
     return await read_network(world.prometheus) if world.prometheus is not None else None
+
+
+async def _view(world: World) -> View:
+    return await read_view(world.kube, world.cilium.health_port, (await read_own()).node)
 
 
 async def _symptom(world: World, case: Case) -> Symptom:
@@ -86,8 +79,23 @@ async def breaker_past(world: World) -> Past:
     return Past(runs=tuple(runs), reset=reset)
 
 
-async def _episodes(world: World, now: datetime) -> tuple[Beginning, ...]:
+async def _episodes(world: World) -> tuple[Beginning, ...]:
     """From memory; of the journal only once, so that a storm of deliveries costs no storm of queries."""
+    now = world.clock.now()
     if not world.beginnings.complete:
         world.beginnings.recall(await world.journal.recent_episodes(since=now - OF_STORMS, most=_MOST_EPISODES), now)
     return world.beginnings.until(now)
+
+
+_READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
+    Fact.RECENT_RUNS: lambda world, _: _recent_runs(world),
+    Fact.FAILURES: lambda world, _: breaker_past(world),
+    Fact.EPISODES: lambda world, _: _episodes(world),
+    Fact.CLUSTER: lambda world, _: _cluster(world),
+    Fact.NETWORK: lambda world, _: _network(world),
+    Fact.VIEW: lambda world, _: _view(world),
+    Fact.OWN: lambda _, __: read_own(),
+    Fact.LEASE: lambda world, case: read_lease(world.kube, case.target.name),
+    Fact.LOAD: lambda world, case: read_load(world.kube, case.target.name),
+    Fact.STILL_TRUE: _symptom,
+}

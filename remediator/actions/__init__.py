@@ -62,6 +62,7 @@ class Cilium(Noun, frozen=True, kw_only=True):
 
     namespace: str = "kube-system"
     agent_selector: str = "k8s-app=cilium"
+    health_port: int = 4240
 
 
 class Observed(StrEnum):
@@ -124,6 +125,13 @@ class Context(Protocol):
         """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause.
 
         It raises as ``still_allowed`` too, once the run's alert was reported as resolved.
+        """
+        ...
+
+    async def ask(self, text: str, *, expires: timedelta | None = None, people: int | None = None) -> str:
+        """Ask people whether the run may go on, and wait for their yes; who said it. ``expires``, ``people``: None is the playbook's.
+
+        Raises StepFailed with the reason where the answer is no, where none came in time, or where the alert is over.
         """
         ...
 

@@ -17,9 +17,9 @@ _COMMANDS = {
         "demo": Entry("demo", "demo", "Play an incident on a simulated cluster, from alert to healed."),
     },
     "Understand": {
-        "status": Entry("status", "status", "How the daemon stands: mode, pauses, connections, queue."),
+        "status": Entry("status", "status", "How the daemon stands: mode, pauses, connections, queue, what waits for approval."),
         "why": Entry("why", "why", "Tell in words what happened to an alert, a run or a target, and why."),
-        "runs": Entry("runs", "runs", "List, show, watch, cancel and undo runs."),
+        "runs": Entry("runs", "runs", "List, show, watch, approve, reject, cancel and undo runs."),
         "alerts": Entry("alerts", "alerts", "List open episodes and what was decided on them."),
         "deliveries": Entry("deliveries", "deliveries", "List and show webhook calls."),
         "changes": Entry("changes", "changes", "List what was altered in the cluster and not put back."),
@@ -37,7 +37,7 @@ _COMMANDS = {
     "Write playbooks": {
         "check": Entry("check", "check", "Check playbooks and settings; print every problem."),
         "match": Entry("match", "match", "Ask which playbook takes an alert, and what its gates say now."),
-        "playbooks": Entry("library", "playbooks", "List and show the loaded playbooks."),
+        "playbooks": Entry("library", "playbooks", "List and show the loaded playbooks; let a demoted one act again."),
         "actions": Entry("library", "actions", "List and show the actions that steps may use."),
         "gates": Entry("library", "gates", "List the gates that every run passes."),
         "scenarios": Entry("demo", "scenarios", "List the incidents that the demo can play."),

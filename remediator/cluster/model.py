@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from remediator.model import Noun
 
-__all__ = ["AGENT_TAINT", "LEAVING", "Cluster", "Lease", "Network", "Node", "Own", "Pod", "Symptom"]
+__all__ = ["AGENT_TAINT", "LEAVING", "Cluster", "Lease", "Network", "Node", "Own", "Pod", "Symptom", "View"]
 
 AGENT_TAINT = "node.cilium.io/agent-not-ready"
 """Set by Cilium's operator while the agent of a node is not ready (operator/watchers/node_taint.go)."""
@@ -30,6 +30,8 @@ class Node(Noun, frozen=True, kw_only=True):
     """Its deletion was asked for."""
     addresses: tuple[str, ...] = ()
     """The internal ones."""
+    sessions_down: tuple[str, ...] = ()
+    """Its BGP sessions that are not established, as ``tor1 is idle``."""
     had_agent: bool = False
     """Cilium once said that the network of this node is up, so an agent belongs there."""
 
@@ -50,6 +52,7 @@ class Node(Noun, frozen=True, kw_only=True):
         found += ["cordoned"] if self.cordoned else []
         found += ["being deleted"] if self.leaving else []
         found += [f"taint {key}" for key in self.taints if key in (AGENT_TAINT, *LEAVING)]
+        found += [f"BGP session {words}" for words in self.sessions_down]
         found += ["BGP withdrawn"] if self.labels.get(_BGP_DRAIN) == "true" else []
         return tuple(found)
 
@@ -90,6 +93,15 @@ class Own(Noun, frozen=True, kw_only=True):
     node: str = ""
     namespace: str = ""
     pod: str = ""
+
+
+class View(Noun, frozen=True, kw_only=True):
+    """Which nodes the daemon reaches itself, without anybody in between."""
+
+    asked: tuple[str, ...] = ()
+    reached: tuple[str, ...] = ()
+    detail: str = ""
+    """Why nobody was asked."""
 
 
 class Lease(Noun, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from remediator.cluster.model import Cluster, Lease, Network, Node, Own, Pod, Symptom
 from remediator.kube import kinds, records
@@ -18,12 +18,12 @@ from remediator.kube.records import MIRROR, condition
 from remediator.monitoring.errors import PrometheusStale
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from remediator.kube import Kube
     from remediator.monitoring import Prometheus
 
-__all__ = ["read_cluster", "read_lease", "read_network", "read_own", "read_symptom"]
+__all__ = ["LEASES", "read_cluster", "read_lease", "read_network", "read_own", "read_symptom"]
 
 _ETCD = "component=etcd,tier=control-plane"
 """As kubeadm labels its static pods (cmd/kubeadm/app/util/staticpod/utils.go)."""
@@ -33,8 +33,9 @@ _NEEDED = {
     "Alertmanager": "app.kubernetes.io/name=alertmanager",
     "API server": "component=kube-apiserver,tier=control-plane",
 }
-_LEASES = "medik8s-leases"
+LEASES = "medik8s-leases"
 """The namespace that medik8s's operators take by default (LEASE_NAMESPACE)."""
+_ESTABLISHED = "established"
 _CILIUM_IS_UP = "CiliumIsUp"
 
 
@@ -45,8 +46,9 @@ async def read_own(environ: Mapping[str, str] = os.environ) -> Own:
 
 async def read_cluster(kube: Kube, namespace: str, agents: str) -> Cluster:
     """The cluster now. ``namespace`` and ``agents`` as the settings' ``cilium`` have them."""
-    nodes, (found, etcd, *needed) = await asyncio.gather(
+    nodes, down, (found, etcd, *needed) = await asyncio.gather(
         kube.list(kinds.NODE, decode=records.Node),
+        _sessions_down(kube),
         asyncio.gather(
             _pods(kube, namespace, agents, "Cilium"),
             _pods(kube, "kube-system", _ETCD, "etcd"),
@@ -54,7 +56,7 @@ async def read_cluster(kube: Kube, namespace: str, agents: str) -> Cluster:
         ),
     )
     return Cluster(
-        nodes=tuple(map(_node, nodes.items)),
+        nodes=tuple(_node(node, down.get(node.name, ())) for node in nodes.items),
         agents=found,
         etcd=etcd,
         needed=tuple(pod for pods in needed for pod in pods),
@@ -72,7 +74,7 @@ async def read_network(prometheus: Prometheus) -> Network:
 async def read_lease(kube: Kube, node: str) -> Lease | None:
     """The lease on a node as medik8s names it; None if there is none. Raises KubeError."""
     try:
-        lease = await kube.get(kinds.LEASE, f"node-{node}", _LEASES, decode=records.Lease)
+        lease = await kube.get(kinds.LEASE, f"node-{node}", LEASES, decode=records.Lease)
     except NotFound:
         return None
     spec = lease.spec
@@ -94,7 +96,25 @@ async def _pods(kube: Kube, namespace: str, labels: str, app: str) -> tuple[Pod,
     return tuple(_pod(pod, app) for pod in listing.items if pod.phase not in ("Succeeded", "Failed"))
 
 
-def _node(node: records.Node) -> Node:
+async def _sessions_down(kube: Kube) -> dict[str, tuple[str, ...]]:
+    """By node, as agents report it in CiliumBGPNodeConfig; whatever reports no state is not known to be down."""
+    try:
+        configs = (await kube.list(kinds.BGP_NODE_CONFIG)).items
+    except NotFound:
+        return {}
+    return {config["metadata"]["name"]: tuple(_down(config)) for config in configs}
+
+
+def _down(config: dict[str, Any]) -> Iterator[str]:
+    wanted = {(i["name"], peer["name"]) for i in config["spec"].get("bgpInstances") or () for peer in i.get("peers") or ()}
+    for instance in (config.get("status") or {}).get("bgpInstances") or ():
+        for peer in instance.get("peers") or ():
+            state = peer.get("peeringState", _ESTABLISHED)
+            if state != _ESTABLISHED and (instance["name"], peer["name"]) in wanted:
+                yield f"{peer['name']} is {state}"
+
+
+def _node(node: records.Node, down: tuple[str, ...]) -> Node:
     network = condition(node.status.conditions, "NetworkUnavailable")
     return Node(
         name=node.name,
@@ -104,6 +124,7 @@ def _node(node: records.Node) -> Node:
         cordoned=node.unschedulable,
         leaving=node.terminating,
         addresses=node.addresses,
+        sessions_down=down,
         had_agent=network is not None and network.reason == _CILIUM_IS_UP,
     )
 

@@ -16,6 +16,7 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from remediator.attribution import Sought
 from remediator.errors import Unreadable
 from remediator.model import Alert, Done, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
 from remediator.reasons import Reason
@@ -27,11 +28,12 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
+    from remediator.attribution import Finding
     from remediator.bgp.model import Routes
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
     from remediator.cluster.fit import Load
-    from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom
+    from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom, View
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
@@ -50,6 +52,7 @@ class Fact(StrEnum):
     NAMESPACE = "namespace of the target"
     ROUTES = "announced routes"
     CILIUM = "Cilium's agents and operator"
+    VIEW = "the daemon's own view"
     OWN = "the daemon's own node and pod"
     RECENT_RUNS = "recent runs"
     FAILURES = "runs since the breaker was reset"
@@ -59,6 +62,7 @@ class Fact(StrEnum):
     LEASE = "lease on the target"
     STILL_TRUE = "the playbook's expression"
     LOAD = "pods of the target and room elsewhere"
+    FINDING = "who is to blame"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -72,6 +76,8 @@ class Limits(Noun, frozen=True, kw_only=True):
 
     concurrent_runs: int = 4
     concurrent_disruptive: int = 1
+    waiting: int = 20
+    """Runs that may wait for people before their beginning."""
     min_speakers: int = 2
     concurrent_per_zone: int = 1
     disruptive_per_hour: int = 6
@@ -91,6 +97,8 @@ class Case(Noun, frozen=True, kw_only=True):
     trigger: TriggerKind
     alert: Alert | None = None
     dry_run: bool = False
+    approved: bool = False
+    """Whether people said yes to the run that asks again."""
     disruptive: bool = True
     actions: tuple[str, ...] = ()
     """The names of what would be done: the first rung, or the rest of the present one."""
@@ -101,6 +109,21 @@ class Case(Noun, frozen=True, kw_only=True):
     settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
     """The playbook's ``gates:``, each value a Gate.Settings."""
     limits: Limits = Limits()
+    culprit: Sought | None = None
+    """What is seen between nodes, if the playbook acts on whoever explains it."""
+
+    def most_disturbed(self, total: int) -> int:
+        """Of so many nodes, how many may be disturbed: the narrower of the settings' limit and the playbook's ``disturbance``."""
+        own = self.settings.get("disturbance")
+        shares = [self.limits.max_disturbed]
+        shares += [Share(count=own.max_nodes)] if own is not None and own.max_nodes is not None else []
+        shares += [Share(percent=own.max_percent)] if own is not None and own.max_percent is not None else []
+        return min(share.of(total) for share in shares)
+
+    @property
+    def asks(self) -> bool:
+        """Whether people would be asked before anything is done."""
+        return self.mode == Mode.SUGGEST and self.trigger is TriggerKind.ALERT and self.run is None and not self.dry_run
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):
@@ -161,6 +184,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
         return self._read(Fact.CILIUM)  # type: ignore[no-any-return]  # as above
 
     @property
+    def view(self) -> View:
+        """Whom this daemon reaches itself."""
+        return self._read(Fact.VIEW)  # type: ignore[no-any-return]  # as above
+
+    @property
     def own(self) -> Own:
         """Where this daemon runs."""
         return self._read(Fact.OWN)  # type: ignore[no-any-return]  # as above
@@ -204,6 +232,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def load(self) -> Load:
         """The pods that would leave the target, and what other nodes have left."""
         return self._read(Fact.LOAD)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def finding(self) -> Finding:
+        """Which node explains what is seen between nodes."""
+        return self._read(Fact.FINDING)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

@@ -38,7 +38,10 @@ class Settings(BaseModel):
 
 
 class AttemptsExhausted(Gate):
-    """Refuses once this playbook began as many runs on this target as allowed within one of the windows."""
+    """Refuses once this playbook began as many runs on this target as allowed within one of the windows.
+
+    What nobody approved did not begin.
+    """
 
     name: ClassVar[str] = "attempts_exhausted"
     summary: ClassVar[str] = "the playbook has attempts left on the target"
@@ -53,9 +56,9 @@ class AttemptsExhausted(Gate):
         if settings is None:
             return self.allow(snapshot, "the playbook sets no limit")
         began = [
-            run.started_at
+            run.begun_at
             for run in snapshot.history
-            if run.playbook == case.playbook and run.dry_run == case.dry_run and run.id != case.run
+            if run.playbook == case.playbook and run.dry_run == case.dry_run and run.id != case.run and not run.unapproved
         ]
         windows = [(window, sum(start > snapshot.at - window.within for start in began)) for window in (settings, *settings.also)]
         words = ", ".join(f"{count} of {window.max} attempts within {format_duration(window.within)}" for window, count in windows)

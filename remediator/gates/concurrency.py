@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 class Concurrency(Gate):
-    """Refuses while as many runs are open as the settings allow. Dry runs and live runs are counted apart."""
+    """Refuses while as many runs are open as the settings allow. Dry runs and live runs are counted apart.
+
+    What waits for people before its beginning holds nothing up, and is judged again once they said yes; but people can answer only so much.
+    """
 
     name: ClassVar[str] = "concurrency"
     summary: ClassVar[str] = "fewer runs are open than the limits allow"
@@ -23,9 +26,12 @@ class Concurrency(Gate):
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
-        others = [run for run in snapshot.open_runs if run.id != case.run and run.dry_run == case.dry_run]
+        others = [run for run in snapshot.open_runs if run.id != case.run and run.dry_run == case.dry_run and not run.unapproved]
         disruptive = [run for run in others if run.disruptive]
         limits = case.limits
+        waiting = sum(run.unapproved for run in snapshot.open_runs if run.id != case.run)
+        if case.asks and waiting >= limits.waiting:
+            return self.refuse(snapshot, f"{waiting} runs wait for people already; approval.waiting is {limits.waiting}")
         if len(others) >= limits.concurrent_runs:
             return self.refuse(snapshot, f"{len(others)} runs are open; concurrent_runs is {limits.concurrent_runs}")
         if case.disruptive and len(disruptive) >= limits.concurrent_disruptive:

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remediator.cluster.disturbed import disturbed, named
 from remediator.gates import Case, Fact, Gate, Snapshot
-from remediator.settings import Share
 
 if TYPE_CHECKING:
     from remediator.cluster.model import Cluster
@@ -53,6 +52,7 @@ class DisturbanceBudget(Gate):
         """See Gate."""
         cluster, target = snapshot.cluster, case.target.name if case.target.kind == "Node" else ""
         runs = [run for run in snapshot.open_runs if run.disruptive and run.id != case.run and run.dry_run == case.dry_run]
+        runs = [run for run in runs if not run.unapproved]
         found = disturbed(cluster, {run.target.name for run in runs if run.target.kind == "Node"})
         names = found.keys() | ({target} if target else set())
         node = cluster.node(target)
@@ -66,13 +66,4 @@ class DisturbanceBudget(Gate):
     def _room(self, case: Case, cluster: Cluster, names: set[str], zone: str) -> Room:
         """Of the whole cluster, or of one zone."""
         inside = {node.name for node in cluster.nodes if not zone or node.zone == zone}
-        return Room(f"in {zone}" if zone else "in all", len(inside), len(inside & names), self._most(case, len(inside)))
-
-    def _most(self, case: Case, total: int) -> int:
-        settings: Settings | None = self.settings(case)
-        shares = [case.limits.max_disturbed]
-        if settings is not None and settings.max_nodes is not None:
-            shares.append(Share(count=settings.max_nodes))
-        if settings is not None and settings.max_percent is not None:
-            shares.append(Share(percent=settings.max_percent))
-        return min(share.of(total) for share in shares)
+        return Room(f"in {zone}" if zone else "in all", len(inside), len(inside & names), case.most_disturbed(len(inside)))

@@ -40,17 +40,17 @@ class RateLimited(Gate):
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
         counted = [run for run in snapshot.recent_runs if _counts(run, case)]
-        hour = sum(run.started_at > snapshot.at - _HOUR for run in counted)
+        hour = sum(run.begun_at > snapshot.at - _HOUR for run in counted)
         words = f"{hour} disruptive runs began within 1h; disruptive_per_hour is {case.limits.disruptive_per_hour}"
         if hour >= case.limits.disruptive_per_hour:
             return self.refuse(snapshot, words)
         settings = self.settings(case)
         if settings is None:
             return self.allow(snapshot, words)
-        mine = sum(run.playbook == case.playbook and run.started_at > snapshot.at - settings.within for run in counted)
+        mine = sum(run.playbook == case.playbook and run.begun_at > snapshot.at - settings.within for run in counted)
         more = f"{mine} of {settings.max} runs of {case.playbook} within {format_duration(settings.within)}"
         return self.allow(snapshot, f"{more}; {words}") if mine < settings.max else self.refuse(snapshot, more)
 
 
 def _counts(run: Run, case: Case) -> bool:
-    return run.disruptive and run.dry_run == case.dry_run and run.id != case.run
+    return run.disruptive and run.dry_run == case.dry_run and run.id != case.run and not run.unapproved

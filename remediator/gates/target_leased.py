@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, ClassVar
 
 from remediator.clock import iso
+from remediator.cluster.lease import HOLDER, valid
 from remediator.gates import Case, Fact, Gate, Snapshot
 
 if TYPE_CHECKING:
     from remediator.model import Verdict
 
-OURS = "remediator"
-_SKEW = timedelta(seconds=10)
-"""Clocks of two machines may differ by so much; a lease renewed further in the future is no lease."""
-
 
 class TargetLeased(Gate):
-    """Refuses a node whose lease somebody else holds.
-
-    It is valid as medik8s judges it (common, pkg/lease/manager.go): renewed not in the future, and not longer ago than it lasts.
-    """
+    """Refuses a node whose lease another tool holds. Before a run disturbs the node it takes the lease itself (cluster/leases.py)."""
 
     name: ClassVar[str] = "target_leased"
     summary: ClassVar[str] = "no other tool holds the lease on the node"
@@ -42,8 +35,9 @@ class TargetLeased(Gate):
             return self.refuse(snapshot, f"{lease.holder} holds it, and it does not say until when")
         until = lease.renewed + lease.lasts
         words = f"{lease.holder} renewed it {iso(lease.renewed)}, until {iso(until)}"
-        if lease.holder == OURS or until < snapshot.at:
+        if lease.holder == HOLDER:
             return self.allow(snapshot, words)
-        if lease.renewed > snapshot.at + _SKEW:
-            return self.allow(snapshot, f"{words}, which is in the future, so it does not count")
+        if not valid(lease.renewed, lease.lasts, snapshot.at):
+            ahead = ", which is in the future, so it does not count" if lease.renewed > snapshot.at else ""
+            return self.allow(snapshot, f"{words}{ahead}")
         return self.refuse(snapshot, words)

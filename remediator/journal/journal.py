@@ -234,12 +234,13 @@ class Journal:
         open_only: bool = True,
         fingerprint: str | None = None,
         name: str | None = None,
+        names: Sequence[str] | None = None,
         limit: int = 1000,
         cursor: str | None = None,
     ) -> Page[Episode]:
-        """The latest to start first; those that are not resolved, or all."""
+        """The latest to start first; those that are not resolved, or all. ``names``: of any of these alerts."""
         filters = {"fingerprint": fingerprint, "name": name}
-        read = partial(queries.episodes, open_only=open_only, limit=limit, cursor=cursor)
+        read = partial(queries.episodes, names=names, open_only=open_only, limit=limit, cursor=cursor)
         return await self._read(read, filters)
 
     async def run(self, id: str) -> Run | None:  # noqa: A002 - the record's own word
@@ -272,6 +273,10 @@ class Journal:
     async def done(self, actions: frozenset[str], *, since: datetime, target: str | None = None) -> list[Done]:
         """What live runs did by these actions since then, newest first: everywhere, or to ``target`` (Target.key)."""
         return await self._read(queries.done, actions, since, target)
+
+    async def outcomes(self, *, since: datetime, limit: int = 2000) -> list[tuple[Run, Episode | None]]:
+        """Runs that started since then, newest first and without steps, each with the episode of its alert."""
+        return await self._read(queries.outcomes, since, limit)
 
     async def recent_runs(self, *, since: datetime, dry_run: bool | None = None) -> list[Run]:
         """Runs on any target that started since then, newest first, without steps."""

@@ -14,7 +14,7 @@ from sqlalchemy import or_, select
 
 from remediator.clock import parse_time
 from remediator.journal.paging import MOST, newest_first
-from remediator.journal.rows import delivery_of, key, stamp
+from remediator.journal.rows import delivery_of, episode_id, key, stamp
 from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, PAUSE, REVISION, RUN, STEP
 from remediator.model import (
     Begun,
@@ -51,6 +51,7 @@ __all__ = [
     "history",
     "last_note",
     "open_runs",
+    "outcomes",
     "pauses",
     "recent_episodes",
     "recent_runs",
@@ -60,6 +61,8 @@ __all__ = [
     "undecided",
 ]
 
+_AT_ONCE = 500
+"""Ids in one statement."""
 _OPEN_STATES = tuple(state.value for state in RunState if state.open)
 
 
@@ -97,9 +100,19 @@ def decisions(
     return Page(items=tuple(from_json(row.data, Decision) for row in rows), next=further)
 
 
-def episodes(connection: Connection, filters: dict[str, str | None], *, open_only: bool, limit: int, cursor: str | None) -> Page[Episode]:
+def episodes(
+    connection: Connection,
+    filters: dict[str, str | None],
+    *,
+    names: Sequence[str] | None,
+    open_only: bool,
+    limit: int,
+    cursor: str | None,
+) -> Page[Episode]:
     """The latest to start first."""
     conditions = _equal(EPISODE, filters)
+    if names is not None:
+        conditions.append(EPISODE.c.name.in_([key(name) for name in names]))
     if open_only:
         conditions.append(EPISODE.c.resolved_at.is_(None))
     rows, further = newest_first(connection, EPISODE, conditions, EPISODE.c.starts_at, limit=limit, cursor=cursor)
@@ -164,6 +177,19 @@ def done(connection: Connection, actions: frozenset[str], since: datetime, targe
             )
         )
     return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def outcomes(connection: Connection, since: datetime, limit: int) -> list[tuple[Run, Episode | None]]:
+    """Newest first, without steps: the runs that started since then, each with the episode of its alert."""
+    begun = select(RUN.c.data).where(RUN.c.started_at >= stamp(since)).order_by(RUN.c.started_at.desc(), RUN.c.id.desc()).limit(limit)
+    found = [from_json(row.data, Run) for row in connection.execute(begun)]
+    ids = {run.id: episode_id(*run.alert.episode) for run in found if run.alert is not None}
+    known: dict[str, Episode] = {}
+    wanted = list(dict.fromkeys(ids.values()))
+    for first in range(0, len(wanted), _AT_ONCE):
+        rows = connection.execute(select(EPISODE.c.id, EPISODE.c.data).where(EPISODE.c.id.in_(wanted[first : first + _AT_ONCE])))
+        known.update((row.id, from_json(row.data, Episode)) for row in rows)
+    return [(run, known.get(ids.get(run.id, ""))) for run in found]
 
 
 def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None) -> list[Run]:

@@ -210,6 +210,9 @@ class Cilium(Section):
 
     namespace: str = Field(default="kube-system", min_length=1)
     agent_selector: str = Field(default="k8s-app=cilium", min_length=1, description="label selector of the agents' pods")
+    health_port: StrictInt = Field(
+        default=4240, ge=0, le=65535, description="where agents answer one another; the daemon looks there whom it reaches; 0: it does not"
+    )
 
 
 class Prometheus(Section):
@@ -266,6 +269,22 @@ class Limits(Section):
         return self
 
 
+class Approval(Section):
+    """How people are asked before a run in mode suggest begins, and by steps with the action approve."""
+
+    expires: Positive = Field(
+        default=timedelta(hours=4), description="the run ends if nobody answered by then; a playbook may say otherwise"
+    )
+    people: StrictInt = Field(default=1, ge=1, le=5, description="how many different people must say yes; a playbook may ask for more")
+    waiting: StrictInt = Field(default=20, ge=1, le=1000, description="runs that may wait for people at once; further alerts are refused")
+
+
+class Demotion(Section):
+    """When a playbook loses the right to act by itself."""
+
+    failures: StrictInt = Field(default=3, ge=0, le=100, description="runs in a row that failed or did not heal; 0: never")
+
+
 def _nobody(value: tuple[Any, ...]) -> tuple[Any, ...]:
     if value:
         raise ValueError("this version cannot notify anybody; remove it, lest somebody waits for a message")
@@ -283,6 +302,8 @@ class Settings(Section):
     mode: Mode = Field(default=Mode.AUTO, description="ceiling over all playbooks")
     modes: dict[str, Mode] = Field(default_factory=dict, description="by playbook name or glob, instead of what the playbook says")
     dry_run: StrictBool = Field(default=False, description="do everything but change the cluster")
+    approval: Approval = Field(default_factory=Approval)
+    demotion: Demotion = Field(default_factory=Demotion)
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     cilium: Cilium = Field(default_factory=Cilium)
     prometheus: Prometheus = Field(default_factory=Prometheus)

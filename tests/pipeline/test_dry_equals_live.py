@@ -135,17 +135,22 @@ async def test_the_same_decision_gates_and_calls(ready, stage, played):
     live = await one(ready, stage, played, dry=False)
     assert (dry.decision.decision, dry.decision.reason) == (live.decision.decision, live.decision.reason), live.decision.detail
     assert verdicts(dry.decision.gates) == verdicts(live.decision.gates)
+    if live.run is None:
+        assert dry.run is None
+        return
     assert (dry.run.dry_run, live.run.dry_run) == (True, False)
     assert dry.run.state == "predicted", dry.run.detail
-    assert live.run.state == "healed", live.run.detail
+    assert played[1] is None or live.run.state == "healed", live.run.detail
     assert verdicts(dry.run.gates) == verdicts(live.run.gates), "asked again in mid-run"
     assert plans(dry.run) == plans(live.run)
 
     first = until_the_world_answers(live.calls)
-    assert moves(first), "a live run of it changes something"
     asked, told = list(map(shape, moves(first))), list(map(shape, moves(dry.calls)))
     assert told[: len(asked)] == asked, "the same calls in the same order"
+    if not asked:
+        return  # it only looks
     same = [call for call in dry.calls if call.seq <= moves(dry.calls)[len(asked) - 1].seq]
     reads = Counter(shape(call) for call in first if call not in moves(first))
     assert Counter(shape(call) for call in same if call not in moves(same)) == reads, "and the same questions before them"
-    assert {(verb, path) for _, verb, path, *_ in told} == {(verb, path) for _, verb, path, *_ in map(shape, moves(live.calls))}
+    if played[1] is not None:
+        assert {(verb, path) for _, verb, path, *_ in told} == {(verb, path) for _, verb, path, *_ in map(shape, moves(live.calls))}

@@ -207,7 +207,7 @@ class Rig:
         self._session = session
         self.url = f"http://127.0.0.1:{_free_port()}"
 
-    def configure(self, *playbooks: str, kubernetes_timeout: str = "10s") -> None:
+    def configure(self, *playbooks: str, kubernetes_timeout: str = "10s", mode: str = "auto") -> None:
         """Write the settings, as a user would. JSON is YAML."""
         (self.folder / "playbooks").mkdir()
         for index, text in enumerate(playbooks):
@@ -218,7 +218,7 @@ class Rig:
             "server": {"listen": self.url.removeprefix("http://"), "insecure": True},
             "store": {"url": "sqlite:///journal.db"},
             "playbooks": ["playbooks"],
-            "modes": {"*": "auto"},
+            "modes": {"*": mode},
             "kubernetes": {"server": self.between.url, "timeout": kubernetes_timeout},
             "alertmanager": {"url": f"{self.cluster.url}/alertmanager"},
             "limits": LIMITS,

@@ -56,6 +56,19 @@ async def test_whatever_disturbs_a_node_is_seen(read, stage):
     assert "Ready is Unknown" in found["node-4"]
 
 
+async def test_a_bgp_session_that_is_down_disturbs_its_node(read, stage):
+    config = stage.cluster.get("CiliumBGPNodeConfig", "node-4")
+    (peer, *_) = config["spec"]["bgpInstances"][0]["peers"]
+    stage.cluster.bgp.cut.add(("node-4", peer["peerAddress"]))
+    await stage.until(lambda: "active" in str(stage.cluster.get("CiliumBGPNodeConfig", "node-4")["status"]))
+    assert disturbed(await read()) == {"node-4": (f"BGP session {peer['name']} is active",)}
+
+
+async def test_where_the_cluster_knows_no_bgp_nothing_is_missed(read, stage):
+    stage.cluster.fail(path="/ciliumbgpnodeconfigs", status=404, reason="NotFound", count=None)
+    assert disturbed(await read()) == {}
+
+
 async def test_static_pods_of_the_control_plane(read, stage):
     spec = {"nodeName": "node-1", "containers": [{"name": "c", "image": "c"}]}
     mirror = {"kubernetes.io/config.mirror": "x"}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from remediator.gates.attempts_exhausted import Settings
-from remediator.model import evolve
+from remediator.model import ApprovalState, evolve
 from remediator.reasons import Reason
 
 
@@ -69,6 +69,12 @@ def test_never_allows_more_than_the_limit_within_the_window(ages, most):
     case = Case(playbook="p", mode=Mode.AUTO, target=node, trigger=TriggerKind.ALERT, settings=settings)
     verdict = gates()["attempts_exhausted"]().judge(case, Snapshot(at=now, facts={Fact.HISTORY: runs}))
     assert verdict.allowed == (sum(age < 6 * 60 for age in ages) < most)
+
+
+@pytest.mark.parametrize(("state", "counts"), [("approved", True), ("rejected", False), ("expired", False), ("withdrawn", False)])
+def test_what_nobody_approved_is_no_attempt(judge, case, snapshot, a_run, a_question, state, counts):
+    run = a_run(approvals=(a_question(state=ApprovalState(state)),))
+    assert judge("attempts_exhausted", limited(case, most=1), snapshot(history=(run,))).allowed is not counts
 
 
 def test_each_of_several_windows_has_its_own_number(judge, case, snapshot, a_run, now):

@@ -109,3 +109,8 @@ def test_a_person_finds_it_open_too(judge, tight, snapshot, past):
 
 def test_what_cannot_be_read_refuses(judge, case, snapshot):
     assert judge("breaker_open", case, snapshot(failures=Unread(detail="no"))).reason is Reason.UNREADABLE
+
+
+def test_what_nobody_approved_did_not_begin(judge, tight, snapshot, past, a_question):
+    runs = past(1, 2, 3, 4, 5, 6, 7, 8, 9, state=RunState.EXPIRED, reason=Reason.APPROVAL_EXPIRED, approvals=(a_question(),))
+    assert judge("breaker_open", tight, snapshot(failures=runs)).allowed

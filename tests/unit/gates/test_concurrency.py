@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from remediator.gates import Limits
-from remediator.model import RunState, Target, evolve
+from remediator.model import Mode, RunState, Target, evolve
 from remediator.reasons import Reason
 
 
@@ -31,6 +31,25 @@ def test_limits_come_from_the_settings(judge, case, snapshot, a_run):
 
 def test_dry_runs_are_counted_apart(judge, case, snapshot, a_run):
     assert judge("concurrency", case, snapshot(open_runs=(elsewhere(a_run, "node-4", dry_run=True),))).allowed
+
+
+def test_people_are_not_asked_more_than_they_can_answer(judge, case, snapshot, a_run, a_question):
+    state = {"state": RunState.AWAITING_APPROVAL, "ended_at": None, "approvals": (a_question(),)}
+    two = tuple(a_run(target=Target(kind="Node", name=f"node-{n}"), **state) for n in (7, 8))
+    case = evolve(case, limits=Limits(waiting=2))
+    suggest = evolve(case, mode=Mode.SUGGEST)
+    assert judge("concurrency", suggest, snapshot(open_runs=two)).reason is Reason.CONCURRENCY
+    assert judge("concurrency", suggest, snapshot(open_runs=two[:1])).allowed
+    assert judge("concurrency", case, snapshot(open_runs=two)).allowed, "whoever acts by itself is not held up by questions"
+    assert judge("concurrency", evolve(suggest, run=two[0].id), snapshot(open_runs=two)).allowed, "nor is a run that got its yes"
+
+
+def test_a_run_that_waits_for_people_before_its_beginning_holds_nothing_up(judge, case, snapshot, a_run, a_question):
+    waiting = {"state": RunState.AWAITING_APPROVAL, "ended_at": None}
+    limits = Limits(concurrent_runs=1, concurrent_disruptive=1)
+    before, within = (a_run(**waiting, approvals=(a_question(step=step),)) for step in (None, 1))
+    assert judge("concurrency", evolve(case, limits=limits), snapshot(open_runs=(before,))).allowed
+    assert not judge("concurrency", evolve(case, limits=limits), snapshot(open_runs=(within,))).allowed
 
 
 class TestZones:

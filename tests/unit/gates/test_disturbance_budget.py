@@ -50,6 +50,7 @@ def test_one_node_of_a_healthy_small_cluster_may_be_disturbed(judge, case, snaps
         {"taints": (AGENT_TAINT,)},
         {"taints": (LEAVING[1],)},
         {"labels": {"remediator.dev/bgp-drain": "true"}},
+        {"sessions_down": ("tor1 is idle",)},
     ],
 )
 def test_whoever_disturbed_another_node_and_however_it_counts(judge, case, snapshot, trouble):

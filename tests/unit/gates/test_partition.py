@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.cluster.model import Cluster, Network, Node
+from remediator.cluster.model import Cluster, Network, Node, View
 from remediator.gates import Unread
 from remediator.reasons import Reason
 
@@ -63,6 +63,24 @@ def test_where_no_agent_tells_it_says_so(says):
     assert "no agent tells whom it reaches" in says(cluster=silent(), network=Network(targets=5)).detail
 
 
-@pytest.mark.parametrize("fact", ["cluster", "network"])
+def test_a_daemon_that_reaches_half_of_the_other_nodes_or_less_is_on_the_small_side(says):
+    others = tuple(f"node-{n}" for n in (1, 2, 4, 5))
+    assert says(view=View(asked=others, reached=("node-1", "node-2", "node-4"))).allowed
+    verdict = says(view=View(asked=others, reached=("node-1", "node-2")))
+    assert verdict.reason is Reason.PARTITION
+    assert "this daemon reaches 2 of 4 other nodes itself" in verdict.detail
+
+
+def test_the_target_itself_may_be_out_of_reach(says):
+    assert says(view=View(asked=("node-3", "node-4"), reached=("node-4",))).allowed
+    assert not says(view=View(asked=("node-3", "node-4"), reached=("node-3",))).allowed
+    assert says(view=View(asked=("node-3",))).allowed, "there is no other node to reach"
+
+
+def test_where_nobody_was_asked_it_says_why(says):
+    assert "this daemon runs outside of the cluster" in says(view=View(detail="this daemon runs outside of the cluster")).detail
+
+
+@pytest.mark.parametrize("fact", ["cluster", "network", "view"])
 def test_what_cannot_be_read_refuses(says, fact):
     assert says(**{fact: Unread(detail="no")}).reason is Reason.UNREADABLE

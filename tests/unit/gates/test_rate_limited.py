@@ -6,7 +6,7 @@ import pytest
 
 from remediator.gates import Limits, Unread
 from remediator.gates.rate_limited import Settings
-from remediator.model import Target, evolve
+from remediator.model import ApprovalState, Target, evolve
 from remediator.reasons import Reason
 
 
@@ -57,3 +57,13 @@ def test_a_playbook_may_set_a_rate_of_its_own_over_all_targets(judge, case, snap
 
 def test_what_cannot_be_read_refuses(judge, case, snapshot):
     assert judge("rate_limited", case, snapshot(recent_runs=Unread(detail="no"))).reason is Reason.UNREADABLE
+
+
+def test_a_run_begins_when_people_say_yes(judge, case, snapshot, began, a_question, now):
+    """Neither one that still waits, or never got a yes, counts; nor does the time of the question."""
+    one = evolve(case, limits=Limits(disruptive_per_hour=1))
+    for state in ("waiting", "rejected", "expired", "withdrawn"):
+        waited = began(30, approvals=(a_question(state=ApprovalState(state), ended_at=now),))
+        assert judge("rate_limited", one, snapshot(recent_runs=waited)).allowed
+    yes = a_question(state=ApprovalState.APPROVED, ended_at=now - timedelta(minutes=5))
+    assert not judge("rate_limited", one, snapshot(recent_runs=began(300, approvals=(yes,)))).allowed

@@ -17,8 +17,10 @@ from remediator.bgp.coverage import Rules, report
 from remediator.bgp.model import Node, Routes
 from remediator.breaker import Reset, Standing
 from remediator.clock import ManualClock
+from remediator.demotion import Demotion
 from remediator.errors import UsageError
 from remediator.feed import Feed
+from remediator.gates import gates
 from remediator.journal import ChainReport
 from remediator.kube.errors import Unreachable
 from remediator.model import (
@@ -44,6 +46,7 @@ from remediator.model import (
     evolve,
     new_id,
 )
+from remediator.promotion import Record
 from remediator.reasons import Reason
 from remediator.receive import Limits, parse_delivery
 from remediator.recurrence import recurrences
@@ -144,11 +147,13 @@ class FakeService:
 
     def __init__(self) -> None:
         self.unreachable = False
+        self.waiting: tuple[Any, ...] = ()
+        self.demoted: tuple[Any, ...] = ()
         self.journal = FakeJournal()
         self.feed = Feed(queue=8)
         self.library = SimpleNamespace(playbooks=(a_playbook(),))
         self.actions = {"wait": SimpleNamespace(describe=lambda: {"name": "wait", "summary": "Let time pass"})}
-        self.gates = {"paused": SimpleNamespace(describe=lambda: {"name": "paused", "key": None})}
+        self.gates = {"paused": gates()["paused"]}
         self.calls: list[tuple[str, Any]] = []
         self.fails: Exception | None = None
         self.gate = asyncio.Event()
@@ -186,6 +191,24 @@ class FakeService:
     async def undo(self, run, *, by, reason):
         await self._did("undo", (run, by, reason))
         return self._altered(run, state=RunState.UNDOING)
+
+    async def approve(self, run, *, by, reason, named):
+        await self._did("approve", (run, by, reason, named))
+        return self._altered(run)
+
+    async def reject(self, run, *, by, reason):
+        await self._did("reject", (run, by, reason))
+        return self._altered(run, state=RunState.CANCELLED)
+
+    async def reinstate(self, playbook, *, by, reason):
+        await self._did("reinstate", (playbook, by, reason))
+        return Demotion(playbook=playbook, at=NOW, runs=("r1", "r2"))
+
+    def mode_of(self, playbook):
+        return {"mode_in_force": "suggest", "demoted": None}
+
+    async def record(self, playbook):
+        return Record(playbook=playbook.name)
 
     def _altered(self, run, **fields):
         if not self.journal.the_runs[run].state.open:
@@ -245,6 +268,9 @@ class FakeService:
             leader=True,
         )
 
+    async def full_status(self):
+        return evolve(self.status(), waiting=self.waiting, demoted=self.demoted)
+
     def ready(self):
         return self.is_ready
 
@@ -252,7 +278,10 @@ class FakeService:
 def a_playbook() -> Any:
     """As the library holds it; only what the API shows."""
     shown = {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab"}
-    return SimpleNamespace(name="cilium-agent-down", text="apiVersion: remediator.dev/v1\n", describe=lambda: shown)
+    gates = {"gates": {}}
+    return SimpleNamespace(
+        name="cilium-agent-down", text="apiVersion: remediator.dev/v1\n", ladder=(), disruptive=True, describe=lambda: {**shown, **gates}
+    )
 
 
 class Api:

@@ -99,10 +99,33 @@ class TestInterventions:
         await api.problem("POST", f"/api/v1/runs/nope/{verb}", 404)
         assert not service.calls
 
+    @pytest.mark.parametrize(("asked", "named"), [({"by": "ada", "reason": "go"}, True), ({}, False), ({"by": " "}, False)])
+    async def test_a_yes_tells_whether_somebody_gave_a_name(self, api, service, run, asked, named):
+        service.journal.the_runs["run-1"] = run(state=RunState.AWAITING_APPROVAL)
+        assert (await api("POST", "/api/v1/runs/run-1/approve", json=asked)).status == 200
+        assert service.calls == [("approve", ("run-1", asked.get("by") or "api, 127.0.0.1", asked.get("reason", ""), named))]
+
+    async def test_a_no(self, api, service, run):
+        service.journal.the_runs["run-1"] = run(state=RunState.AWAITING_APPROVAL)
+        response = await api("POST", "/api/v1/runs/run-1/reject", json={"by": "ada", "reason": "false alarm"})
+        assert (await response.json())["state"] == "cancelled"
+        assert service.calls == [("reject", ("run-1", "ada", "false alarm"))]
+
     @pytest.mark.parametrize("verb", ["approve", "reject"])
-    async def test_no_run_waits_for_approval_yet(self, api, service, run, verb):
+    async def test_an_answer_that_nobody_waits_for_is_a_conflict(self, api, service, run, verb):
         service.journal.the_runs["run-1"] = run()
-        assert "does not wait" in (await api.problem("POST", f"/api/v1/runs/run-1/{verb}", 409))["detail"]
+        service.fails = UsageError("run run-1 is running; it does not wait for an approval")
+        problem = await api.problem("POST", f"/api/v1/runs/run-1/{verb}", 409)
+        assert (problem["state"], "does not wait" in problem["detail"]) == ("running", True)
+
+    async def test_a_demoted_playbook_is_reinstated(self, api, service):
+        path = "/api/v1/playbooks/cilium-agent-down/reinstate"
+        response = await api("POST", path, json={"by": "ada", "reason": "fixed"})
+        assert (await response.json())["runs"] == ["r1", "r2"]
+        assert service.calls == [("reinstate", ("cilium-agent-down", "ada", "fixed"))]
+        service.fails = UsageError("playbook cilium-agent-down is not demoted")
+        assert "is not demoted" in (await api.problem("POST", path, 409))["detail"]
+        await api.problem("POST", "/api/v1/playbooks/nope/reinstate", 404)
 
 
 class TestBreaker:
