@@ -143,7 +143,7 @@ async def _attempt(world: World, playbook: Playbook, run: Run, this: _Try) -> En
     """How the run would end after this attempt of a rung."""
     ending = await _rung(world, playbook, run.id, this)
     if ending.end is not StepEnd.SUCCEEDED:
-        return _after(ending, this)
+        return _after(ending, this.first)
     if run.dry_run:
         return End(state=RunState.PREDICTED, detail="dry run: every step up to the last call was taken, and nothing was changed")
     if playbook.verify is None:
@@ -207,7 +207,7 @@ def _after(ending: StepEnding, this: _Try) -> End:
         case StepEnd.UNKNOWN:
             state = RunState.UNKNOWN
         case StepEnd.REFUSED:
-            state = RunState.NOT_HEALED if this.first else RunState.CANCELLED
+            state = RunState.NOT_HEALED if before else RunState.CANCELLED
         case _:
             state = RunState.FAILED
     return End(state=state, reason=ending.reason, detail=ending.detail)

@@ -46,9 +46,9 @@ _OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMES
 class Facts:
     """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
 
-    def __init__(self, world: World, *, deadline: timedelta = _DEADLINE) -> None:
+    def __init__(self, world: World, *, deadline: timedelta | None = None) -> None:
         self._world = world
-        self._seconds = deadline.total_seconds()
+        self._seconds = (deadline or _DEADLINE).total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
         self._kubernetes_hangs = False

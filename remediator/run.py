@@ -141,6 +141,7 @@ def case_of(world: World, playbook: Playbook, run: Run, **more: Any) -> Case:
         run=run.id,
         settings=dict(playbook.gates),
         limits=world.limits,
+        culprit=sought_by(playbook),
         **more,
     )
 
@@ -251,7 +252,7 @@ async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step |
         return None
     for verdict in no:
         METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
-    over = any(verdict.reason is Reason.NOT_FIRING for verdict in no)
+    over = any(verdict.gate == "not_firing" and verdict.reason is Reason.NOT_FIRING for verdict in no)
     reason = Reason.RESOLVED_MEANWHILE if over else no[0].reason
     return StepEnding(end=StepEnd.REFUSED, reason=reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
 
