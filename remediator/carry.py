@@ -80,7 +80,7 @@ async def _refused_by_people(world: World, playbook: Playbook, run: Run) -> End 
     if said.reason is not None:
         return End(state=_WITHOUT_YES[said.reason], reason=said.reason, detail=said.detail)
     refused = await _durably(world, "gates", judge)
-    return _after(from_json(refused, StepEnding), next(_tries(playbook))) if refused else None
+    return _after(from_json(refused, StepEnding), 0) if refused else None
 
 
 _WITHOUT_YES = {
@@ -197,8 +197,8 @@ async def _proof(world: World, playbook: Playbook, run: str, this: _Try) -> Veri
     return from_json(await _durably(world, f"{this.key}.verify", work), Verified)
 
 
-def _after(ending: StepEnding, this: _Try) -> End:
-    """What a step that did not succeed makes of the run."""
+def _after(ending: StepEnding, before: int) -> End:
+    """What a step that did not succeed makes of the run, with so many steps before its rung."""
     if ending.reason in _WITHOUT_YES:
         return End(state=_WITHOUT_YES[ending.reason], reason=ending.reason, detail=ending.detail)
     match ending.end:

@@ -274,7 +274,6 @@ class Pipeline:
             self._world.signals.tell(episode.run)  # it may wait for people
             if episode.run in self._engine.running:
                 self._world.signals.resolved(episode.run).set()
-            self._world.signals.tell(episode.run)  # it may wait for people
             if await undo_due(self._world, episode.run):
                 await self.undo(episode.run)
 

@@ -141,7 +141,6 @@ def case_of(world: World, playbook: Playbook, run: Run, **more: Any) -> Case:
         run=run.id,
         settings=dict(playbook.gates),
         limits=world.limits,
-        culprit=sought_by(playbook),
         **more,
     )
 
