@@ -78,3 +78,28 @@ def test_every_alert_is_tested_both_ways(folder, alerts):
                 (fires if expected["exp_alerts"] else silent).add(expected["alertname"])
     assert fires == set(alerts)
     assert silent == set(alerts)
+
+
+SUBDOMAINS = {
+    *("adguard", "authelia", "grafana", "hubble", "jellyfin", "lidarr", "prowlarr", "prometheus", "radarr", "sonarr"),
+    *("haos", "proxmox", "truenas", "argocd"),
+}
+ADDRESSES = {"10.25.150.252", "10.25.150.253", "10.25.150.225", "10.25.150.223"}
+
+
+def test_the_example_probes_every_subdomain_and_address(folder):
+    targets = load(folder / "targets.yaml")
+    modules = load(folder / "blackbox.yaml")["modules"]
+    hosts = [(re.sub(r"^https?://|:\d+$", "", host), each["labels"]) for each in targets for host in each["targets"]]
+    assert {host.partition(".")[0] for host, labels in hosts if labels["probe"] == "service" and host.endswith(".pc-tips.se")} == SUBDOMAINS
+    assert {host for host, _ in hosts if host.startswith("10.")} == ADDRESSES
+    for host, labels in hosts:
+        workload = {"deployment", "statefulset", "daemonset"} & set(labels)
+        inside = labels["location"] == "cluster"
+        assert len(workload) == inside, host
+        assert ("namespace" in labels) == inside, host
+        assert labels["module"] in modules, host
+        assert f'probe="{labels["probe"]}"' in (folder / "rules.yaml").read_text(), host
+    outside = {labels["service"] for _, labels in hosts if labels["location"] == "outside" and labels["probe"] == "service"}
+    assert outside == {"home-assistant", "proxmox", "truenas"}
+    assert {labels["service"] for _, labels in hosts if labels["probe"] == "dns"} == {"unbound", "adguard-dns"}
