@@ -70,9 +70,11 @@ class _Alert:
 
 
 def check_rules(paths: Iterable[Path], playbooks: Sequence[tuple[Playbook, Document]], *, complete: bool) -> list[Problem]:
-    """Every problem. ``complete``: no playbook is missing from ``playbooks`` because it has problems of its own."""
+    """Every problem; without rule files there is none. ``complete``: no playbook is missing because it has problems of its own."""
     problems: list[Problem] = []
-    documents = [document for path in paths for document in _documents(path, problems)]
+    if not (files := tuple(paths)):
+        return problems
+    documents = [document for path in files for document in _documents(path, problems)]
     alerts = [alert for document in documents for alert in _alerts(document, problems)]
     readable = not problems
     taken: dict[tuple[str, Loc], str] = {}

@@ -103,3 +103,31 @@ def test_the_example_probes_every_subdomain_and_address(folder):
     outside = {labels["service"] for _, labels in hosts if labels["location"] == "outside" and labels["probe"] == "service"}
     assert outside == {"home-assistant", "proxmox", "truenas"}
     assert {labels["service"] for _, labels in hosts if labels["probe"] == "dns"} == {"unbound", "adguard-dns"}
+
+
+def test_the_page_has_every_alert_as_it_is(root, alerts):
+    page = (root / "docs" / "alerts.md").read_text()
+    rows = {row[0]: row for line in page.splitlines() if len(row := re.split(r" \| ", line.strip("| "))) == 7 and row[0].startswith("`")}
+    assert list(rows) == [f"`{name}`" for name in alerts]
+    for name, rule in alerts.items():
+        _, _, _, wait, labels, playbook, _ = rows[f"`{name}`"]
+        assert wait == rule["for"], name
+        assert labels == f"{rule['labels']['severity']}, {rule['labels']['kind']}", name
+        found = re.search(r"playbooks/([a-z-]+)\.md$", rule["annotations"]["runbook_url"])
+        assert playbook == (f"`{found[1]}`" if found else f"none: {rule['annotations']['no_playbook']}"), name
+        assert f"`{rule['labels']['kind']}`" in page, name
+
+
+def test_the_page_names_every_metric_that_is_read(root, groups):
+    page = (root / "docs" / "alerts.md").read_text()
+    rules = [rule for group in groups for rule in group["rules"]]
+    recorded = {rule["record"] for rule in rules if "record" in rule}
+    read = set()
+    for rule in rules:
+        bare = re.sub(
+            r'"[^"]*"|\{[^{}]*\}|\[[^\]]*\]|\b(?:by|on|group_left|group_right) \([^)]*\)', " ", re.sub(r'"[^"]*"', "", rule["expr"])
+        )
+        read |= set(re.findall(r"(?<![\w:])[a-z_:][\w:]*_[\w:]*(?!\w*\s?\()", bare))
+    missing = {name for name in read - recorded if name.removesuffix("_bucket").removesuffix("_count") not in page.replace("`", "")}
+    assert len(read) > 60
+    assert missing == set()
