@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import structlog
 
 from remediator import record
+from remediator.approval import Answered, answered, resolved
 from remediator.context import CancelledByPersonError
 from remediator.errors import DocumentError, JournalUnavailable, RemediatorError
 from remediator.model import Noun, Run, RunState, evolve, from_json, to_json
+from remediator.preview import preview
 from remediator.reasons import Reason
-from remediator.run import StepEnd, StepEnding, run_step
+from remediator.run import StepEnd, StepEnding, judge_again, run_step, template_values
 from remediator.undo import undo
 from remediator.verify import Verified, verify
 
@@ -50,8 +52,40 @@ async def carry(world: World, run: str) -> str:
         return await _undo_after_end(world, run.partition(UNDO)[0])
     stored, text = await patiently(world, "begin", lambda: _began(world, run))
     playbook = world.load_revision(text)
-    end = await _climb(world, playbook, stored)
+    end = await _refused_by_people(world, playbook, stored) or await _climb(world, playbook, stored)
     return await _durably(world, "end", lambda: _close(world, playbook, run, end))
+
+
+async def _refused_by_people(world: World, playbook: Playbook, run: Run) -> End | None:
+    """Where people are asked before the beginning: how the run ends without their yes, or without that of the gates after it."""
+    if not any(asked.step is None for asked in run.approvals):
+        return None
+
+    async def show() -> None:
+        await preview(world, playbook, await _stored(world, run.id), template_values(run, world))
+
+    async def ask() -> dict[str, Any]:
+        return _plain(await answered(world, run.id))
+
+    async def judge() -> dict[str, Any] | None:
+        refused = await judge_again(world, playbook, run)
+        return _plain(refused) if refused else None
+
+    await _durably(world, "preview", show)
+    said = from_json(await _durably(world, "approval", ask), Answered)
+    if said.reason is not None:
+        return End(state=_WITHOUT_YES[said.reason], reason=said.reason, detail=said.detail)
+    refused = await _durably(world, "gates", judge)
+    return _after(from_json(refused, StepEnding), 0) if refused else None
+
+
+_WITHOUT_YES = {
+    Reason.APPROVAL_EXPIRED: RunState.EXPIRED,
+    Reason.REJECTED: RunState.CANCELLED,
+    Reason.RESOLVED_MEANWHILE: RunState.CANCELLED,
+    Reason.CANCELLED_BY: RunState.CANCELLED,
+}
+"""The end of a run that asked people, by what came instead of a yes."""
 
 
 async def _climb(world: World, playbook: Playbook, run: Run) -> End:
@@ -104,7 +138,7 @@ async def _rung(world: World, playbook: Playbook, run: str, number: int, rung: R
         async def work(index: int = index, spec: Any = spec) -> dict[str, Any]:
             async with world.signals.writing(run):
                 now = await _stored(world, run)
-                if now.rung != number or now.state is not RunState.RUNNING:
+                if now.rung != number or now.state not in (RunState.RUNNING, RunState.AWAITING_APPROVAL):
                     now = evolve(now, rung=number, state=RunState.RUNNING)
                     await world.journal.save_run(now)
             return _plain(await run_step(world, playbook, now, now.steps[index], spec))
@@ -130,6 +164,8 @@ async def _proof(world: World, playbook: Playbook, run: str, number: int) -> Ver
 
 def _after(ending: StepEnding, number: int) -> End:
     """What a step that did not succeed makes of the run."""
+    if ending.reason in _WITHOUT_YES:
+        return End(state=_WITHOUT_YES[ending.reason], reason=ending.reason, detail=ending.detail)
     match ending.end:
         case StepEnd.CANCELLED:
             state = RunState.CANCELLED
@@ -148,7 +184,7 @@ async def _close(world: World, playbook: Playbook, run: str, end: End) -> str:
     if not stored.state.open:
         return stored.state.value
     detail = end.detail
-    failed = end.state in (RunState.FAILED, RunState.NOT_HEALED, RunState.CANCELLED)
+    failed = end.state in (RunState.FAILED, RunState.NOT_HEALED, RunState.CANCELLED, RunState.EXPIRED)
     if failed and playbook.on_failure == "undo" and _leaves(stored):
         async with world.signals.writing(run):
             stored = await _stored(world, run)
@@ -156,25 +192,17 @@ async def _close(world: World, playbook: Playbook, run: str, end: End) -> str:
         world.feed.publish("run", run)
         detail = "; ".join(part for part in (detail, (await undo(world, stored)).words) if part)
         stored = await _stored(world, run)
-    if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await _resolved(world, stored):
+    if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await resolved(world, stored):
         detail = f"{detail}; the alert resolved, {(await undo(world, stored)).words}"
         stored = await _stored(world, run)
     closed = await record.ended(world, stored, end.state, end.reason, detail)
     return closed.state.value
 
 
-async def _resolved(world: World, run: Run) -> bool:
-    """Whether the run's episode is over already; if it ends later, the resolved notification brings the undo."""
-    if run.alert is None:
-        return False
-    page = await world.journal.episodes(open_only=False, fingerprint=run.alert.fingerprint)
-    return any((e.fingerprint, e.starts_at) == run.alert.episode and e.resolved_at is not None for e in page.items)
-
-
 async def undo_due(world: World, run: str) -> bool:
     """Whether what an ended run left behind is to go back now, because its own alert resolved and its playbook says so."""
     stored = await world.journal.run(run)
-    if stored is None or stored.state.open or not _leaves(stored) or not await _resolved(world, stored):
+    if stored is None or stored.state.open or not _leaves(stored) or not await resolved(world, stored):
         return False
     text = await world.journal.revision(stored.revision)
     try:

@@ -16,8 +16,13 @@ from remediator.reasons import Reason
 
 __all__ = [
     "PLAN",
+    "PREVIEW",
     "Alert",
     "AlertStatus",
+    "Answer",
+    "Approval",
+    "ApprovalState",
+    "Begun",
     "Change",
     "ChangeState",
     "Decision",
@@ -138,6 +143,14 @@ class Episode(Noun, frozen=True, kw_only=True):
     """The first run that the episode led to; while it is set, further firing deliveries are duplicates."""
 
 
+class Begun(Noun, frozen=True, kw_only=True):
+    """As much of an episode as says when it began and what it is about; reads the JSON of episodes and alerts alike."""
+
+    fingerprint: str
+    starts_at: datetime
+    labels: dict[str, str]
+
+
 class Target(Noun, frozen=True, kw_only=True):
     """One Kubernetes object that exists, by kind, name and uid."""
 
@@ -187,6 +200,8 @@ class Decision(Noun, frozen=True, kw_only=True):
     detail: str = ""
     gates: tuple[Verdict, ...] = ()
     run: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    """What the gates looked at that a person has to see as well: whom the pairs blame (``attribution``)."""
 
 
 class TriggerKind(StrEnum):
@@ -294,7 +309,7 @@ class Change(Noun, frozen=True, kw_only=True):
 
 
 class Evidence(Noun, frozen=True, kw_only=True):
-    """Something that a step saw: a query's result, an object. Bounded in size and redacted before it is stored."""
+    """Something that a step or a gate saw: a query's result, an object. Bounded in size and redacted before it is stored."""
 
     name: str
     at: datetime
@@ -303,6 +318,8 @@ class Evidence(Noun, frozen=True, kw_only=True):
 
 PLAN = "plan"
 """The name of the evidence that says beforehand what a step will do, as a list of lines."""
+PREVIEW = "preview"
+"""The same for a step that nobody allowed yet: what it would do, as things stood when people were asked."""
 
 
 class Step(Noun, frozen=True, kw_only=True):
@@ -313,6 +330,8 @@ class Step(Noun, frozen=True, kw_only=True):
     rung: int
     index: int
     """Position in the whole run, over all rungs, from 0."""
+    parameters: dict[str, Any] = {}
+    """Of its action, filled in for this run."""
     state: StepState
     started_at: datetime | None = None
     ended_at: datetime | None = None
@@ -343,6 +362,51 @@ class Verification(Noun, frozen=True, kw_only=True):
     ended_at: datetime | None = None
 
 
+class ApprovalState(StrEnum):
+    """How a question to people stands."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    """Nobody needs to answer any more: the alert resolved, or the run was cancelled."""
+
+
+class Answer(Noun, frozen=True, kw_only=True):
+    """What one person said to a question, and why."""
+
+    by: str
+    at: datetime
+    approved: bool
+    reason: str = ""
+
+    @property
+    def person(self) -> str:
+        """Who that is, so that one person counts once: ``Anna@laptop`` and ``anna@bastion`` are the same."""
+        return self.by.strip().casefold().partition("@")[0]
+
+
+class Approval(Noun, frozen=True, kw_only=True):
+    """A question to people: may this run begin, or go on?"""
+
+    step: int | None = None
+    """The index of the step that asks in mid-run; None where the whole run waits for its beginning."""
+    question: str = ""
+    people: int = 1
+    """How many different people must say yes."""
+    asked_at: datetime
+    expires_at: datetime
+    state: ApprovalState = ApprovalState.WAITING
+    answers: tuple[Answer, ...] = ()
+    ended_at: datetime | None = None
+
+    @property
+    def missing(self) -> int:
+        """How many more people must say yes."""
+        return max(0, self.people - len({answer.person for answer in self.answers if answer.approved}))
+
+
 class Run(Noun, frozen=True, kw_only=True):
     """One playbook at work on one target, from the decision to its end."""
 
@@ -367,10 +431,29 @@ class Run(Noun, frozen=True, kw_only=True):
     """Whether any of its steps may disturb traffic or workloads."""
     gates: tuple[Verdict, ...] = ()
     """The last evaluation of every gate for this run."""
+    evidence: tuple[Evidence, ...] = ()
+    """As in the decision, of the last evaluation of the gates."""
     steps: tuple[Step, ...] = ()
     verification: Verification | None = None
     cancel: str = ""
     """Who asked to cancel it and why, while it is still to be heeded."""
+    approvals: tuple[Approval, ...] = ()
+    """Every question to people, in the order of time; only the last can still wait."""
+
+    @property
+    def unapproved(self) -> bool:
+        """Whether it waited for people before its beginning and got no yes, so far or ever: nothing of it was begun."""
+        return any(asked.step is None and asked.state is not ApprovalState.APPROVED for asked in self.approvals)
+
+    @property
+    def begun_at(self) -> datetime:
+        """When it began: with the decision, or when people said yes."""
+        return next((asked.ended_at for asked in self.approvals if asked.step is None and asked.ended_at), self.started_at)
+
+    @property
+    def approved(self) -> bool:
+        """Whether people said yes to it."""
+        return any(asked.state is ApprovalState.APPROVED for asked in self.approvals)
 
 
 class Pause(Noun, frozen=True, kw_only=True):
@@ -386,10 +469,12 @@ class Pause(Noun, frozen=True, kw_only=True):
     until: datetime | None = None
 
     def covers(self, *, playbook: str, target: str, now: datetime) -> bool:
-        """Whether it holds for this playbook on this target at ``now``."""
+        """Whether it holds for this playbook on this target at ``now``. One of a Namespace holds for all that is in it."""
         if self.until is not None and self.until <= now:
             return False
-        return self.playbook in (None, playbook) and self.target in (None, target)
+        _, namespace, name = (*target.split("/"), "")[:3]
+        within = f"Namespace/{namespace}" if name else target
+        return self.playbook in (None, playbook) and self.target in (None, target, within)
 
 
 class Entry(Noun, frozen=True, kw_only=True):

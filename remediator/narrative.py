@@ -12,15 +12,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from remediator import words
-from remediator.model import DecisionKind, RunState, TriggerKind
+from remediator.attribution.account import account_in
+from remediator.attribution.account import lines as lines_of
+from remediator.model import ApprovalState, DecisionKind, RunState, TriggerKind
 from remediator.reasons import Reason, sentence
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from remediator.model import Alert, Decision, Delivery, Run, Step, Verification
+    from remediator.model import Alert, Decision, Delivery, Evidence, Run, Step, Verification
 
 __all__ = ["Happening", "brief", "full", "sender"]
 
@@ -60,6 +62,7 @@ def full(happening: Happening) -> Iterator[str]:
     for title, lines in (
         ("What came in", _came_in(happening, base)),
         ("What was decided", _decided(happening, base)),
+        ("What people said", _asked(happening.run, base)),
         ("What was done", _done(happening.run, base)),
         ("How it was proved", _proved(happening.run, base)),
         ("What came after", _after(happening, base)),
@@ -168,11 +171,24 @@ def _decided(happening: Happening, base: datetime) -> Iterator[str]:
     for decision, repeats, last in _collapsed(earlier):
         yield f"{words.moment(decision.at, base)}  {_sentence_for(decision, run)}{_again(repeats, last, base)}"
         yield from _gates(decision)
+        yield from _blamed(decision.evidence)
     if run and any(not gate.allowed for gate in run.gates):
         yield f"{words.moment(max(gate.at for gate in run.gates), base)}  Asked again during the run, gates refused:"
         yield from (f"{_INDENT}- {line}" for line in words.refusals(run.gates))
+        yield from _blamed(run.evidence)
     elif run and not happening.decisions and words.allowed_by(run.gates):
         yield f"{words.moment(run.started_at, base)}  {words.allowed_by(run.gates)}"
+
+
+def _asked(run: Run | None, base: datetime) -> Iterator[str]:
+    for asked in run.approvals if run else ():
+        until = words.moment(asked.expires_at, base)
+        yield f"{words.moment(asked.asked_at, base)}  {asked.people} of them had to agree until {until}: {words.folded(asked.question)}"
+        yield from (f"{words.moment(said.at, base)}  It was {words.answered(said)}" for said in asked.answers)
+        if asked.state is ApprovalState.EXPIRED:
+            yield f"{until}  {sentence(Reason.APPROVAL_EXPIRED)}"
+        elif asked.state is ApprovalState.WITHDRAWN and asked.ended_at is not None:
+            yield f"{words.moment(asked.ended_at, base)}  Nobody needed to answer any more."
 
 
 _SHORT = {
@@ -203,6 +219,13 @@ def _gates(decision: Decision) -> Iterator[str]:
         yield from (f"{_INDENT}- {line}" for line in refusing)
     if allowing := words.allowed_by(decision.gates):
         yield f"{_INDENT}{allowing}"
+
+
+def _blamed(evidence: Iterable[Evidence]) -> Iterator[str]:
+    """Whom the pairs blamed, and what was considered."""
+    told = account_in(evidence)
+    if told is not None:
+        yield from (f"{_INDENT}{words.folded(line)}" for line in lines_of(told))
 
 
 def _collapsed(decisions: Sequence[Decision]) -> Iterator[tuple[Decision, int, datetime]]:

@@ -14,11 +14,14 @@ import structlog
 from pydantic import ValidationError
 
 from remediator.actions import Observed, actions
+from remediator.approval import asking_of
+from remediator.attribution import Sought, Symptom
 from remediator.context import CancelledByPersonError, StepContext
 from remediator.errors import ExpressionError, KubeError, MonitoringError, Refused, StepFailed, Unreadable
 from remediator.facts import IN_MID_RUN, Facts
 from remediator.gates import Case, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
+from remediator.preview import preview
 from remediator.reasons import Reason
 from remediator.telemetry import METRICS
 
@@ -26,11 +29,21 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from remediator.actions import Action
-    from remediator.model import Run, Verdict
+    from remediator.model import Evidence, Run, Verdict
     from remediator.playbook import Playbook, StepSpec
     from remediator.world import World
 
-__all__ = ["StepEnd", "StepEnding", "brought_gates", "planned_steps", "run_step", "template_values"]
+__all__ = [
+    "StepEnd",
+    "StepEnding",
+    "brought_gates",
+    "judge_again",
+    "planned_steps",
+    "run_step",
+    "sought_by",
+    "template_values",
+    "with_parameters",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -62,6 +75,20 @@ def planned_steps(playbook: Playbook) -> tuple[Step, ...]:
     )
 
 
+def with_parameters(run: Run, playbook: Playbook, world: World) -> Run:
+    """``run`` with the parameters of each step filled in, for people to read; one that cannot be filled stays as the file has it."""
+    values = template_values(run, world)
+    specs = {(number, spec.name): spec for number, rung in enumerate(playbook.ladder) for spec in rung.steps}
+    return evolve(run, steps=tuple(evolve(step, parameters=_shown(specs[step.rung, step.name], values)) for step in run.steps))
+
+
+def _shown(spec: StepSpec, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return spec.render(values)
+    except Unreadable:
+        return dict(spec.parameters)
+
+
 def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str]:
     """Gates that actions bring along: those of the first rung before a run begins, those of ``step`` and what follows in its rung later.
 
@@ -70,7 +97,14 @@ def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str
     """
     rung = playbook.ladder[step.rung if step else 0].steps
     done = step.index - sum(len(earlier.steps) for earlier in playbook.ladder[: step.rung]) if step else 0
-    return frozenset(gate for spec in rung[done:] for gate in actions()[spec.action].brings)
+    asked = {"no_culprit"} if sought_by(playbook) else set()
+    return frozenset(asked).union(gate for spec in rung[done:] for gate in actions()[spec.action].brings)
+
+
+def sought_by(playbook: Playbook) -> Sought | None:
+    """What is seen between nodes, if the playbook acts on whoever explains it."""
+    culprit = playbook.when.target.culprit if playbook.when is not None else None
+    return Sought(symptom=Symptom(culprit.of), limit=culprit.limit) if culprit is not None else None
 
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
@@ -133,14 +167,31 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
         return StepEnding(end=StepEnd.UNKNOWN, reason=Reason.CRASHED, detail=unclear)
     if world.signals.cancelled(ctx.run.id).is_set():
         raise CancelledByPersonError
-    ctx.judge = partial(_judge_again, ctx, world, playbook, step)
+    ctx.judge = partial(judge_again, world, playbook, ctx.run, step)
+    ctx.preview = partial(preview, world, playbook, ctx.run, template_values(ctx.run, world))
+    ctx.asking = asking_of(world, playbook)
     if action.disruptive and not ctx.changes:
         refused = await ctx.judge()
         if refused:
             return refused
+    if action.disruptive and (leased := await _lease(world, ctx.run)):
+        return leased
     parameters = _parameters(spec, action, template_values(ctx.run, world))
     await action.check(ctx, parameters)
-    return StepEnding(end=StepEnd.SUCCEEDED, detail=await action.act(ctx, parameters))
+    detail = await action.act(ctx, parameters)
+    refused = await ctx.judge() if ctx.asked else None  # much may have changed until people said yes
+    return refused or StepEnding(end=StepEnd.SUCCEEDED, detail=detail)
+
+
+async def _lease(world: World, run: Run) -> StepEnding | None:
+    """Hold the target node against other tools from here to the run's end; how the step ends if that cannot be."""
+    if run.dry_run or run.target.kind != "Node":
+        return None
+    began = world.leases.holds(run.id) or any(step.changes for step in run.steps)
+    words = await world.leases.take(world.kube, world.clock, run.target.name, run.id)
+    if not words:
+        return None
+    return StepEnding(end=StepEnd.REFUSED, reason=Reason.LOST_LEASE if began else Reason.TARGET_LEASED, detail=words)
 
 
 async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
@@ -160,23 +211,26 @@ async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
     return ""
 
 
-async def _judge_again(ctx: StepContext, world: World, playbook: Playbook, step: Step) -> StepEnding | None:
-    """All gates once more, on fresh facts, right before something disruptive."""
-    run = ctx.run
+async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step | None = None) -> StepEnding | None:
+    """All gates once more, on fresh facts: right before something disruptive, and when people said yes. ``step``: None before the first."""
+    run = await world.journal.run(begun.id) or begun
     case = Case(
         playbook=run.playbook,
-        mode=world.mode_of(playbook),
+        mode=world.mode(playbook),
         target=run.target,
         trigger=run.trigger.kind,
         alert=run.alert,
         dry_run=run.dry_run,
+        approved=run.approved,
         disruptive=run.disruptive,
         run=run.id,
         settings=dict(playbook.gates),
         limits=world.limits,
+        culprit=sought_by(playbook),
     )
-    verdicts = await Facts(world, deadline=IN_MID_RUN).judge(case, brought_gates(playbook, step))
-    await _keep_verdicts(world, run, verdicts)
+    facts = Facts(world, deadline=IN_MID_RUN)
+    verdicts = await facts.judge(case, brought_gates(playbook, step))
+    await _keep_verdicts(world, run, verdicts, await facts.evidence(case.culprit, run.alert, run.id))
     no = refusals(verdicts)
     if not no:
         return None
@@ -185,11 +239,11 @@ async def _judge_again(ctx: StepContext, world: World, playbook: Playbook, step:
     return StepEnding(end=StepEnd.REFUSED, reason=no[0].reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
 
 
-async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...]) -> None:
+async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...], evidence: tuple[Evidence, ...]) -> None:
     async with world.signals.writing(run.id):
         stored = await world.journal.run(run.id)
         if stored is not None:
-            await world.journal.save_run(evolve(stored, gates=verdicts))
+            await world.journal.save_run(evolve(stored, gates=verdicts, evidence=evidence or stored.evidence))
 
 
 def _parameters(spec: StepSpec, action: Action[Any], values: dict[str, Any]) -> Any:

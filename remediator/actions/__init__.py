@@ -62,6 +62,7 @@ class Cilium(Noun, frozen=True, kw_only=True):
 
     namespace: str = "kube-system"
     agent_selector: str = "k8s-app=cilium"
+    health_port: int = 4240
 
 
 class Observed(StrEnum):
@@ -122,6 +123,13 @@ class Context(Protocol):
 
     async def rest(self, woken: asyncio.Event, at_most: timedelta) -> None:
         """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause."""
+        ...
+
+    async def ask(self, text: str, *, expires: timedelta | None = None, people: int | None = None) -> str:
+        """Ask people whether the run may go on, and wait for their yes; who said it. ``expires``, ``people``: None is the playbook's.
+
+        Raises StepFailed with the reason where the answer is no, where none came in time, or where the alert is over.
+        """
         ...
 
     async def still_allowed(self) -> None:

@@ -101,6 +101,7 @@ def _built(document: Document, file: PlaybookFile, checked: Checked, actions: Ma
         parameters=file.parameters,
         when=file.when,
         mode=file.mode,
+        approval=file.approval,
         gates=checked.gates,
         ladder=ladder,
         verify=file.verify,

@@ -10,7 +10,7 @@ from remediator.expr import Template
 from remediator.fields import Duration
 from remediator.model import Mode
 from remediator.playbook.parameters import Parameter, fill
-from remediator.playbook.schema import FROZEN, Verify, When
+from remediator.playbook.schema import FROZEN, ApprovalSpec, Verify, When
 from remediator.playbook.scope import Timeout
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Playbook(BaseModel):
     when: When | None
     """None: only people trigger it."""
     mode: Mode
+    approval: ApprovalSpec
     gates: dict[str, SerializeAsAny[BaseModel]]
     """The settings of gates, by the gates' keys."""
     ladder: tuple[Rung, ...]

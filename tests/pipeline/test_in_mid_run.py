@@ -333,3 +333,18 @@ class TestResolved:
         await line.restart()
         await line.when(run, lambda r: r.steps[0].state == "undone")
         assert not cordoned()
+
+
+async def test_the_lease_on_the_node_is_held_by_the_run_and_given_back_at_its_end(line, stage, waits):
+    await line.world.kube.create(kinds.NAMESPACE, {"metadata": {"name": "medik8s-leases"}})
+    run = await waits()
+    assert stage.cluster.objects("Lease", "medik8s-leases") == [], "what disturbs nothing takes none"
+    ended = await goes_on(line, run)
+    assert ended.state == "healed"
+
+    async def given_back():
+        (lease,) = stage.cluster.objects("Lease", "medik8s-leases")
+        return "holderIdentity" not in lease["spec"]
+
+    await line.until(given_back, "the lease is given back")
+    assert not line.world.leases.holds(run)
