@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from remediator.breaker import Reset, Standing
     from remediator.journal import ChainReport
     from remediator.model import RunState
+    from remediator.recurrence import Recurrence
     from remediator.server.service import MatchReport, ReloadReport, Status
 
 __all__ = ["Client", "Scope"]
@@ -185,6 +186,12 @@ class Client(Transport):
         from remediator.server.service import Status  # noqa: PLC0415 - not needed for other calls
 
         return await self.get("/api/v1/status", Status)
+
+    async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
+        """What was restarted again and again, and how each time ended."""
+        from remediator.recurrence import Recurrence  # noqa: PLC0415 - not needed for other calls
+
+        return await self.get("/api/v1/report/recurrence", Page[Recurrence], query(since=since, at_least=at_least))
 
     async def bgp(self) -> Report:
         """Who announces what by BGP."""

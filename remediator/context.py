@@ -93,6 +93,7 @@ class StepContext:
         self._undoes = undoes
         self._heeds = "" if undoes else run.id
         self._cancelled = world.signals.cancelled(self._heeds)
+        self._resolved = world.signals.resolved(self._heeds)
 
     async def plan(self, lines: Sequence[str]) -> None:
         """See Context."""
@@ -109,7 +110,8 @@ class StepContext:
 
     async def rest(self, woken: asyncio.Event, at_most: timedelta) -> None:
         """See Context."""
-        waits = [asyncio.ensure_future(w) for w in (woken.wait(), self._cancelled.wait(), self.clock.sleep(at_most))]
+        news = (woken.wait(), self._cancelled.wait(), self._resolved.wait(), self.clock.sleep(at_most))
+        waits = [asyncio.ensure_future(w) for w in news]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -117,6 +119,9 @@ class StepContext:
                 wait.cancel()
         woken.clear()
         await self._heed_people()
+        if self._resolved.is_set():
+            self._resolved.clear()
+            await self.still_allowed()
 
     async def ask(self, text: str, *, expires: timedelta | None = None, people: int | None = None) -> str:
         """See Context."""

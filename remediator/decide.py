@@ -39,7 +39,7 @@ from remediator.model import (
     new_id,
 )
 from remediator.reasons import Reason
-from remediator.run import brought_gates, planned_steps, sought_by, with_parameters
+from remediator.run import brought_gates, coming_actions, planned_steps, sought_by, with_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -275,12 +275,13 @@ class Decider:
             alert=alert,
             dry_run=dry_run or world.dry_run or observes,
             disruptive=playbook.disruptive,
+            actions=coming_actions(playbook),
             settings=dict(playbook.gates),
             limits=world.limits,
             culprit=sought_by(playbook),
         )
         verdicts = await facts.judge(case, brought_gates(playbook))
-        decision = self._decision(alert, delivery, playbook=playbook.name, target=target, gates=verdicts)
+        decision = self._decision(alert, delivery, playbook=playbook.name, target=target, gates=verdicts, dry_run=case.dry_run)
         decision = evolve(decision, evidence=await facts.evidence(case.culprit, alert, decision.id))
         no = refusals(verdicts)
         if no:
@@ -349,7 +350,7 @@ class Decider:
     def _without_questions(self, delivery: Delivery, alert: Alert, known: Episode | None) -> Decision | None:
         if alert.status is AlertStatus.RESOLVED:
             return self._decision(alert, delivery.id, decision=DecisionKind.RESOLVED, reason=Reason.RESOLVED, detail="the episode is over")
-        if known is not None and known.run is not None and not self._raised_since(known):
+        if known is not None and known.run is not None and self._answered_by_its_run(known):
             detail = f"the episode led to run {known.run} already"
             return self._decision(
                 alert,
@@ -365,12 +366,12 @@ class Decider:
             return self._decision(alert, delivery.id, decision=DecisionKind.HELD, reason=Reason.TRUNCATED, detail=detail)
         return None
 
-    def _raised_since(self, known: Episode) -> bool:
-        """Whether the episode was only observed, and its playbook may do more by now."""
-        if known.decision is not DecisionKind.REFUSED:
-            return False
-        now = next((playbook for playbook in self._world.library.playbooks if playbook.name == known.playbook), None)
-        return now is not None and self._world.mode(now) != Mode.OBSERVE
+    def _answered_by_its_run(self, known: Episode) -> bool:
+        """Whether nothing more may be done about the episode than its run: a dry run answers as long as the daemon or the mode is so."""
+        if known.decision is DecisionKind.REFUSED:  # it was only observed
+            now = next((playbook for playbook in self._world.library.playbooks if playbook.name == known.playbook), None)
+            return now is None or self._world.mode(now) == Mode.OBSERVE
+        return known.dry_run == self._world.dry_run
 
     def _unmatched(self, delivery: Delivery, alert: Alert) -> Decision:
         misses = nearest(alert.labels, self._world.library, most=1)

@@ -74,6 +74,7 @@ class Episodes:
                 playbook=decision.playbook,
                 target=decision.target,
                 run=decision.run or known.run,
+                dry_run=decision.dry_run if decision.run else known.dry_run,
             )
         return changed
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from remediator import blame, readings
+from remediator.actions import recurring
 from remediator.attribution import account
 from remediator.attribution.account import ATTRIBUTION, kept_elsewhere
 from remediator.bgp.read import read_routes
@@ -39,15 +40,15 @@ _DEADLINE = timedelta(seconds=1.5)
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
 _OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD})
-_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
+_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
 
 
 class Facts:
     """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
 
-    def __init__(self, world: World, *, deadline: timedelta = _DEADLINE) -> None:
+    def __init__(self, world: World, *, deadline: timedelta | None = None) -> None:
         self._world = world
-        self._seconds = deadline.total_seconds()
+        self._seconds = (deadline or _DEADLINE).total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
         self._kubernetes_hangs = False
@@ -150,6 +151,8 @@ class Facts:
                 return journal.open_runs()
             case Fact.HISTORY:
                 return journal.history(case.target.key, since=now - LONGEST_LOOK_BACK)
+            case Fact.RESTARTS:
+                return journal.done(recurring(), since=now - LONGEST_LOOK_BACK, target=case.target.key)
             case Fact.TARGET:
                 return self._object(case.target.kind, case.target.name, case.target.namespace)
             case Fact.NAMESPACE:

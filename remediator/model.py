@@ -28,6 +28,7 @@ __all__ = [
     "Decision",
     "DecisionKind",
     "Delivery",
+    "Done",
     "Entry",
     "Episode",
     "Evidence",
@@ -140,7 +141,9 @@ class Episode(Noun, frozen=True, kw_only=True):
     playbook: str | None = None
     target: Target | None = None
     run: str | None = None
-    """The first run that the episode led to; while it is set, further firing deliveries are duplicates."""
+    """The run that the episode led to; while it is set, further firing deliveries are duplicates."""
+    dry_run: bool = False
+    """Whether that run was a dry one. Then it stands in no live run's way."""
 
 
 class Begun(Noun, frozen=True, kw_only=True):
@@ -202,6 +205,8 @@ class Decision(Noun, frozen=True, kw_only=True):
     run: str | None = None
     evidence: tuple[Evidence, ...] = ()
     """What the gates looked at that a person has to see as well: whom the pairs blame (``attribution``)."""
+    dry_run: bool = False
+    """Whether it was decided about a dry run."""
 
 
 class TriggerKind(StrEnum):
@@ -297,6 +302,8 @@ class Change(Noun, frozen=True, kw_only=True):
     request_id: str = ""
     """Sent as ``Audit-ID``, so that the API server's audit log names the same call."""
     state: ChangeState
+    reason: Reason | None = None
+    """Why it has not been put back, where that was refused; ``detail`` says what was seen."""
     detail: str = ""
     dry_run: bool = False
     at: datetime
@@ -328,14 +335,17 @@ class Step(Noun, frozen=True, kw_only=True):
     name: str
     action: str
     rung: int
+    attempt: int = 1
+    """Which attempt of its rung it belongs to; each has steps of its own."""
     index: int
-    """Position in the whole run, over all rungs, from 0."""
+    """Position in the whole run, over all rungs and their attempts, from 0."""
     parameters: dict[str, Any] = {}
     """Of its action, filled in for this run."""
     state: StepState
     started_at: datetime | None = None
     ended_at: datetime | None = None
     attempts: int = 0
+    """How often it was entered: more than once only after a crash."""
     outcome: str = ""
     detail: str = ""
     """While it runs: how it stands, if its action tells."""
@@ -354,6 +364,8 @@ class Verification(Noun, frozen=True, kw_only=True):
     held_since: datetime | None = None
     healed: bool | None = None
     """None while it is open."""
+    reason: Reason | None = None
+    """What it came to: ``healed``, ``still_firing``, ``relapsed`` or ``deadline``; None while it is open."""
     checks: int = 0
     relapses: int = 0
     """How often it held and stopped holding again before the hold time was over."""
@@ -424,7 +436,11 @@ class Run(Noun, frozen=True, kw_only=True):
     reason: Reason | None = None
     detail: str = ""
     rung: int = 0
+    attempt: int = 1
+    """Of that rung."""
     started_at: datetime
+    undoing_at: datetime | None = None
+    """When it began to put back what it had changed, if it did so before its end."""
     ended_at: datetime | None = None
     deadline: datetime
     disruptive: bool = True
@@ -454,6 +470,19 @@ class Run(Noun, frozen=True, kw_only=True):
     def approved(self) -> bool:
         """Whether people said yes to it."""
         return any(asked.state is ApprovalState.APPROVED for asked in self.approvals)
+
+
+class Done(Noun, frozen=True, kw_only=True):
+    """Something that a live run did to its target: a call that took effect, or may have; and how that run stands."""
+
+    action: str
+    target: str
+    """Target.key of the run."""
+    at: datetime
+    run: str
+    playbook: str
+    state: RunState
+    reason: Reason | None = None
 
 
 class Pause(Noun, frozen=True, kw_only=True):

@@ -90,8 +90,17 @@ def _conclusion(happening: Happening) -> Iterator[str]:
         yield f"It took {words.took(run.ended_at - run.started_at)}, from {words.moment(run.started_at)} to {until} UTC."
     if run.dry_run and run.state is not RunState.PREDICTED:
         yield "It was a dry run: nothing in the cluster was changed."
+    if run.state is RunState.NOT_HEALED:
+        yield from _for_a_person(run)
     if run.cancel:
         yield f"It was asked to stop: {words.folded(run.cancel)}."
+
+
+def _for_a_person(run: Run) -> Iterator[str]:
+    """Where to look on: what the steps saw."""
+    seen = [f"{words.folded(evidence.name, 80)} (step {step.name})" for step in run.steps for evidence in step.evidence]
+    if seen:
+        yield f"What was seen is kept for you in `remediator runs show {run.id} -o json`: {', '.join(dict.fromkeys(seen))}."
 
 
 def _who(decision: Decision) -> str:
@@ -256,7 +265,8 @@ def _done(run: Run | None, base: datetime) -> Iterator[str]:
 
 def _step(step: Step, base: datetime, *, rungs: int) -> Iterator[str]:
     assert step.started_at is not None  # noqa: S101 - only begun steps come here; for the type checker
-    rung = f" (rung {step.rung + 1})" if rungs > 1 else ""
+    attempt = f", attempt {step.attempt}" if step.attempt > 1 else ""
+    rung = f" (rung {step.rung + 1}{attempt})" if rungs > 1 or attempt else ""
     yield f"{words.moment(step.started_at, base)}  Step {step.index + 1}, {step.name}: {step.action}{rung}."
     for change in step.changes:
         yield f"{words.moment(change.at, base)}    {words.changed(change)}. {words.change_fate(change)}"
@@ -283,8 +293,7 @@ def _proof(run: Run, proof: Verification, base: datetime) -> str:
     if proof.healed:
         return f"{sentence(Reason.HEALED)}{looks}"
     if proof.healed is False:
-        reason = run.reason if run.reason in (Reason.RELAPSED, Reason.STILL_FIRING, Reason.DEADLINE) else Reason.STILL_FIRING
-        return f"Not healed. {sentence(reason)}{looks}"
+        return f"Not healed. {sentence(proof.reason or run.reason or Reason.STILL_FIRING)}{looks}"
     since = f" The symptom has been gone since {words.moment(proof.held_since, base)}." if proof.held_since else ""
     return f"It is still open.{since}{looks}"
 

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from remediator import __version__
-from remediator.actions import actions
+from remediator.actions import actions, recurring
 from remediator.approval import answer
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
@@ -29,6 +29,7 @@ from remediator.model import (
     Answer,
     Decision,
     DecisionKind,
+    Page,
     Pause,
     Run,
     RunState,
@@ -43,6 +44,7 @@ from remediator.promotion import LOOK_BACK, records
 from remediator.readings import breaker_past
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
+from remediator.recurrence import recurrences
 from remediator.run import sought_by
 from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
 from remediator.story import tell
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
     from remediator.promotion import Record
+    from remediator.recurrence import Recurrence
     from remediator.server.service import BreakerRequest, ManualRequest, MatchRequest, PauseRequest, ReloadReport
     from remediator.world import World
 
@@ -70,6 +73,7 @@ log = structlog.get_logger(__name__)
 _TO_END = 2.0
 """Real seconds that a rejection waits for the run's end, so that its answer can tell."""
 _MOST_WAITING = 500
+_WEEK = timedelta(days=7)
 
 
 class Operations:
@@ -311,6 +315,11 @@ class Operations:
     async def why(self, ref: str) -> Noun:
         """See Service."""
         return await tell(self.journal, ref)
+
+    async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
+        """See Service."""
+        since = since or self._world.clock.now() - _WEEK
+        return Page(items=recurrences(await self.journal.done(recurring(), since=since), at_least=at_least))
 
     async def bgp(self) -> Report:
         """See Service."""

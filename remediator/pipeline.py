@@ -176,8 +176,10 @@ class Pipeline:
         await self._world.leases.release(run)
         if UNDO not in run:
             await patiently(self._world, "learn", lambda: self._learn(run))
-            # The alert may have resolved while the run was closed. In a context of its own, since it is no part of the run.
-            task = asyncio.create_task(self._undo_if_due(run), name="undo if due", context=contextvars.Context())
+            # The alert may have resolved while the run was closed; and what was refused while it was open may be allowed now.
+            # In a context of its own, since it is no part of the run.
+            due = patiently(self._world, "undo what is due", self._undo_what_is_due)
+            task = asyncio.create_task(due, name="undo what is due", context=contextvars.Context())
             self._after.add(task)
             task.add_done_callback(self._after.discard)
         return state
@@ -267,17 +269,16 @@ class Pipeline:
     async def _undo_resolved(self, delivery: Delivery) -> None:
         for alert in delivery.alerts:
             episode = self.decider.episode(alert) if alert.status is AlertStatus.RESOLVED else None
-            if episode is not None and episode.run is not None:
-                self._world.signals.tell(episode.run)  # it may wait for people
-            if episode is not None and episode.run is not None and await undo_due(self._world, episode.run):
+            if episode is None or episode.run is None:
+                continue
+            self._world.signals.tell(episode.run)  # it may wait for people
+            if episode.run in self._engine.running:
+                self._world.signals.resolved(episode.run).set()
+            if await undo_due(self._world, episode.run):
                 await self.undo(episode.run)
 
-    async def _undo_if_due(self, run: str) -> None:
-        if await patiently(self._world, "undo if due", lambda: undo_due(self._world, run)):
-            await self.undo(run)
-
     async def _undo_what_is_due(self) -> None:
-        """At the start: alerts whose resolution is on disk while the undo that follows from it never began."""
+        """What alerts left behind whose resolution is on disk: their undo never began, or it was refused or failed."""
         cursor: str | None = ""
         while cursor is not None:
             page = await self._world.journal.changes(left_behind=True, limit=_PAGE, cursor=cursor or None)

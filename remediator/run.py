@@ -37,6 +37,8 @@ __all__ = [
     "StepEnd",
     "StepEnding",
     "brought_gates",
+    "case_of",
+    "coming_actions",
     "judge_again",
     "planned_steps",
     "run_step",
@@ -67,11 +69,13 @@ class StepEnding(Noun, frozen=True, kw_only=True):
 
 
 def planned_steps(playbook: Playbook) -> tuple[Step, ...]:
-    """Every step of every rung, pending, as a new run begins with them."""
-    steps = [(rung, spec) for rung, this in enumerate(playbook.ladder) for spec in this.steps]
+    """Every step of every attempt of every rung, pending, as a new run begins with them."""
+    steps = [
+        (rung, attempt, spec) for rung, this in enumerate(playbook.ladder) for attempt in range(1, this.attempts + 1) for spec in this.steps
+    ]
     return tuple(
-        Step(name=spec.name, action=spec.action, rung=rung, index=index, state=StepState.PENDING)
-        for index, (rung, spec) in enumerate(steps)
+        Step(name=spec.name, action=spec.action, rung=rung, attempt=attempt, index=index, state=StepState.PENDING)
+        for index, (rung, attempt, spec) in enumerate(steps)
     )
 
 
@@ -95,10 +99,15 @@ def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str
     What a rung is through with, and what a later rung would do, must not forbid this one: an agent that crash-loops is not restarted, and
     for that very reason its node is drained.
     """
-    rung = playbook.ladder[step.rung if step else 0].steps
-    done = step.index - sum(len(earlier.steps) for earlier in playbook.ladder[: step.rung]) if step else 0
     asked = {"no_culprit"} if sought_by(playbook) else set()
-    return frozenset(asked).union(gate for spec in rung[done:] for gate in actions()[spec.action].brings)
+    return frozenset(asked).union(gate for action in coming_actions(playbook, step) for gate in actions()[action].brings)
+
+
+def coming_actions(playbook: Playbook, step: Step | None = None) -> tuple[str, ...]:
+    """The actions of the first rung before a run begins, those of ``step`` and what follows in its rung later."""
+    rung = playbook.ladder[step.rung if step else 0].steps
+    done = [spec.name for spec in rung].index(step.name) if step else 0
+    return tuple(spec.action for spec in rung[done:])
 
 
 def sought_by(playbook: Playbook) -> Sought | None:
@@ -115,6 +124,25 @@ def template_values(run: Run, world: World) -> dict[str, Any]:
         "parameters": dict(run.parameters),
         "cilium": {"namespace": world.cilium.namespace, "agent_selector": world.cilium.agent_selector},
     }
+
+
+def case_of(world: World, playbook: Playbook, run: Run, **more: Any) -> Case:
+    """What the gates are asked about a run that has begun. ``more``: fields of Case."""
+    return Case(
+        playbook=run.playbook,
+        mode=world.mode(playbook),
+        target=run.target,
+        trigger=run.trigger.kind,
+        alert=run.alert,
+        dry_run=run.dry_run,
+        approved=run.approved,
+        culprit=sought_by(playbook),
+        disruptive=run.disruptive,
+        run=run.id,
+        settings=dict(playbook.gates),
+        limits=world.limits,
+        **more,
+    )
 
 
 async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec: StepSpec) -> StepEnding:
@@ -214,20 +242,7 @@ async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
 async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step | None = None) -> StepEnding | None:
     """All gates once more, on fresh facts: right before something disruptive, and when people said yes. ``step``: None before the first."""
     run = await world.journal.run(begun.id) or begun
-    case = Case(
-        playbook=run.playbook,
-        mode=world.mode(playbook),
-        target=run.target,
-        trigger=run.trigger.kind,
-        alert=run.alert,
-        dry_run=run.dry_run,
-        approved=run.approved,
-        disruptive=run.disruptive,
-        run=run.id,
-        settings=dict(playbook.gates),
-        limits=world.limits,
-        culprit=sought_by(playbook),
-    )
+    case = case_of(world, playbook, run, actions=coming_actions(playbook, step))
     facts = Facts(world, deadline=IN_MID_RUN)
     verdicts = await facts.judge(case, brought_gates(playbook, step))
     await _keep_verdicts(world, run, verdicts, await facts.evidence(case.culprit, run.alert, run.id))
@@ -236,7 +251,9 @@ async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step |
         return None
     for verdict in no:
         METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
-    return StepEnding(end=StepEnd.REFUSED, reason=no[0].reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
+    over = any(verdict.gate == "not_firing" and verdict.reason is Reason.NOT_FIRING for verdict in no)
+    reason = Reason.RESOLVED_MEANWHILE if over else no[0].reason
+    return StepEnding(end=StepEnd.REFUSED, reason=reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
 
 
 async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...], evidence: tuple[Evidence, ...]) -> None:

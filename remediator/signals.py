@@ -1,6 +1,7 @@
 """What people say, carried to a run wherever it waits in this process. Their words stand in the journal (``Run.cancel``, ``.approvals``).
 
-In: ids of runs. Out: events to wait for, and a lock for whoever alters the run's record. Nothing is refused.
+In: ids of runs. Out: events to wait for (a wish to cancel, news about the run's alert), and a lock for whoever alters the run's record.
+Nothing is refused.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Signals:
     def __init__(self) -> None:
         self._cancelled: dict[str, asyncio.Event] = {}
         self._news: dict[str, asyncio.Event] = {}
+        self._resolved: dict[str, asyncio.Event] = {}
         self._writing: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def cancel(self, run: str) -> None:
@@ -41,6 +43,10 @@ class Signals:
     def news(self, run: str) -> asyncio.Event:
         """Set once there is news for ``run``; whoever waits clears it before looking."""
         return self._news.setdefault(run, asyncio.Event())
+
+    def resolved(self, run: str) -> asyncio.Event:
+        """Set when the alert of ``run`` was reported as resolved; whoever asks the gates because of it clears it."""
+        return self._resolved.setdefault(run, asyncio.Event())
 
     def writing(self, run: str) -> asyncio.Lock:
         """Held while ``run`` is read, changed and kept: a person's wish and the run's own progress must not overwrite one another."""
@@ -63,3 +69,4 @@ class Signals:
         """``run`` ended; nobody will cancel it any more."""
         self._cancelled.pop(run, None)
         self._news.pop(run, None)
+        self._resolved.pop(run, None)

@@ -40,6 +40,7 @@ class Metrics:
         self.decisions = Counter(p + "decisions_total", "Decisions by kind and reason", ["decision", "reason"], registry=r)
         self.gate_refusals = Counter(p + "gate_refusals_total", "Refusals by gate", ["playbook", "gate"], registry=r)
         self.runs = Counter(p + "runs_total", "Ended runs", ["playbook", "outcome"], registry=r)
+        self.not_healed = Counter(p + "not_healed_total", "Runs that leave it to a person", ["playbook", "reason"], registry=r)
         self.runs_in_flight = Gauge(p + "runs_in_flight", "Open runs", ["playbook"], registry=r)
         self.run_duration = Histogram(p + "run_duration_seconds", "From start to end of a run", ["playbook"], buckets=_LONG, registry=r)
         self.action_attempts = Counter(p + "action_attempts_total", "Steps tried", ["action", "result"], registry=r)

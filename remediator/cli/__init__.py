@@ -24,6 +24,7 @@ _COMMANDS = {
         "deliveries": Entry("deliveries", "deliveries", "List and show webhook calls."),
         "changes": Entry("changes", "changes", "List what was altered in the cluster and not put back."),
         "bgp": Entry("bgp", "bgp", "Show who announces what by BGP."),
+        "report": Entry("report", "report", "Tell what the record says over time."),
         "journal": Entry("journal", "journal", "Verify and export the record of everything."),
     },
     "Act": {

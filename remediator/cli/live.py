@@ -71,7 +71,7 @@ class Progress:
             if proof.held_since:
                 yield ("held", proof.held_since), proof.held_since, f"the symptom is gone; it has to stay gone for {proof.hold_seconds:g}s"
         if run.state is RunState.UNDOING:
-            yield ("undoing",), run.started_at, "undoing what the run changed"
+            yield ("undoing",), run.undoing_at or run.started_at, "undoing what the run changed"
         if run.ended_at is not None:
             yield ("end", run.state), run.ended_at, words.ending(run)
 

@@ -126,6 +126,7 @@ CHANGES: tuple[Column[Change], ...] = (
     Column("STATE", lambda change: str(change.state)),
     Column("CHANGE", lambda change: clip("; ".join(words.differences(change)), _DETAIL)),
     Column("RUN", lambda change: change.run),
+    Column("REASON", lambda change: _code(change.reason)),
     Column("AGE", lambda change: age(change.at, now())),
     Column("ACTION", lambda change: change.action, wide=True),
     Column("STEP", lambda change: change.step, wide=True),
@@ -279,7 +280,7 @@ def _steps(run: Run) -> str:
     rows = [
         (
             str(step.index + 1),
-            str(step.rung + 1),
+            f"{step.rung + 1}, attempt {step.attempt}" if step.attempt > 1 else str(step.rung + 1),
             step.name,
             step.action,
             str(step.state),

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from remediator.attribution import Sought
 from remediator.errors import Unreadable
-from remediator.model import Alert, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
+from remediator.model import Alert, Done, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
 from remediator.reasons import Reason
 from remediator.settings import Breaker, Share, Storm
 from remediator.windows import Window
@@ -46,6 +46,7 @@ class Fact(StrEnum):
     PAUSES = "pauses"
     OPEN_RUNS = "open runs"
     HISTORY = "history of the target"
+    RESTARTS = "earlier restarts of the target"
     ACTIVE_ALERTS = "active alerts"
     TARGET = "target object"
     NAMESPACE = "namespace of the target"
@@ -99,6 +100,10 @@ class Case(Noun, frozen=True, kw_only=True):
     approved: bool = False
     """Whether people said yes to the run that asks again."""
     disruptive: bool = True
+    actions: tuple[str, ...] = ()
+    """The names of what would be done: the first rung, or the rest of the present one."""
+    undoing: bool = False
+    """The run asks whether it may put back a change, where that disturbs too."""
     run: str | None = None
     """The run that asks again in mid-run; it does not stand in its own way."""
     settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
@@ -147,6 +152,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def history(self) -> tuple[Run, ...]:
         """Runs on the target that began or ended within the longest time that any gate looks back."""
         return self._read(Fact.HISTORY)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def restarts(self) -> tuple[Done, ...]:
+        """What live runs did to the target within the longest time that any gate looks back, by actions that hide a fault if repeated."""
+        return self._read(Fact.RESTARTS)  # type: ignore[no-any-return]  # as above
 
     @property
     def active_alerts(self) -> Mapping[tuple[str, datetime], tuple[str, ...]]:
@@ -245,6 +255,8 @@ class Gate(ABC):
     """Whether it applies to every playbook; otherwise only where a playbook or an action brings it."""
     only_disruptive: ClassVar[bool] = False
     """Whether it has nothing against runs that disturb nothing; then nothing is read for them either."""
+    on_undo: ClassVar[bool] = True
+    """Whether it is asked before an undo that disturbs, too; not if it looks at the symptom, or counts what was begun."""
 
     @abstractmethod
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
@@ -277,6 +289,7 @@ class Gate(ABC):
             "key": cls.key,
             "reads": sorted(f.value for f in cls.reads),
             "always": cls.always,
+            "on_undo": cls.on_undo,
             "settings": schema,
         }
 
@@ -295,7 +308,8 @@ def gates() -> Mapping[str, type[Gate]]:
 def in_force(case: Case, brought: Iterable[str] = ()) -> list[Gate]:
     """The gates that apply to ``case``: those that always do, those that its playbook sets, those that its actions bring."""
     wanted = set(brought)
-    return [g() for g in gates().values() if g.always or g.name in wanted or g.key in case.settings]
+    asked = (g for g in gates().values() if g.on_undo or not case.undoing)
+    return [g() for g in asked if g.always or g.name in wanted or g.key in case.settings]
 
 
 def evaluate(case: Case, snapshot: Snapshot, applying: Iterable[Gate]) -> tuple[Verdict, ...]:

@@ -48,6 +48,7 @@ class AttemptsExhausted(Gate):
     key: ClassVar[str | None] = "attempts"
     Settings: ClassVar[type[BaseModel] | None] = Settings
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.HISTORY})
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""

@@ -35,6 +35,7 @@ class Cooldown(Gate):
     key: ClassVar[str | None] = "cooldown"
     Settings: ClassVar[type[BaseModel] | None] = Settings
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.HISTORY})
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""

@@ -16,6 +16,7 @@ class ObserveOnly(Gate):
 
     name: ClassVar[str] = "observe_only"
     summary: ClassVar[str] = "the mode in force lets this trigger act, or people said yes"
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""

@@ -35,6 +35,7 @@ class RateLimited(Gate):
     Settings: ClassVar[type[BaseModel] | None] = Settings
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.RECENT_RUNS})
     only_disruptive: ClassVar[bool] = True
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""

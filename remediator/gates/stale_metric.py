@@ -34,6 +34,7 @@ class StaleMetric(Gate):
     key: ClassVar[str | None] = "still_true"
     Settings: ClassVar[type[BaseModel] | None] = Settings
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.STILL_TRUE})
+    on_undo: ClassVar[bool] = False
 
     def needs(self, case: Case) -> frozenset[Fact]:
         """Asked only where a playbook has an expression and an alert wants it to act."""

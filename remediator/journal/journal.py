@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Decision,
         DecisionKind,
         Delivery,
+        Done,
         Entry,
         Episode,
         Noun,
@@ -272,6 +273,10 @@ class Journal:
     async def outcomes(self, *, since: datetime, limit: int = 2000) -> list[tuple[Run, Episode | None]]:
         """Runs that started since then, newest first and without steps, each with the episode of its alert."""
         return await self._read(queries.outcomes, since, limit)
+
+    async def done(self, actions: frozenset[str], *, since: datetime, target: str | None = None) -> list[Done]:
+        """What live runs did by these actions since then, newest first: everywhere, or to ``target`` (Target.key)."""
+        return await self._read(queries.done, actions, since, target)
 
     async def recent_runs(self, *, since: datetime, dry_run: bool | None = None) -> list[Run]:
         """Runs on any target that started since then, newest first, without steps."""

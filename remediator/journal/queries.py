@@ -19,8 +19,10 @@ from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE
 from remediator.model import (
     Begun,
     Change,
+    ChangeState,
     Decision,
     Delivery,
+    Done,
     Entry,
     Episode,
     Page,
@@ -43,6 +45,7 @@ __all__ = [
     "decisions",
     "deliveries",
     "delivery",
+    "done",
     "entries",
     "episodes",
     "history",
@@ -171,6 +174,24 @@ def outcomes(connection: Connection, since: datetime, limit: int) -> list[tuple[
     return [(run, known.get(ids.get(run.id, ""))) for run in found]
 
 
+def done(connection: Connection, actions: frozenset[str], since: datetime, target: str | None) -> list[Done]:
+    """Newest first: every change of a live run by one of ``actions`` that took effect or may have, but for what puts another back."""
+    conditions = [CHANGE.c.at >= stamp(since), RUN.c.dry_run.is_(False), *_equal(RUN, {"target": target})]
+    statement = select(CHANGE.c.data, RUN.c.data.label("of_run")).join(RUN, RUN.c.id == CHANGE.c.run).where(*conditions)
+    found = []
+    for row in connection.execute(statement):
+        change = from_json(row.data, Change)
+        if change.action not in actions or change.undoes or change.state is ChangeState.ABSENT:
+            continue
+        of = from_json(row.of_run, Run)
+        found.append(
+            Done(
+                action=change.action, target=of.target.key, at=change.at, run=of.id, playbook=of.playbook, state=of.state, reason=of.reason
+            )
+        )
+    return sorted(found, key=lambda one: one.at, reverse=True)
+
+
 def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None) -> list[Run]:
     """Newest first, without steps: what started at ``since`` or later on any target."""
     conditions = [RUN.c.started_at >= stamp(since)]
@@ -257,14 +278,17 @@ def _assemble(connection: Connection, rows: Iterable[Any]) -> list[Run]:
 
 def _with_changes(steps: list[Step], made: list[Change]) -> tuple[Step, ...]:
     of_step: dict[int, list[Change]] = defaultdict(list)
+    makers: dict[str, int | None] = {}
     for change in made:
-        if (index := _maker(steps, change)) is not None:
+        # What puts a change back stands beside it, though the step of that name may have begun once more since.
+        index = makers[change.id] = makers[change.undoes] if change.undoes in makers else _maker(steps, change)
+        if index is not None:
             of_step[index].append(change)
     return tuple(evolve(step, changes=tuple(of_step[number])) for number, step in enumerate(steps))
 
 
 def _maker(steps: list[Step], change: Change) -> int | None:
-    """The step of that name; where several rungs have one, the last of them that had begun when the change was made."""
+    """The step of that name; where several attempts of its rung have one, the last of them that had begun when the change was made."""
     named = [number for number, step in enumerate(steps) if step.name == change.step]
     begun = [n for n in named if (started := steps[n].started_at) is not None and started <= change.at]
     return begun[-1] if begun else next(iter(named), None)

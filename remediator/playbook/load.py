@@ -88,6 +88,7 @@ def _built(document: Document, file: PlaybookFile, checked: Checked, actions: Ma
     ladder = tuple(
         Rung(
             name=rung.name,
+            attempts=rung.attempts,
             steps=tuple(
                 _step(name, step, scope.steps, defaults, file.deadline, actions) for each in rung.steps for name, step in each.items()
             ),

@@ -48,11 +48,12 @@ class StepSpec(BaseModel):
 
 
 class Rung(BaseModel):
-    """One attempt of the ladder."""
+    """What is tried together, and how often, before the next."""
 
     model_config = FROZEN
 
     name: str
+    attempts: int = 1
     steps: tuple[StepSpec, ...]
 
 

@@ -388,9 +388,12 @@ def _step(value: Any) -> Any:
 
 
 class RungFile(Strict):
-    """One attempt: its steps in order. The next rung is tried only if this one is through and did not heal."""
+    """What is tried together: its steps in order. The next rung is tried only if this one is through and did not heal."""
 
     name: Line = Field(min_length=1)
+    attempts: int = Field(
+        default=1, ge=1, le=5, description="how often its steps are tried, each time with its own proof, before the next rung"
+    )
     steps: tuple[Annotated[dict[str, StepFile], BeforeValidator(_step)], ...] = Field(min_length=1, max_length=50)
 
 

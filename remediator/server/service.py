@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
-    from remediator.model import Approval, Decision, Delivery, Run
+    from remediator.model import Approval, Decision, Delivery, Page, Run
     from remediator.playbook import Library, Playbook
+    from remediator.recurrence import Recurrence
 
 __all__ = [
     "BreakerRequest",
@@ -284,6 +285,10 @@ class Service(Protocol):
 
     async def why(self, ref: str) -> Noun:
         """The Story of an alert, delivery, run, decision or target (``remediator.story``), from the journal alone."""
+        ...
+
+    async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
+        """What was restarted ``at_least`` so often since then; without ``since`` within the last 7 days."""
         ...
 
     async def bgp(self) -> Report:

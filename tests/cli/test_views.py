@@ -31,6 +31,7 @@ def episodes(api):
         "playbook": "cilium-agent-down",
         "target": {"kind": "Node", "name": "node-3", "namespace": "", "uid": "7b1f"},
         "run": "01ke6sjv780000000000000001",
+        "dry_run": False,
     }
     refused = {"decision": "refused", "reason": "target_missing", "detail": "no Node is named node-99", "run": None, "target": None}
     api.page("/api/v1/alerts", one, {**one, **refused, "fingerprint": "ff", "labels": {"node": EVIL}})
@@ -179,6 +180,42 @@ def test_changes(ask, api, runs, golden, still):
     assert api.asked[-1][2] == {"run": "r", "limit": "50"}
     api.page("/api/v1/changes")
     assert ask("changes", "list").stderr == "No changes found.\n"
+
+
+def test_a_change_that_was_not_put_back_says_why(ask, api, runs):
+    refused = {"state": "applied", "reason": "paused", "detail": "not put back: paused: everything is paused"}
+    api.page("/api/v1/changes", {**runs.change, **refused})
+    header, row = ask("changes", "list").stdout.splitlines()
+    assert row[header.index("REASON") :].startswith("paused ")
+    assert "everything is paused" in ask("changes", "list", "-o", "wide").stdout
+
+
+@pytest.fixture
+def recurring(api):
+    each = {"action": "cilium.restart_agent", "target": "Node/node-3", "playbook": "cilium-agent-down", "reason": None}
+    times = [
+        {**each, "at": "2026-01-01T10:00:00Z", "run": "run-1", "state": "healed"},
+        {**each, "at": "2026-01-03T11:00:00Z", "run": "run-2", "state": "not_healed"},
+        {**each, "at": "2026-01-05T09:00:00Z", "run": "run-3", "state": "healed", "playbook": "restart-agent"},
+    ]
+    about = {"target": "Node/node-3", "action": "cilium.restart_agent", "times": 3, "healed": 2}
+    api.page("/api/v1/report/recurrence", {**about, "first": times[0]["at"], "last": times[2]["at"], "each": times})
+    return api
+
+
+def test_report_of_what_recurs(ask, recurring, golden):
+    golden(ask("report", "recurrence").stdout + ask("report", "recurrence", "-o", "wide").stdout)
+    assert recurring.asked[-1][2] == {"at_least": "2"}
+    (one,) = json.loads(ask("report", "recurrence", "-o", "json").stdout)["items"]
+    assert [each["state"] for each in one["each"]] == ["healed", "not_healed", "healed"]
+    assert ask("report", "recurrence", "-o", "name").stdout == "Node/node-3\n"
+    ask("report", "recurrence", "--since", "2026-01-01T00:00:00Z", "--at-least", "3")
+    assert recurring.asked[-1][2] == {"at_least": "3", "since": "2026-01-01T00:00:00.000Z"}
+
+
+def test_report_of_nothing(ask, api):
+    api.page("/api/v1/report/recurrence")
+    assert ask("report", "recurrence").stderr == "No restarts that recur found.\n"
 
 
 def test_status(ask, api, status, golden, still):

@@ -277,6 +277,11 @@ class Line:
         """Wait until the step is on its way."""
         return await self.when(run, lambda r: any(s.name == name and s.state == "running" for s in r.steps), f"the step {name}")
 
+    @staticmethod
+    def counted(metric, **labels):
+        """What a metric stands at; it goes on over tests, so compare."""
+        return telemetry.METRICS.registry.get_sample_value(metric, labels) or 0
+
     async def until(self, look, what="it", *, seconds=100, every=1):
         return await until(self.world.clock, look, what, seconds=seconds, every=every)
 

@@ -112,7 +112,8 @@ class TestAsking:
         assert any("cilium" in line for line in seen.data), seen.data
         assert run.steps[0].state == "pending"
         assert run.steps[0].changes == ()
-        asked = [request for request in house.stage.cluster.requests if request.verb not in ("get", "list", "watch")]
+        tried = "leases.coordination.k8s.io"  # by a gate, as a dry run: whether the API server takes a write
+        asked = [r for r in house.stage.cluster.request_log if r.verb not in ("get", "list", "watch") and r.resource != tried]
         assert asked == []
 
     async def test_the_queue_stands_in_lists_and_in_the_status(self, asking, house):
@@ -191,7 +192,7 @@ class TestYes:
             ("protected", "protected"),
             ("pause", "paused"),
             pytest.param("mark", "paused", marks=pytest.mark.long),
-            pytest.param("resolved", "not_firing", marks=pytest.mark.long),
+            pytest.param("resolved", "resolved_meanwhile", marks=pytest.mark.long),
             pytest.param("unreadable", "unreadable", marks=pytest.mark.long),
         ],
     )
@@ -210,7 +211,7 @@ class TestYes:
         await say(house, run.id, "approve")
         done = await house.ended(run.id)
         assert (done.state, done.reason) == ("cancelled", reason)
-        assert next(iter(refusing(done).values())) == reason
+        assert next(iter(refusing(done).values())) == ("not_firing" if turned == "resolved" else reason)
         assert [str(step.state) for step in done.steps] == ["pending", "pending"]
         assert not cordoned(house)
 

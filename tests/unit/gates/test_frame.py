@@ -38,6 +38,7 @@ def test_every_gate_that_an_action_brings_is_there():
         ("target", {"paused", "target_changed", "protected", "agent_not_ready"}),
         ("namespace", {"paused", "protected"}),
         ("history", {"duplicate"}),
+        ("restarts", {"recurrence"}),
         ("cilium", {"agent_not_ready", "crash_looping", "operator_down", "rollout_in_progress"}),
         ("finding", {"no_culprit"}),
         ("routes", {"bgp_agent", "bgp_conflict", "bgp_shift", "route_coverage"}),

@@ -28,6 +28,7 @@ from remediator.model import (
     ChangeState,
     Decision,
     DecisionKind,
+    Done,
     Entry,
     Episode,
     Mode,
@@ -48,6 +49,7 @@ from remediator.model import (
 from remediator.promotion import Record
 from remediator.reasons import Reason
 from remediator.receive import Limits, parse_delivery
+from remediator.recurrence import recurrences
 from remediator.server import MatchReport, NearMiss, ReloadReport, Status, Tokens, build_app
 from remediator.story import Story
 
@@ -235,6 +237,11 @@ class FakeService:
     async def why(self, ref):
         await self._did("why", ref)
         return Story(ref=ref, kind="nothing", lines=("The journal knows nothing of it.",))
+
+    async def recurrence(self, *, since=None, at_least=2):
+        self.asked_of_recurrence = since, at_least
+        done = Done(action="cilium.restart_agent", target="Node/n", at=NOW, run="run-1", playbook="p", state=RunState.HEALED)
+        return Page(items=recurrences([done] * 3, at_least=at_least))
 
     async def bgp(self):
         if self.unreachable:

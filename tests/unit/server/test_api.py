@@ -130,6 +130,16 @@ async def test_the_catalogue(api):
     assert (await api.get("/api/v1/journal/verify"))["ok"] is True
 
 
+async def test_the_report_takes_a_time_and_a_number(api, service):
+    (one,) = (await api.get("/api/v1/report/recurrence?since=3d&at_least=3"))["items"]
+    assert (one["target"], one["times"], one["healed"], len(one["each"])) == ("Node/n", 3, 3, 3)
+    since, least = service.asked_of_recurrence
+    assert since is not None
+    assert least == 3
+    assert (await api.get("/api/v1/report/recurrence?at_least=4"))["items"] == []
+    assert "whole number" in (await api.problem("GET", "/api/v1/report/recurrence?at_least=0", 400))["detail"]
+
+
 async def test_bgp_is_read_when_asked_for(api, service):
     told = await api.get("/api/v1/bgp")
     assert (told["nodes"][0]["name"], told["prefixes"], told["min_speakers"]) == ("node-1", [], 2)
