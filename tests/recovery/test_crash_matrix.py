@@ -40,17 +40,27 @@ class Stage:
         self._falls = None
         simulation.cluster.store.subscribe(self._changed)
 
-    def story(self, name, *, another_falls):
+    def story(self, name, *, protected):
         self.simulation.cluster.heal()
         node = next(self._nodes)
-        self._falls = node if another_falls else None
+        self._mark(node, None)
+        self._falls = node if protected else None
         return Story(self, name, node)
 
     def _changed(self, change):
-        """Another agent hangs as soon as the node is cordoned: the restart that comes next must be refused by its gates."""
+        """Somebody protects the node as soon as it is cordoned: the restart that comes next must be refused by its gates."""
         if change.table == ("", "nodes") and change.obj["metadata"]["name"] == self._falls and change.obj["spec"].get("unschedulable"):
             node, self._falls = self._falls, None
-            asyncio.get_running_loop().call_soon(self.simulation.cluster.kill_agent, "node-1" if node != "node-1" else "node-2")
+            asyncio.get_running_loop().call_soon(self._mark, node, "true")
+
+    def _mark(self, node, value):
+        cluster = self.simulation.cluster
+        kind = cluster.kind("Node")
+        changed = cluster.store.edit(kind, cluster.get("Node", node))
+        marks = changed["metadata"].setdefault("annotations", {})
+        marks.pop("remediator.dev/protected", None)
+        marks.update({"remediator.dev/protected": value} if value else {})
+        cluster.store.replace(kind, changed)
 
 
 class Story:
@@ -143,7 +153,7 @@ class Story:
     def calls(self):
         """What was meant to change the cluster since the story began."""
         entries = list(self.cluster.request_log)[self.calls_before :]
-        return [entry for entry in entries if entry.verb in ("create", "update", "patch", "delete")]
+        return [entry for entry in entries if entry.verb in ("create", "update", "patch", "delete") and not entry.dry_run]
 
     async def reckon(self, state):
         """Raises AssertionError for whatever was lost, done twice, done to another, or told wrongly."""
@@ -214,7 +224,7 @@ STORIES = [
 
 async def one_story(stage, name, another, state, fates):
     """Die at each of ``fates`` that wants it, then live to the end. What is wrong at the end; empty if nothing."""
-    story = stage.story(name, another_falls=another)
+    story = stage.story(name, protected=another)
     try:
         for fate in [*fates, Fate()]:
             if await stage.lives.live(story.tell, fate):
@@ -334,7 +344,7 @@ class Deaf:
 async def test_what_nobody_could_tell_is_looked_at_again_after_a_death(stage, monkeypatch):
     """Dead between "nobody can say" and the end of the step: taken for absent, the call would be sent again, and hit the new agent."""
     monkeypatch.setattr("remediator.playbook.model.StepSpec.timeout_for", lambda *_: timedelta(seconds=20))
-    story = stage.story("AgentHung", another_falls=False)
+    story = stage.story("AgentHung", protected=False)
     well = stage.lives.world
     stage.lives.world = replace(well, kube=Deaf(well.kube))
     fate = Fate("before save_step Step unknown")
