@@ -185,7 +185,6 @@ class Cluster:
 
 LIMITS = {
     "disruptive_per_hour": 10_000,
-    "max_disturbed": "100%",
     "storm": {"episodes": 500},
     "breaker": {"failures": 1000, "runs": 10_000},
 }
