@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from recovery.rig import Child, Nursery
 
 RATE = 30
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Real seconds for what takes two: the machine may be busy."""
-SETTLING = 60.0
+SETTLING = 180.0
 """Real seconds for the cluster until it is as it should be."""
 LOOK = 0.05
 _AT_ONCE = 2
@@ -62,6 +62,7 @@ when:
   alerts: [alertname="{alert}"]
   target: {target}
 mode: auto
+deadline: 6h
 gates:
   attempts: {{max: 2, per: target, within: 2d}}
   cooldown: 1d
@@ -73,7 +74,7 @@ ladder:
 verify:
   kube: {{kind: {kind}, fields: "metadata.name=${{target.name}}"}}
   holds: size(objects) == 1
-  within: 30m
+  within: 3h
   hold: 1s
   every: 1s
 """

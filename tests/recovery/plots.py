@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from recovery.crash import Plot
 
-TIME = "timeout: 30m"
+TIME = "timeout: 3h"
 CORDON = f"cordon: {{action: node.cordon, {TIME}}}"
 UNCORDON = f"uncordon: {{action: node.uncordon, {TIME}}}"
 
