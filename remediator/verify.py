@@ -96,7 +96,7 @@ def _decide(state: Verification, seen: Look, now: datetime) -> Verified | None:
 
 
 def _end(state: Verification, decided: Verified, now: datetime) -> Verification:
-    return evolve(state, healed=decided.healed, ended_at=now, last=decided.detail)
+    return evolve(state, healed=decided.healed, reason=decided.reason, ended_at=now, last=decided.detail)
 
 
 async def look(world: World, run: Run, spec: Verify) -> Look:

@@ -16,17 +16,18 @@ from pydantic import Field
 from remediator.actions import Action, Context, Observed, Parameters, Rule
 from remediator.actions.shifting import (
     READS,
-    TRIES,
     Look,
-    RacedError,
     arrive,
     come_back,
     look,
     note,
     owns,
+    persist,
     pointer,
+    put_back,
     recorded,
     refuse_unknown_state,
+    seen_by_mark,
     send,
     whole_patch,
 )
@@ -75,6 +76,7 @@ class WithdrawNode(Action[WithdrawParameters]):
     changes: ClassVar[str] = f"one label of the Node (remediator.dev/bgp-drain, or the selector's own) and the annotation {MARK}"
     undone_by: ClassVar[str] = "the label's exact value before, if nobody changed it since; then the sessions and routes have to come back"
     disruptive: ClassVar[bool] = True
+    undo_disturbs: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (Rule(resources=("nodes",), verbs=("get", "list", "patch")), *READS)
     brings: ClassVar[tuple[str, ...]] = ("bgp_agent", "bgp_conflict", "bgp_shift", "operator_down", "route_coverage")
     Parameters: ClassVar[type[Parameters]] = WithdrawParameters
@@ -94,7 +96,7 @@ class WithdrawNode(Action[WithdrawParameters]):
 
     async def act(self, ctx: Context, parameters: WithdrawParameters) -> str:
         """See Action."""
-        change = ctx.changes[-1] if ctx.changes else await self._withdraw(ctx, parameters)
+        change = ctx.changes[-1] if ctx.changes else await persist(ctx.run.target.key, lambda: self._withdraw(ctx, parameters))
         if change is None:
             return f"{ctx.run.target.name} announces nothing; left as it is"
         if ctx.dry_run:
@@ -106,58 +108,42 @@ class WithdrawNode(Action[WithdrawParameters]):
 
     async def _withdraw(self, ctx: Context, parameters: WithdrawParameters) -> Change | None:
         """Set the label, as one patch with the mark; None if there is nothing to withdraw."""
-        last = ""
-        for _ in range(TRIES):
-            seen = await look(ctx)
-            node = _target(ctx, seen)
-            if not _announces(node):
-                return None
-            way = _way(seen, node, parameters.method)
-            thing = await ctx.kube.get(kinds.NODE, node.name)
-            previous = (thing["metadata"].get("labels") or {}).get(way.key)
-            await ctx.plan(_plan(ctx, seen, node, way, previous))
-            mark = note(ctx, {way.key: previous})
-            sessions = recorded([node])
-            by_metrics = seen.routes.metrics is Metrics.READ
-            before = {"labels": {way.key: previous}, MARK: None, "sessions": sessions, "metrics": by_metrics}
-            # What undo and a restart have to know stands on both sides: it is no difference that this call makes.
-            after = {"labels": {way.key: way.value}, MARK: mark, "sessions": sessions, "metrics": by_metrics}
-            try:
-                return await send(
-                    ctx, kinds.NODE, thing, whole_patch(thing, mark, _labelled(thing, way.key, way.value)), before=before, after=after
-                )
-            except RacedError as error:
-                last = str(error)
-        raise StepFailed(f"{ctx.run.target.key} changed under every one of {TRIES} tries; last: {last}")
+        seen = await look(ctx)
+        node = _target(ctx, seen)
+        if not _announces(node):
+            return None
+        way = _way(seen, node, parameters.method)
+        thing = await ctx.kube.get(kinds.NODE, node.name)
+        previous = (thing["metadata"].get("labels") or {}).get(way.key)
+        await ctx.plan(_plan(ctx, seen, node, way, previous))
+        mark = note(ctx, {way.key: previous})
+        sessions = recorded([node])
+        by_metrics = seen.routes.metrics is Metrics.READ
+        before = {"labels": {way.key: previous}, MARK: None, "sessions": sessions, "metrics": by_metrics}
+        # What undo and a restart have to know stands on both sides: it is no difference that this call makes.
+        after = {"labels": {way.key: way.value}, MARK: mark, "sessions": sessions, "metrics": by_metrics}
+        patch = whole_patch(thing, mark, _labelled(thing, way.key, way.value))
+        return await send(ctx, kinds.NODE, thing, patch, before=before, after=after)
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
-        """See Action: label and mark come together, so the mark tells."""
-        try:
-            thing = await ctx.kube.get(kinds.NODE, change.resource.name)
-        except NotFound:
-            return Observed.ABSENT
-        ours = owns(thing, change.run)
-        return Observed.APPLIED if ours is not bool(change.undoes) else Observed.ABSENT
+        """See Action: label and mark come together."""
+        return await seen_by_mark(ctx, kinds.NODE, change)
 
     async def undo(self, ctx: Context, change: Change) -> str | None:
         """See Action: puts the label back as it was, if label and mark are still this run's, and waits for the sessions."""
         ((key, ours),) = (change.after or {})["labels"].items()
         ((_, previous),) = (change.before or {})["labels"].items()
-        for _ in range(TRIES):
-            try:
-                thing = await ctx.kube.get(kinds.NODE, change.resource.name)
-            except NotFound:
-                return None
-            if not owns(thing, change.run) or (thing["metadata"].get("labels") or {}).get(key) != ours:
-                return None
-            patch = whole_patch(thing, None, _labelled(thing, key, previous))
-            try:
-                await send(ctx, kinds.NODE, thing, patch, before=change.after or {}, after=change.before or {}, undoable=False)
-            except RacedError:
-                continue
-            await self.restored(ctx, change)
-            return f"{change.resource.name} speaks BGP again: {_words(change)} taken back, {len(_sessions(change))} sessions are up"
-        raise StepFailed(f"{change.resource.key} changed under every one of {TRIES} tries")
+        put = await put_back(
+            ctx,
+            kinds.NODE,
+            change,
+            unchanged=lambda thing: (thing["metadata"].get("labels") or {}).get(key) == ours,
+            operations=lambda thing: [_labelled(thing, key, previous)],
+        )
+        if not put:
+            return None
+        await self.restored(ctx, change)
+        return f"{change.resource.name} speaks BGP again: {_words(change)} taken back, {len(_sessions(change))} sessions are up"
 
     async def restored(self, ctx: Context, change: Change) -> None:
         """See Action: sessions and routes as recorded."""

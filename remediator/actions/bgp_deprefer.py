@@ -17,18 +17,19 @@ from pydantic import Field
 from remediator.actions import Action, Context, Observed, Parameters, Rule
 from remediator.actions.shifting import (
     READS,
-    TRIES,
     Look,
-    RacedError,
     arrive,
     come_back,
     look,
     note,
     owns,
+    persist,
     pointer,
+    put_back,
     recorded,
     refuse_unknown_state,
     returned,
+    seen_by_mark,
     send,
     whole_patch,
 )
@@ -39,7 +40,6 @@ from remediator.bgp.read import kind_of
 from remediator.errors import Refused, StepFailed
 from remediator.fields import Duration
 from remediator.kube import kinds
-from remediator.kube.errors import NotFound
 from remediator.reasons import Reason
 from remediator.units import format_duration
 
@@ -72,6 +72,7 @@ class Deprefer(Action[DepreferParameters]):
     changes: ClassVar[str] = f"advertisements[].attributes of one CiliumBGPAdvertisement and the annotation {MARK}"
     undone_by: ClassVar[str] = "the attributes before, if nobody changed them since"
     disruptive: ClassVar[bool] = True
+    undo_disturbs: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (
         Rule(resources=("nodes",), verbs=("list",)),
         *READS,
@@ -98,7 +99,7 @@ class Deprefer(Action[DepreferParameters]):
 
     async def act(self, ctx: Context, parameters: DepreferParameters) -> str:
         """See Action."""
-        change = ctx.changes[-1] if ctx.changes else await self._mark(ctx, parameters)
+        change = ctx.changes[-1] if ctx.changes else await persist("the CiliumBGPAdvertisement", lambda: self._mark(ctx, parameters))
         if change is None:
             return "its routes carry these marks already; left as it is"
         if ctx.dry_run:
@@ -108,56 +109,36 @@ class Deprefer(Action[DepreferParameters]):
         return f"marked the routes of {change.resource.key}; sessions and route counts stayed for {format_duration(parameters.settle)}"
 
     async def _mark(self, ctx: Context, parameters: DepreferParameters) -> Change | None:
-        last = ""
-        for _ in range(TRIES):
-            seen = await look(ctx)
-            thing = _advertisement(ctx, seen, parameters)
-            was = _attributes(thing)
-            wanted = {at: _marked(attributes, parameters) for at, attributes in was.items()}
-            if wanted == was:
-                return None
-            await ctx.plan(_plan(seen, thing, parameters))
-            mark = note(ctx, was)
-            sessions = recorded(seen.routes.nodes)
-            operations = [one for at in was for one in _replaced(at, was[at], wanted[at])]
-            before = {"attributes": was, MARK: None, "sessions": sessions}
-            after = {"attributes": wanted, MARK: mark, "sessions": sessions}
-            try:
-                kind = kind_of(kinds.BGP_ADVERTISEMENT, thing)
-                return await send(ctx, kind, thing, whole_patch(thing, mark, *operations), before=before, after=after)
-            except RacedError as error:
-                last = str(error)
-        raise StepFailed(f"the CiliumBGPAdvertisement changed under every one of {TRIES} tries; last: {last}")
+        """None if its routes carry the marks already."""
+        seen = await look(ctx)
+        thing = _advertisement(ctx, seen, parameters)
+        was = _attributes(thing)
+        wanted = {at: _marked(attributes, parameters) for at, attributes in was.items()}
+        if wanted == was:
+            return None
+        await ctx.plan(_plan(seen, thing, parameters))
+        mark = note(ctx, was)
+        sessions = recorded(seen.routes.nodes)
+        operations = [one for at in was for one in _replaced(at, was[at], wanted[at])]
+        before = {"attributes": was, MARK: None, "sessions": sessions}
+        after = {"attributes": wanted, MARK: mark, "sessions": sessions}
+        kind = kind_of(kinds.BGP_ADVERTISEMENT, thing)
+        return await send(ctx, kind, thing, whole_patch(thing, mark, *operations), before=before, after=after)
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
         """See Action: attributes and mark come together."""
-        try:
-            thing = await ctx.kube.get(kinds.BGP_ADVERTISEMENT, change.resource.name)
-        except NotFound:
-            return Observed.ABSENT
-        return Observed.APPLIED if owns(thing, change.run) is not bool(change.undoes) else Observed.ABSENT
+        return await seen_by_mark(ctx, kinds.BGP_ADVERTISEMENT, change)
 
     async def undo(self, ctx: Context, change: Change) -> str | None:
         """See Action."""
         ours, previous = (change.after or {})["attributes"], (change.before or {})["attributes"]
-        last = ""
-        for _ in range(TRIES):
-            try:
-                thing = await ctx.kube.get(kinds.BGP_ADVERTISEMENT, change.resource.name)
-            except NotFound:
-                return None
-            if not owns(thing, change.run) or _attributes(thing) != ours:
-                return None
-            patch = whole_patch(thing, None, *(one for at in ours for one in _replaced(at, ours[at], previous[at])))
-            kind = kind_of(kinds.BGP_ADVERTISEMENT, thing)
-            try:
-                await send(ctx, kind, thing, patch, before=change.after or {}, after=change.before or {}, undoable=False)
-            except RacedError as error:
-                last = str(error)
-                continue
-            await self.restored(ctx, change)
-            return f"the routes of {change.resource.key} are as preferred as before"
-        raise StepFailed(f"{change.resource.key} changed under every one of {TRIES} tries; last: {last}")
+        operations = [one for at in ours for one in _replaced(at, ours[at], previous[at])]
+        if not await put_back(
+            ctx, kinds.BGP_ADVERTISEMENT, change, unchanged=lambda thing: _attributes(thing) == ours, operations=lambda _: operations
+        ):
+            return None
+        await self.restored(ctx, change)
+        return f"the routes of {change.resource.key} are as preferred as before"
 
     async def restored(self, ctx: Context, change: Change) -> None:
         """See Action: sessions and routes as recorded."""

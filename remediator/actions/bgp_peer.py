@@ -14,18 +14,19 @@ from pydantic import Field
 from remediator.actions import Action, Context, Observed, Parameters, Rule
 from remediator.actions.shifting import (
     READS,
-    TRIES,
     Look,
-    RacedError,
     arrive,
     come_back,
     look,
     note,
     owns,
+    persist,
     pointer,
+    put_back,
     recorded,
     refuse_conflict,
     refuse_unknown_state,
+    seen_by_mark,
     send,
     whole_patch,
 )
@@ -37,7 +38,6 @@ from remediator.bgp.read import kind_of
 from remediator.errors import Refused, StepFailed
 from remediator.fields import Duration
 from remediator.kube import kinds
-from remediator.kube.errors import NotFound
 from remediator.reasons import Reason
 from remediator.units import format_duration
 
@@ -67,6 +67,7 @@ class WithdrawPeer(Action[PeerParameters]):
     changes: ClassVar[str] = f"families[].advertisements of one CiliumBGPPeerConfig and the annotation {MARK}"
     undone_by: ClassVar[str] = "the selectors before, if nobody changed them since; then the routes have to come back"
     disruptive: ClassVar[bool] = True
+    undo_disturbs: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (
         Rule(resources=("nodes",), verbs=("list",)),
         *READS,
@@ -97,7 +98,7 @@ class WithdrawPeer(Action[PeerParameters]):
 
     async def act(self, ctx: Context, parameters: PeerParameters) -> str:
         """See Action."""
-        change = ctx.changes[-1] if ctx.changes else await self._withdraw(ctx, parameters)
+        change = ctx.changes[-1] if ctx.changes else await persist("the CiliumBGPPeerConfig", lambda: self._withdraw(ctx, parameters))
         if change is None:
             return "it announces nothing to this router; left as it is"
         sessions: dict[str, dict[str, Any]] = (change.before or {})["sessions"]
@@ -110,58 +111,37 @@ class WithdrawPeer(Action[PeerParameters]):
         return f"withdrew all routes of {len(sessions)} sessions by {change.resource.key}; gone for {format_duration(hold)}, sessions up"
 
     async def _withdraw(self, ctx: Context, parameters: PeerParameters) -> Change | None:
-        last = ""
-        for _ in range(TRIES):
-            seen = await look(ctx)
-            thing = _config(ctx, seen, parameters)
-            address = _router(seen, thing)
-            families = _families(thing)
-            if all(selector == NONE for selector in families.values()):
-                return None
-            await ctx.plan(_plan(ctx, seen, thing, address))
-            sessions = recorded(seen.routes.nodes, address=address)
-            mark = note(ctx, families)
-            operations = [one for at, selector in families.items() for one in _replaced(at, selector, NONE)]
-            by_metrics = seen.routes.metrics is Metrics.READ
-            before = {"advertisements": families, MARK: None, "sessions": sessions, "metrics": by_metrics}
-            after = {"advertisements": dict.fromkeys(families, NONE), MARK: mark, "sessions": sessions, "metrics": by_metrics}
-            try:
-                kind = kind_of(kinds.BGP_PEER_CONFIG, thing)
-                return await send(ctx, kind, thing, whole_patch(thing, mark, *operations), before=before, after=after)
-            except RacedError as error:
-                last = str(error)
-        raise StepFailed(f"the CiliumBGPPeerConfig changed under every one of {TRIES} tries; last: {last}")
+        """None if it selects nothing already."""
+        seen = await look(ctx)
+        thing = _config(ctx, seen, parameters)
+        address = _router(seen, thing)
+        families = _families(thing)
+        if all(selector == NONE for selector in families.values()):
+            return None
+        await ctx.plan(_plan(ctx, seen, thing, address))
+        sessions = recorded(seen.routes.nodes, address=address)
+        mark = note(ctx, families)
+        operations = [one for at, selector in families.items() for one in _replaced(at, selector, NONE)]
+        by_metrics = seen.routes.metrics is Metrics.READ
+        before = {"advertisements": families, MARK: None, "sessions": sessions, "metrics": by_metrics}
+        after = {"advertisements": dict.fromkeys(families, NONE), MARK: mark, "sessions": sessions, "metrics": by_metrics}
+        kind = kind_of(kinds.BGP_PEER_CONFIG, thing)
+        return await send(ctx, kind, thing, whole_patch(thing, mark, *operations), before=before, after=after)
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
         """See Action: selectors and mark come together."""
-        try:
-            thing = await ctx.kube.get(kinds.BGP_PEER_CONFIG, change.resource.name)
-        except NotFound:
-            return Observed.ABSENT
-        return Observed.APPLIED if owns(thing, change.run) is not bool(change.undoes) else Observed.ABSENT
+        return await seen_by_mark(ctx, kinds.BGP_PEER_CONFIG, change)
 
     async def undo(self, ctx: Context, change: Change) -> str | None:
         """See Action."""
         ours, previous = (change.after or {})["advertisements"], (change.before or {})["advertisements"]
-        last = ""
-        for _ in range(TRIES):
-            try:
-                thing = await ctx.kube.get(kinds.BGP_PEER_CONFIG, change.resource.name)
-            except NotFound:
-                return None
-            if not owns(thing, change.run) or _families(thing) != ours:
-                return None
-            operations = [one for at, selector in previous.items() for one in _replaced(at, ours[at], selector)]
-            patch = whole_patch(thing, None, *operations)
-            kind = kind_of(kinds.BGP_PEER_CONFIG, thing)
-            try:
-                await send(ctx, kind, thing, patch, before=change.after or {}, after=change.before or {}, undoable=False)
-            except RacedError as error:
-                last = str(error)
-                continue
-            await self.restored(ctx, change)
-            return f"{change.resource.key} announces again"
-        raise StepFailed(f"{change.resource.key} changed under every one of {TRIES} tries; last: {last}")
+        operations = [one for at, selector in previous.items() for one in _replaced(at, ours[at], selector)]
+        if not await put_back(
+            ctx, kinds.BGP_PEER_CONFIG, change, unchanged=lambda thing: _families(thing) == ours, operations=lambda _: operations
+        ):
+            return None
+        await self.restored(ctx, change)
+        return f"{change.resource.key} announces again"
 
     async def restored(self, ctx: Context, change: Change) -> None:
         """See Action: sessions and routes as recorded."""

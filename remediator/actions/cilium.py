@@ -86,7 +86,14 @@ class RestartAgent(Action[RestartParameters]):
         # Close to root on every node with an agent, since agents are privileged.
         "exec": (Rule(resources=("pods/exec",), verbs=asking.VERBS, scope="cilium.namespace"),),
     }
-    brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "operator_down", "rollout_in_progress", "self")
+    brings: ClassVar[tuple[str, ...]] = (
+        "agent_not_ready",
+        "crash_looping",
+        "duplicate",
+        "operator_down",
+        "recurrence",
+        "rollout_in_progress",
+    )
     Parameters: ClassVar[type[Parameters]] = RestartParameters
 
     async def check(self, ctx: Context, parameters: RestartParameters) -> None:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from remediator.actions import Rule
+from remediator.actions import Observed, Rule
 from remediator.bgp.assemble import assemble, marked_by
 from remediator.bgp.model import Metrics, Node, Routes
 from remediator.bgp.objects import MARK, Objects
-from remediator.bgp.read import read_objects
+from remediator.bgp.read import kind_of, read_objects
 from remediator.clock import iso
 from remediator.errors import Refused, StepFailed
-from remediator.kube.errors import Conflict, Invalid
+from remediator.kube.errors import Conflict, Invalid, NotFound
 from remediator.model import Resource
 from remediator.reasons import Reason
 from remediator.units import format_duration
@@ -33,25 +33,26 @@ if TYPE_CHECKING:
 
 __all__ = [
     "READS",
-    "TRIES",
     "Look",
-    "RacedError",
     "Sessions",
     "arrive",
     "come_back",
     "look",
     "note",
     "owns",
+    "persist",
     "pointer",
+    "put_back",
     "recorded",
     "refuse_conflict",
     "refuse_unknown_state",
     "returned",
+    "seen_by_mark",
     "send",
     "whole_patch",
 ]
 
-TRIES = 5
+_TRIES = 5
 _SEEN_BY_STATUS = timedelta(seconds=15)
 """An agent writes its status every 5 s, give or take."""
 _SEEN_BY_SCRAPE = timedelta(seconds=90)
@@ -77,6 +78,7 @@ READS = (
     ),
 )
 """What a look takes."""
+T = TypeVar("T")
 Object = dict[str, Any]
 Patch = list[dict[str, Any]]
 Sessions = dict[str, dict[str, Any]]
@@ -214,6 +216,45 @@ def whole_patch(thing: Object, mark: str | None, *operations: dict[str, Any]) ->
     at = pointer("metadata", "annotations", MARK)
     patch.append({"op": "remove", "path": at} if mark is None else {"op": "add", "path": at, "value": mark})
     return [*patch, *operations]
+
+
+async def persist(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    """What ``attempt`` returns, made again on fresh state as long as it raises RacedError. Raises StepFailed after some tries."""
+    last = ""
+    for _ in range(_TRIES):
+        try:
+            return await attempt()
+        except RacedError as error:
+            last = str(error)
+    raise StepFailed(f"{what} changed under every one of {_TRIES} tries; last: {last}")
+
+
+async def seen_by_mark(ctx: Context, kind: Kind, change: Change) -> Observed:
+    """Whether ``change`` took effect: the mark comes and goes with it, so the mark tells."""
+    try:
+        thing = await ctx.kube.get(kind, change.resource.name)
+    except NotFound:
+        return Observed.ABSENT
+    return Observed.APPLIED if owns(thing, change.run) is not bool(change.undoes) else Observed.ABSENT
+
+
+async def put_back(
+    ctx: Context, kind: Kind, change: Change, *, unchanged: Callable[[Object], bool], operations: Callable[[Object], Patch]
+) -> bool:
+    """Take ``change`` and its mark back in one patch; False if the object is gone or no longer as ``change`` left it."""
+
+    async def attempt() -> bool:
+        try:
+            thing = await ctx.kube.get(kind, change.resource.name)
+        except NotFound:
+            return False
+        if not owns(thing, change.run) or not unchanged(thing):
+            return False
+        patch = whole_patch(thing, None, *operations(thing))
+        await send(ctx, kind_of(kind, thing), thing, patch, before=change.after or {}, after=change.before or {}, undoable=False)
+        return True
+
+    return await persist(change.resource.key, attempt)
 
 
 async def send(ctx: Context, kind: Kind, thing: Object, patch: Patch, *, before: Object, after: Object, undoable: bool = True) -> Change:

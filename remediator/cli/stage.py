@@ -212,7 +212,7 @@ async def _newest(client: Client) -> Delivery | None:
 
 async def _decided(client: Client, delivery: str) -> Decision | None:
     page = await client.decisions(delivery=delivery)
-    return page.items[0] if page.items else None
+    return next((one for one in page.items if one.run is not None), page.items[0] if page.items else None)
 
 
 async def _closed(client: Client) -> bool | None:

@@ -183,6 +183,15 @@ class Cluster:
         return [item for item in items if item["verb"] in writing and not item["dry_run"]]
 
 
+LIMITS = {
+    "disruptive_per_hour": 10_000,
+    "max_disturbed": "100%",
+    "storm": {"episodes": 500},
+    "breaker": {"failures": 1000, "runs": 10_000},
+}
+"""So wide that nothing here is refused for what happened before it."""
+
+
 class Rig:
     """A daemon on its own folder, against a cluster that outlives it."""
 
@@ -198,7 +207,7 @@ class Rig:
         self._session = session
         self.url = f"http://127.0.0.1:{_free_port()}"
 
-    def configure(self, *playbooks: str, kubernetes_timeout: str = "10s") -> None:
+    def configure(self, *playbooks: str, kubernetes_timeout: str = "10s", mode: str = "auto") -> None:
         """Write the settings, as a user would. JSON is YAML."""
         (self.folder / "playbooks").mkdir()
         for index, text in enumerate(playbooks):
@@ -209,9 +218,10 @@ class Rig:
             "server": {"listen": self.url.removeprefix("http://"), "insecure": True},
             "store": {"url": "sqlite:///journal.db"},
             "playbooks": ["playbooks"],
-            "modes": {"*": "auto"},
+            "modes": {"*": mode},
             "kubernetes": {"server": self.between.url, "timeout": kubernetes_timeout},
             "alertmanager": {"url": f"{self.cluster.url}/alertmanager"},
+            "limits": LIMITS,
         }
         (self.folder / "settings.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()))
 
@@ -379,7 +389,11 @@ class Rig:
         decisions = Counter(d["delivery"] for d in await self.every("/api/v1/decisions"))
         wrong = {id_: decisions[id_] for id_, body in self.taken.items() if decisions[id_] != len(body["alerts"])}
         assert wrong == {}, "a delivery that was answered 200 has not one decision for each alert"
-        assert (await self.get("/api/v1/status"))["undecided"] == 0
+
+        async def none_waits() -> bool:
+            return (await self.get("/api/v1/status"))["undecided"] == 0
+
+        await self.wait_for("the daemon knows it too", none_waits)  # it looks at the disk once more before it says so
 
     async def _each_pod_deleted_once(self) -> None:
         calls = await self.cluster.calls()

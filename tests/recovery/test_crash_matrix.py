@@ -8,14 +8,17 @@ import random
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from recovery.life import Fate, Lives, Outage, receive
 
+from remediator.approval import answer
 from remediator.clock import FastClock, iso
 from remediator.daemon import Daemon
+from remediator.errors import JournalUnavailable
 from remediator.kube.errors import Unreachable
-from remediator.model import ChangeState, DecisionKind, RunState
+from remediator.model import Answer, ChangeState, DecisionKind, Mode, RunState
 from remediator.settings import load_settings
 from remediator.sim import Simulation
 from remediator.sim.alerting.alert import Alert
@@ -31,6 +34,8 @@ class Stage:
         self.simulation = simulation
         self.lives = lives
         self.journal = lives.world.journal
+        self.asks = False
+        """Whether people are asked; somebody says yes as soon as they are."""
         self._nodes = itertools.cycle(simulation.cluster.node_names())
         self._falls = None
         simulation.cluster.store.subscribe(self._changed)
@@ -79,6 +84,8 @@ class Story:
     async def tell(self, pipeline):
         if "firing" not in self.taken.values():
             self.taken[await receive(pipeline, self.body("firing"))] = "firing"
+        if self.stage.asks:
+            await self.until(partial(self.people_said_yes, pipeline._world))
         await self.until(self.run_ended)
         self.taken[await receive(pipeline, self.body("firing"))] = "firing"  # Alertmanager repeats itself
         if "resolved" not in self.taken.values():
@@ -105,6 +112,21 @@ class Story:
         assert len(runs) <= 1, "one episode led to more than one run"
         return await self.journal.run(runs.pop()) if runs else None
 
+    async def people_said_yes(self, world):
+        """As ``Operations.approve`` does, in this life; a yes that is on disk from an earlier one is not said again."""
+        run = await self.run()
+        if run is None:
+            return False
+        async with world.signals.writing(run.id):
+            stored = await world.journal.run(run.id)
+            if stored.state is RunState.AWAITING_APPROVAL:
+                try:
+                    await world.journal.save_run(answer(stored, Answer(by="anna", at=world.clock.now(), approved=True)))
+                except JournalUnavailable:
+                    return False  # it was answered 503, and is said again
+        world.signals.tell(run.id)
+        return True
+
     async def run_ended(self):
         run = await self.run()
         return run is not None and not run.state.open
@@ -127,6 +149,7 @@ class Story:
         """Raises AssertionError for whatever was lost, done twice, done to another, or told wrongly."""
         run = await self.run()
         assert run.state is state, run.detail
+        assert [len(asked.answers) for asked in run.approvals] == ([1] if self.stage.asks else [])
         changes = [change for step in run.steps for change in step.changes]
         by_request = {change.request_id: change for change in changes}
         calls = self.calls()
@@ -157,6 +180,7 @@ playbooks: [playbooks]
 modes: {{'*': auto}}
 kubernetes: {{server: '{simulation.url}'}}
 alertmanager: {{url: '{simulation.alertmanager_url}'}}
+limits: {{disruptive_per_hour: 10000, max_disturbed: 100%, storm: {{episodes: 500}}, breaker: {{failures: 1000, runs: 10000}}}}
 """
 
 
@@ -172,6 +196,13 @@ async def stage(playbook_texts, tmp_path, monkeypatch):
             yield Stage(simulation, Lives(daemon.world, monkeypatch))
         finally:
             await daemon.stop()
+
+
+@pytest.fixture
+def asking(stage):
+    stage.asks = True
+    stage.lives.world = replace(stage.lives.world, mode_of=lambda _: Mode.SUGGEST)
+    return stage
 
 
 STORIES = [
@@ -254,6 +285,29 @@ async def test_a_longer_outage_of_the_journal(stage):
     wrong, outages = await at_every_point(stage, *STORIES[1].values, lambda at: Outage(at, 4), step=3)
     assert wrong == []
     assert outages >= 10
+
+
+async def test_a_death_at_every_ninth_point_where_people_are_asked(asking):
+    wrong, deaths = await at_every_point(asking, *STORIES[0].values, Fate, step=9)
+    assert wrong == []
+    assert deaths >= 5
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "another", "state"), STORIES)
+async def test_a_death_at_every_point_where_people_are_asked(asking, name, another, state):
+    wrong, deaths = await at_every_point(asking, name, another, state, Fate)
+    assert wrong == []
+    assert deaths >= 50
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_an_outage_of_the_journal_at_every_point_where_people_are_asked(asking):
+    wrong, outages = await at_every_point(asking, *STORIES[0].values, lambda at: Outage(at, 1))
+    assert wrong == []
+    assert outages >= 30
 
 
 class Deaf:

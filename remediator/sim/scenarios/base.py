@@ -21,7 +21,7 @@ class Truth:
     """What is really wrong."""
 
     target: str
-    """The culprit, as ``Kind/[namespace/]name``."""
+    """The culprit, as ``Kind/[namespace/]name``; empty where no object is to blame, so that none may be touched."""
     cause: str
     """In one sentence."""
     cure: str

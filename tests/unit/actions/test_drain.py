@@ -207,6 +207,7 @@ async def test_it_stops_when_paused(stage, farm):
 
 
 async def test_it_stops_when_its_alert_resolves(stage, farm):
+    stage.wide()
     from datetime import timedelta
 
     from remediator.model import Alert, AlertStatus, Trigger, TriggerKind

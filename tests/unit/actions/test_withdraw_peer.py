@@ -98,6 +98,7 @@ async def test_refuses_where_the_other_router_does_not_hear_enough(stage):
 
 
 async def test_refuses_while_an_agent_that_speaks_is_not_ready(stage):
+    stage.wide()
     stage.cluster.kill_agent("node-4")
     done = await step(stage, peer_config="peer-tor1")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.AGENT_NOT_READY)
