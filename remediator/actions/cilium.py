@@ -274,6 +274,8 @@ class _Proof:
         self._before = before
         self._old = old_uid
         self._new: Pod | None = None
+        self._well_since: datetime | None = None
+        """By our own clock: the cluster's may be ahead of it."""
 
     async def wait(self, ready_for: timedelta, *, ask: bool) -> Pod:
         """The new agent, once everything is proved. Raises StepFailed."""
@@ -316,12 +318,13 @@ class _Proof:
 
     async def _everything(self) -> str:
         """As ``_kubernetes``, and what the agents' metrics say once a whole probe interval has passed."""
-        words = await self._kubernetes()
+        words, now = await self._kubernetes(), self._ctx.clock.now()
         if words or self._new is None:
+            self._well_since = None
             return words
-        now = self._ctx.clock.now()
+        self._well_since = min(self._well_since or now, self._new.ready_since or now, now)
         try:
-            return await self._metrics(min(self._new.ready_since or now, now), now)
+            return await self._metrics(self._well_since, now)
         except MonitoringError as error:
             return str(error)
 
