@@ -19,7 +19,7 @@ def field(simulation_process):
 
 @pytest.fixture
 def keeper(field, daemon, agent_down_by_kube):
-    """With the playbook as it is shipped: it suggests. Without Prometheus, since a probe interval lasts minutes of the daemon's own clock."""
+    """With the playbook as it is shipped: it suggests. No Prometheus, since a probe interval lasts minutes of the daemon's own clock."""
     return daemon(playbooks=[agent_down_by_kube], **{door: found for door, found in field.settings.items() if door != "prometheus"})
 
 

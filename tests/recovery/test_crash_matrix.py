@@ -190,7 +190,7 @@ playbooks: [playbooks]
 modes: {{'*': auto}}
 kubernetes: {{server: '{simulation.url}'}}
 alertmanager: {{url: '{simulation.alertmanager_url}'}}
-limits: {{disruptive_per_hour: 10000, storm: {{episodes: 500}}, breaker: {{failures: 1000, runs: 10000}}}}
+limits: {{disruptive_per_hour: 10000, max_disturbed: 100%, storm: {{episodes: 500}}, breaker: {{failures: 1000, runs: 10000}}}}
 """
 
 
