@@ -1,6 +1,7 @@
 """A dry run decides, asks and calls as a live run does from the same state, up to the first place where the world answers.
 
-For each incident of the simulated cluster the playbook that should take it, by its alert or by a person; and each other shipped playbook.
+For each incident that a person can watch the playbook that should take it, by its alert or by a person; and each other shipped playbook.
+The other incidents change in the middle of a run, so two runs from the same state do not meet the same world.
 A difference is a fault of the product.
 """
 
@@ -35,7 +36,7 @@ def shipped(root):
 
 def pytest_generate_tests(metafunc):
     if "played" in metafunc.fixturenames:
-        scenes = [(scene.truth.playbook, scene) for scene in all_scenarios() if scene.truth.playbook]
+        scenes = [(scene.truth.playbook, scene) for scene in all_scenarios() if scene.truth.playbook and scene.demo]
         taken = {playbook for playbook, _ in scenes}
         scenes += [(name, None) for name in shipped(metafunc.config.rootpath) if name not in taken]
         metafunc.parametrize("played", scenes, ids=[f"{name}-{scene.name}" if scene else name for name, scene in scenes])
@@ -140,7 +141,7 @@ async def test_the_same_decision_gates_and_calls(ready, stage, played):
         return
     assert (dry.run.dry_run, live.run.dry_run) == (True, False)
     assert dry.run.state == "predicted", dry.run.detail
-    assert played[1] is None or live.run.state == "healed", live.run.detail
+    assert played[1] is None or not played[1].truth.healable or live.run.state == "healed", live.run.detail
     assert verdicts(dry.run.gates) == verdicts(live.run.gates), "asked again in mid-run"
     assert plans(dry.run) == plans(live.run)
 
