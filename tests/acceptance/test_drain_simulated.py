@@ -172,3 +172,46 @@ def test_a_gate_that_turns_red_stops_it_and_the_cordon_goes_back(keeper, field):
     assert "unschedulable" not in field.node()["spec"]
     assert len(field.pods()) == 3
     assert left(keeper) == []
+
+
+DRAIN_ON_ALERT = """\
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: drain-on-alert}
+when:
+  alerts: ['alertname="NodeSlow"']
+  target: {kind: Node}
+mode: auto
+gates: {cooldown: 1s}
+ladder:
+- name: drain
+  steps:
+  - drain: {action: node.drain, timeout: 10m}
+verify:
+  kube: {kind: Node, fields: "metadata.name=${target.name}"}
+  holds: size(objects) == 1
+  within: 1m
+  hold: 1s
+on_failure: undo
+"""
+
+
+@pytest.mark.long
+def test_an_alert_that_resolves_mid_way_stops_the_drain_and_the_cordon_goes_back(field, daemon):
+    """As an alert brings it, with a real webhook: the pods that are left stay, and the node takes pods again."""
+    keeper = daemon(playbooks=[DRAIN_ON_ALERT], **field.simulation.settings, modes={"*": "auto"})
+    field.plant(3, maxUnavailable=1)
+    field.simulation.call("POST", "/sim/budgets/apps/web/hold")
+    hook = {"url": f"{keeper.url}/api/v1/alerts", "token": "webhook-token-of-the-test", "group_wait": "1s", "group_interval": "5s"}
+    field.simulation.call("POST", "/sim/receivers", hook)
+    alert = {"labels": {"alertname": "NodeSlow", "node": NODE}, "annotations": {}}
+    alert["startsAt"] = field.simulation.call("GET", "/sim/clock")["now"]
+    field.simulation.call("POST", "/alertmanager/api/v2/alerts", [alert])
+    field.until(lambda: field.node()["spec"].get("unschedulable"))
+    field.simulation.call("POST", "/alertmanager/api/v2/alerts", [{**alert, "endsAt": field.simulation.call("GET", "/sim/clock")["now"]}])
+    ended = keeper.run_that_ended()
+    assert (ended["state"], ended["reason"]) == ("failed", "not_firing"), ended["detail"]
+    assert "unschedulable" not in field.node()["spec"]
+    assert "remediator.dev/cordoned-by" not in field.node()["metadata"].get("annotations", {})
+    assert len(field.pods()) == 3
+    assert left(keeper) == []
