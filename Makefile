@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+RUNBOOKS ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
 JOBS   ?= 3
 LONG_JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint check bench lock format clean
+.PHONY: help setup demo test test-long lint check bench rules lock format clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-10s %s\n", $$1, $$2}'
@@ -42,6 +43,9 @@ check: lint test ## what must be green before every commit
 
 bench: setup ## speed and memory beside comparisons, as tables
 	$(BIN)/python -m benchmarks $(ARGS)
+
+rules: ## deploy/prometheus/prometheusrule.yaml from rules.yaml; RUNBOOKS=https://... sets where runbook_url leads
+	$(PYTHON) deploy/prometheus/prometheusrule.py $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
 
 format: setup ## let ruff format everything
 	$(BIN)/ruff format

@@ -20,9 +20,11 @@ NAMES = {
     "startup": "the command line and the daemon, from start to the first answer",
     "reaction": "from the webhook's answer to the first call of the Kubernetes API",
     "memory": "at rest, and after 10,000 and 20,000 alerts",
+    "flood": "10,000 alerts in 10 s on 1,000 nodes that a playbook takes: taken, decided, memory",
     "drain": "draining a node, beside kubectl drain on a real control plane",
     "listing": "5,000 pods: how long the event loop stands still",
     "attribution": "who is to blame in 10,000 generated clusters, beside blaming the target of the alert",
+    "scenarios": "every incident of the simulated cluster, beside a policy that restarts and then drains",
     "intake": "webhooks a second, to the disk, beside bare servers",
 }
 

@@ -22,21 +22,21 @@ ALERTS = 10
 """In each body."""
 
 
-def make_body(number: int) -> bytes:
-    """Alertmanager's payload v4 with 10 alerts, about 5 KB."""
+def make_body(number: int, nodes: int = 50) -> bytes:
+    """Alertmanager's payload v4 with 10 alerts about as many of ``nodes``, about 5 KB."""
     alerts = [
         {
             "status": "firing",
             "labels": {
                 "alertname": "CiliumNodeLatencyHigh",
-                "node": f"node-{(number + i) % 50}",
+                "node": _node(number, i, nodes),
                 "severity": "critical",
                 "instance": f"10.0.{number % 250}.{i}:9962",
                 "job": "cilium-agent",
                 "namespace": "kube-system",
             },
             "annotations": {
-                "summary": f"Node latency on node-{(number + i) % 50} is {number * 7 % 97}.{i} ms",
+                "summary": f"Node latency on {_node(number, i, nodes)} is {number * 7 % 97}.{i} ms",
                 "runbook_url": "https://runbooks.example.org/cilium-node-latency",
             },
             "startsAt": f"2026-01-05T10:{number % 60:02d}:{i:02d}.000Z",
@@ -59,6 +59,11 @@ def make_body(number: int) -> bytes:
         "alerts": alerts,
     }
     return json.dumps(payload, separators=(",", ":")).encode()
+
+
+def _node(number: int, index: int, nodes: int) -> str:
+    """Numbered from 1, as the simulated cluster does."""
+    return f"node-{(number * ALERTS + index) % nodes + 1}"
 
 
 def make_request(body: bytes) -> bytes:
@@ -161,9 +166,9 @@ class Generator:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def prepare(self, *, first: int = 0, bodies: int = 512) -> None:
+    def prepare(self, *, first: int = 0, bodies: int = 512, nodes: int = 50) -> None:
         """Make the bodies ``first`` and so on; returns when they are made."""
-        self._ask({"first": first, "bodies": bodies})
+        self._ask({"first": first, "bodies": bodies, "nodes": nodes})
 
     def run(self, port: int, *, seconds: float, connections: int = 64, requests: int = 200_000) -> dict[str, Any]:
         """Load the server on ``port``: no request begins after ``seconds``, at most ``requests`` of them. What was seen."""
@@ -185,7 +190,9 @@ def main() -> None:
         if "port" in order:
             seen = asyncio.run(Load(requests, order["seconds"], order["requests"]).run(order["port"], order["connections"]))
         else:
-            requests = [make_request(make_body(number)) for number in range(order["first"], order["first"] + order["bodies"])]
+            requests = [
+                make_request(make_body(number, order["nodes"])) for number in range(order["first"], order["first"] + order["bodies"])
+            ]
         print(json.dumps(seen), flush=True)
 
 

@@ -10,6 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from remediator.clock import iso
+from remediator.demotion import Demotion
 from remediator.errors import ServerRefused, ServerUnreachable
 from remediator.model import Change, Decision, Delivery, Episode, Page, Pause, Run
 from remediator.story import Story
@@ -20,8 +21,10 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from remediator.bgp.coverage import Report
+    from remediator.breaker import Reset, Standing
     from remediator.journal import ChainReport
     from remediator.model import RunState
+    from remediator.recurrence import Recurrence
     from remediator.server.service import MatchReport, ReloadReport, Status
 
 __all__ = ["Client", "Scope"]
@@ -71,6 +74,18 @@ class Client(Transport):
     async def undo(self, id: str, *, by: str, reason: str) -> Run:  # noqa: A002 - as above
         """Put back what an ended run changed, where nobody touched it since."""
         return await self.submit("POST", f"/api/v1/runs/{part(id)}/undo", Run, {"by": by, "reason": reason})
+
+    async def approve(self, id: str, *, by: str, reason: str) -> Run:  # noqa: A002 - as above
+        """Say yes to a run that waits for people."""
+        return await self.submit("POST", f"/api/v1/runs/{part(id)}/approve", Run, {"by": by, "reason": reason})
+
+    async def reject(self, id: str, *, by: str, reason: str) -> Run:  # noqa: A002 - as above
+        """Say no to a run that waits for people."""
+        return await self.submit("POST", f"/api/v1/runs/{part(id)}/reject", Run, {"by": by, "reason": reason})
+
+    async def reinstate(self, playbook: str, *, by: str, reason: str) -> Demotion:
+        """Let a playbook that failed too often act by itself again, as far as file and settings allow."""
+        return await self.submit("POST", f"/api/v1/playbooks/{part(playbook)}/reinstate", Demotion, {"by": by, "reason": reason})
 
     async def watch(self, id: str) -> AsyncGenerator[Run, None]:  # noqa: A002 - as above
         """The run as it is now and whenever it changes, until it ends. A lost connection is made again for a minute."""
@@ -172,6 +187,12 @@ class Client(Transport):
 
         return await self.get("/api/v1/status", Status)
 
+    async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
+        """What was restarted again and again, and how each time ended."""
+        from remediator.recurrence import Recurrence  # noqa: PLC0415 - not needed for other calls
+
+        return await self.get("/api/v1/report/recurrence", Page[Recurrence], query(since=since, at_least=at_least))
+
     async def bgp(self) -> Report:
         """Who announces what by BGP."""
         from remediator.bgp.coverage import Report  # noqa: PLC0415 - not needed for other calls
@@ -193,6 +214,18 @@ class Client(Transport):
         wanted = query(playbook=playbook, target=target, by=by)
         answer: dict[str, int] = await self.submit("DELETE", "/api/v1/pause", dict[str, int], None, query=wanted)
         return answer["ended"]
+
+    async def breaker(self) -> Standing:
+        """How the breaker stands."""
+        from remediator.breaker import Standing  # noqa: PLC0415 - not needed for other calls
+
+        return await self.get("/api/v1/breaker", Standing)
+
+    async def reset_breaker(self, *, backlog: str, reason: str, by: str) -> Reset:
+        """Close the breaker."""
+        from remediator.breaker import Reset  # noqa: PLC0415 - not needed for other calls
+
+        return await self.submit("POST", "/api/v1/breaker/reset", Reset, {"backlog": backlog, "reason": reason, "by": by})
 
     async def reload(self) -> ReloadReport:
         """Read playbooks again; on errors the old ones stay."""

@@ -12,8 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import structlog
 
 from remediator.actions import Observed
+from remediator.approval import ask, question
 from remediator.clock import iso
 from remediator.errors import KubeError, StepFailed
+from remediator.gates.paused import paused_by_mark
+from remediator.kube import kinds
+from remediator.kube.errors import NotFound
 from remediator.model import PLAN, Change, ChangeState, Evidence, encode, evolve, new_id
 from remediator.reasons import Reason
 
@@ -24,9 +28,9 @@ if TYPE_CHECKING:
     from remediator.actions import Action, Cilium
     from remediator.clock import Clock
     from remediator.kube import Kube
-    from remediator.model import Resource, Run, Step
+    from remediator.model import Resource, Run, Step, Target
     from remediator.monitoring import Prometheus
-    from remediator.world import World
+    from remediator.world import Asking, World
 
 __all__ = ["CancelledByPersonError", "StepContext"]
 
@@ -34,6 +38,8 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
 _EVERY = timedelta(seconds=1)
+_FRESH = timedelta(seconds=1)
+"""So old may be what is known of a pause mark when a call goes out."""
 _EVIDENCE_LIMIT = 64 * 1024
 """Bytes of JSON that one piece of evidence may have in the journal."""
 
@@ -73,12 +79,21 @@ class StepContext:
         self.deadline = deadline
         self.judge: Callable[[], Awaitable[Refusal | None]] | None = None
         """Asks every gate again; given by the run stage."""
+        self.preview: Callable[[], Awaitable[None]] | None = None
+        """Writes down what would be done once people say yes; given by the run stage."""
+        self.asking: Asking = world.asking
+        """How people are asked; the run stage knows what the playbook says."""
+        self._looks: dict[tuple[str, str], tuple[datetime, asyncio.Future[dict[str, Any]]]] = {}
+        """What was looked at for marks, and when."""
+        self.asked = False
+        """Whether people said yes in this step."""
         self._world = world
         self._step = step
         self._action = action
         self._undoes = undoes
         self._heeds = "" if undoes else run.id
         self._cancelled = world.signals.cancelled(self._heeds)
+        self._resolved = world.signals.resolved(self._heeds)
 
     async def plan(self, lines: Sequence[str]) -> None:
         """See Context."""
@@ -95,7 +110,8 @@ class StepContext:
 
     async def rest(self, woken: asyncio.Event, at_most: timedelta) -> None:
         """See Context."""
-        waits = [asyncio.ensure_future(w) for w in (woken.wait(), self._cancelled.wait(), self.clock.sleep(at_most))]
+        news = (woken.wait(), self._cancelled.wait(), self._resolved.wait(), self.clock.sleep(at_most))
+        waits = [asyncio.ensure_future(w) for w in news]
         try:
             await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -103,6 +119,23 @@ class StepContext:
                 wait.cancel()
         woken.clear()
         await self._heed_people()
+        if self._resolved.is_set():
+            self._resolved.clear()
+            await self.still_allowed()
+
+    async def ask(self, text: str, *, expires: timedelta | None = None, people: int | None = None) -> str:
+        """See Context."""
+        if self.preview is not None:
+            await self.preview()
+        fewest, own = self._world.asking.people, people or self.asking.people
+        asking = evolve(self.asking, expires=expires or self.asking.expires, people=max(own, fewest))
+        answered = await ask(self._world, self.run.id, question(asking, self.clock.now(), text=text, step=self._step.index))
+        if answered.reason is Reason.CANCELLED_BY:
+            raise CancelledByPersonError
+        if answered.reason is not None:
+            raise StepFailed(answered.detail, reason=answered.reason)
+        self.asked = True
+        return answered.detail
 
     async def still_allowed(self) -> None:
         """See Context."""
@@ -178,6 +211,9 @@ class StepContext:
     ) -> Change:
         """See Context."""
         await self._heed_people()
+        if not self._undoes and (lost := self._world.leases.lost(self.run.id)):
+            raise StepFailed(f"{verb} {resource.key} was not sent: the lease on the target is lost: {lost}", reason=Reason.LOST_LEASE)
+        await self._heed_marks(resource)
         now = self.clock.now()
         if now >= self.deadline:
             raise StepFailed(f"{verb} {resource.key} was not sent: the time for it ended {iso(self.deadline)}", reason=Reason.DEADLINE)
@@ -263,9 +299,40 @@ class StepContext:
             return  # putting things back goes on after a cancel and under a pause
         if self._cancelled.is_set():
             raise CancelledByPersonError
-        for pause in await self._world.journal.pauses(self.clock.now()):
-            if pause.covers(playbook=self.run.playbook, target=self.run.target.key, now=self.clock.now()):
+        await self._heed_pauses(self.run.target)
+
+    async def _heed_pauses(self, *things: Target) -> None:
+        now = self.clock.now()
+        for pause in await self._world.journal.pauses(now):
+            if any(pause.covers(playbook=self.run.playbook, target=thing.key, now=now) for thing in things):
                 raise StepFailed(f"paused by {pause.by}: {pause.reason}", reason=Reason.PAUSED)
+
+    async def _heed_marks(self, resource: Resource) -> None:
+        """Raise if what is about to be changed is paused, or carries the mark, or the target or a namespace does; also if none can tell."""
+        if self._undoes:
+            return
+        await self._heed_pauses(resource)
+        marked = {("Node", thing.name) for thing in (self.run.target, resource) if thing.kind == "Node"}
+        marked |= {("Namespace", thing.namespace) for thing in (self.run.target, resource) if thing.namespace}
+        for kind, name in sorted(marked):
+            try:
+                thing = await self._looked_at(kind, name)
+            except NotFound:
+                continue  # the call itself tells
+            except KubeError as error:
+                raise StepFailed(f"whether {kind}/{name} is paused cannot be read: {error}", reason=Reason.UNREADABLE) from error
+            why = paused_by_mark(thing, self.clock.now())
+            if why is not None:
+                raise StepFailed(f"{kind}/{name} {why}", reason=Reason.PAUSED)
+
+    async def _looked_at(self, kind: str, name: str) -> dict[str, Any]:
+        """The object as it was no longer than a moment ago: calls that go out together share one look."""
+        now = self.clock.now()
+        at, look = self._looks.get((kind, name), (now, None))
+        if look is None or (look.done() and (now - at > _FRESH or look.cancelled() or look.exception() is not None)):
+            look = asyncio.ensure_future(self.kube.get(kinds.by_name(kind), name))
+            self._looks[kind, name] = now, look
+        return await asyncio.shield(look)
 
 
 def _applied(change: Change) -> ChangeState:

@@ -22,12 +22,13 @@ from aiohttp import web
 from remediator import __version__
 from remediator.actions import Cilium, actions
 from remediator.clock import SystemClock
+from remediator.demotion import Demotions
 from remediator.errors import DocumentError, JournalUnavailable, UsageError
 from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
 from remediator.journal import Journal, Redactor
 from remediator.kube import Kube
-from remediator.model import RunState
+from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
 from remediator.operations import Operations
 from remediator.payload import Limits
@@ -37,7 +38,7 @@ from remediator.server import Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging
-from remediator.world import World
+from remediator.world import Asking, World
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -93,14 +94,27 @@ class Daemon:
                 prometheus=_prometheus(settings, clock, stack),
                 alertmanager=_alertmanager(settings, stack),
                 redact=redact,
-                cilium=Cilium(namespace=settings.cilium.namespace, agent_selector=settings.cilium.agent_selector),
+                cilium=Cilium(
+                    namespace=settings.cilium.namespace,
+                    agent_selector=settings.cilium.agent_selector,
+                    health_port=settings.cilium.health_port,
+                ),
                 limits=GateLimits(
                     concurrent_runs=settings.limits.concurrent_runs,
                     concurrent_disruptive=settings.limits.concurrent_disruptive,
+                    waiting=settings.approval.waiting,
                     min_speakers=settings.limits.min_speakers,
+                    concurrent_per_zone=settings.limits.concurrent_per_zone,
+                    disruptive_per_hour=settings.limits.disruptive_per_hour,
+                    max_disturbed=settings.limits.max_disturbed,
+                    storm=settings.limits.storm,
+                    breaker=settings.limits.breaker,
+                    maintenance=settings.maintenance,
                 ),
                 dry_run=settings.dry_run if dry_run is None else dry_run,
                 mode_of=partial(effective_mode, settings),
+                asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
+                demotions=Demotions(settings.demotion.failures),
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
@@ -281,6 +295,12 @@ def _announce(library: Library, report: ReloadReport) -> None:
     for playbook in library.playbooks:
         METRICS.runs_in_flight.labels(playbook.name)
         METRICS.run_duration.labels(playbook.name)
+        METRICS.awaiting_approval.labels(playbook.name)
+        METRICS.demoted.labels(playbook.name)
+        METRICS.demotions.labels(playbook.name)
+        for answer in ApprovalState:
+            if answer is not ApprovalState.WAITING:
+                METRICS.approvals.labels(playbook.name, answer.value)
         for state in RunState:
             if not state.open:
                 METRICS.runs.labels(playbook.name, state.value)

@@ -16,17 +16,21 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from remediator import record
+from remediator.approval import asking_of, question
+from remediator.attribution import Finding
 from remediator.episodes import Episodes
 from remediator.errors import JournalError, JournalUnavailable, KubeError, Refused, Unreadable
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
-from remediator.match import choose, nearest, resolve
+from remediator.match import choose, find, nearest, resolve
 from remediator.model import (
     Alert,
     AlertStatus,
+    Answer,
     Decision,
     DecisionKind,
     Delivery,
+    Mode,
     Run,
     RunState,
     Trigger,
@@ -35,14 +39,14 @@ from remediator.model import (
     new_id,
 )
 from remediator.reasons import Reason
-from remediator.run import brought_gates, planned_steps
+from remediator.run import brought_gates, coming_actions, planned_steps, sought_by, with_parameters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from remediator.model import Episode, Target, Verdict
-    from remediator.playbook import Playbook
+    from remediator.model import Approval, Episode, Target, Verdict
+    from remediator.playbook import Playbook, TargetSpec
     from remediator.world import World
 
 __all__ = ["Decider", "Judged"]
@@ -52,6 +56,10 @@ _SLICE = timedelta(milliseconds=10)
 """Real time that deliveries are judged for before what was decided is kept and requests have their turn."""
 _ALERTS_IN_A_ROW = 100
 """Of one delivery, before requests have their turn."""
+_BEGIN = (DecisionKind.RUN, DecisionKind.REFUSED)
+"""Decisions whose run begins with them: what is refused may be observed by a dry run."""
+_LAST_WORDS = 20
+"""Of the decisions on one fingerprint, in which the last on one of its episodes is looked for."""
 _MOST_ALERTS = 5_000
 """Of one delivery; ``receive`` takes fewer."""
 
@@ -109,6 +117,11 @@ class Decider:
         """What is known of the alert's episode."""
         return self._episodes.get(alert.episode)
 
+    @property
+    def holds(self) -> bool:
+        """Whether alerts wait for the end of a maintenance window."""
+        return bool(self._episodes.held())
+
     def runs_to_begin(self) -> list[Run]:
         """The runs that ``deliveries`` decided on and that are on disk; each once, and once more if it is in doubt whether it began."""
         runs, self._to_begin = self._to_begin, []
@@ -132,12 +145,42 @@ class Decider:
             await self._keep_all(slice_.take())
             return count
 
+    async def held(self) -> int:
+        """Decide once more on the alerts that a maintenance window held and that are not resolved; how many it was.
+
+        Each with all its gates, so also whether it still fires. Raises JournalUnavailable. In every case ask ``runs_to_begin``.
+        """
+        async with self._one_at_a_time:
+            keys = self._episodes.held()
+            for key in keys:
+                await self._decide_held(key)
+            return len(keys)
+
+    async def _decide_held(self, key: tuple[str, datetime]) -> None:
+        """By the journal's last word on it: what was kept before, without anybody knowing, stays decided."""
+        page = await self._world.journal.decisions(fingerprint=key[0], limit=_LAST_WORDS)
+        last = next((d for d in page.items if d.alert is not None and d.alert.episode == key), None)
+        delivery = await self._world.journal.delivery(last.delivery) if last is not None and last.delivery else None
+        if last is None or last.alert is None or delivery is None:
+            log.warning("a held alert is not decided again: its delivery is gone from the journal", fingerprint=key[0])
+            self._episodes.let_go(key)
+        elif last.decision is not DecisionKind.HELD:
+            await self._remember(last)
+        else:
+            known = self._episodes.get(key)
+            judged = await self._safely(delivery, last.alert, known, Facts(self._world))
+            episode = Episodes.after(known, judged.decision, last.alert)
+            batch = _Batch(None)
+            batch.add(judged, evolve(episode, deliveries=known.deliveries) if known is not None else episode)
+            await self._keep_all([batch])
+
     async def _judge_all(self, delivery: Delivery, slice_: _Slice, *, again: bool) -> None:
         """Every alert of ``delivery`` that has no decision; what comes of it waits in ``slice_``."""
         done = await self._decided_before(delivery) if again else Counter()
         if done is None:
             return
         batch, facts = _Batch(delivery.id), Facts(self._world)
+        self._world.beginnings.arrived(delivery.alerts, self._world.clock.now())
         for alert in delivery.alerts:
             if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
                 await asyncio.sleep(0)
@@ -222,25 +265,54 @@ class Decider:
     ) -> Judged:
         """Every gate's verdict on this playbook for this target, and the run that would follow. Keeps nothing."""
         world = self._world
+        mode = world.mode(playbook)
+        observes = mode == Mode.OBSERVE and trigger.kind is TriggerKind.ALERT
         case = Case(
             playbook=playbook.name,
-            mode=world.mode_of(playbook),
+            mode=mode,
             target=target,
             trigger=trigger.kind,
             alert=alert,
-            dry_run=dry_run or world.dry_run,
+            dry_run=dry_run or world.dry_run or observes,
             disruptive=playbook.disruptive,
+            actions=coming_actions(playbook),
             settings=dict(playbook.gates),
             limits=world.limits,
+            culprit=sought_by(playbook),
         )
         verdicts = await facts.judge(case, brought_gates(playbook))
-        decision = self._decision(alert, delivery, playbook=playbook.name, target=target, gates=verdicts)
+        decision = self._decision(alert, delivery, playbook=playbook.name, target=target, gates=verdicts, dry_run=case.dry_run)
+        decision = evolve(decision, evidence=await facts.evidence(case.culprit, alert, decision.id))
         no = refusals(verdicts)
         if no:
             detail = "; ".join(f"{v.gate}: {v.detail}" if v.detail else v.gate for v in no)
-            return Judged(evolve(decision, decision=DecisionKind.REFUSED, reason=no[0].reason, detail=detail))
-        run = self._run(playbook, case, trigger, verdicts, parameters or {}, delivery)
+            # Whatever else refuses in a maintenance window says little: it is asked again when the window ends.
+            held = alert is not None and any(v.reason is Reason.MAINTENANCE for v in no)
+            kind, reason = (DecisionKind.HELD, Reason.MAINTENANCE) if held else (DecisionKind.REFUSED, no[0].reason)
+            refused = evolve(decision, decision=kind, reason=reason, detail=detail)
+            if not observes or len(no) > 1:
+                return Judged(refused)
+            run = evolve(self._run(playbook, case, trigger, verdicts, parameters or {}, delivery), evidence=decision.evidence)
+            return Judged(evolve(refused, run=run.id), run)  # nothing else stands in the way: a dry run tells what would be done
+        run = evolve(self._run(playbook, case, trigger, verdicts, parameters or {}, delivery), evidence=decision.evidence)
         return Judged(evolve(decision, decision=DecisionKind.RUN, run=run.id), run)
+
+    async def aim(self, playbook: Playbook, spec: TargetSpec, alert: Alert, facts: Facts) -> Target:
+        """The object to judge: the one that the alert names, or, where the playbook asks for the culprit, whoever is to blame.
+
+        Where nobody is, it is the alert's own object again, and the gate ``no_culprit`` refuses it with all the others' verdicts beside it.
+        Raises Refused, Unreadable, KubeError.
+        """
+        kube, sought = self._world.kube, sought_by(playbook)
+        found = await facts.finding(sought, alert) if sought is not None else None
+        if isinstance(found, Finding) and found.node is not None:
+            return await facts.of_kubernetes(find("Node", found.node, "", kube))
+        try:
+            return await facts.of_kubernetes(resolve(spec, alert, kube))
+        except Refused as error:
+            if isinstance(found, Finding):
+                raise Refused(Reason.NO_CULPRIT, f"{found.kind}: {found.words}") from error
+            raise
 
     async def _safely(self, delivery: Delivery, alert: Alert, known: Episode | None, facts: Facts) -> Judged:
         """A fault of ours in one alert's decision must not keep the others waiting: it refuses, loudly."""
@@ -263,9 +335,10 @@ class Decider:
         if playbook is None or playbook.when is None:
             return Judged(self._unmatched(delivery, alert))
         try:
-            target = await facts.of_kubernetes(resolve(playbook.when.target, alert, self._world.kube))
+            target = await self.aim(playbook, playbook.when.target, alert, facts)
         except Refused as error:
-            return Judged(self._refused(delivery, alert, playbook, error.reason, error.detail))
+            refused = self._refused(delivery, alert, playbook, error.reason, error.detail)
+            return Judged(evolve(refused, evidence=await facts.evidence(sought_by(playbook), alert, refused.id)))
         except (KubeError, Unreadable) as error:
             return Judged(self._refused(delivery, alert, playbook, Reason.UNREADABLE, str(error)))
         trigger = Trigger(kind=TriggerKind.ALERT, by=delivery.receiver, reason=alert.name)
@@ -277,7 +350,7 @@ class Decider:
     def _without_questions(self, delivery: Delivery, alert: Alert, known: Episode | None) -> Decision | None:
         if alert.status is AlertStatus.RESOLVED:
             return self._decision(alert, delivery.id, decision=DecisionKind.RESOLVED, reason=Reason.RESOLVED, detail="the episode is over")
-        if known is not None and known.run is not None:
+        if known is not None and known.run is not None and self._answered_by_its_run(known):
             detail = f"the episode led to run {known.run} already"
             return self._decision(
                 alert,
@@ -292,6 +365,13 @@ class Decider:
             detail = f"Alertmanager cut off {delivery.truncated} alerts (max_alerts), so nobody knows how many targets are affected"
             return self._decision(alert, delivery.id, decision=DecisionKind.HELD, reason=Reason.TRUNCATED, detail=detail)
         return None
+
+    def _answered_by_its_run(self, known: Episode) -> bool:
+        """Whether nothing more may be done about the episode than its run: a dry run answers as long as the daemon or the mode is so."""
+        if known.decision is DecisionKind.REFUSED:  # it was only observed
+            now = next((playbook for playbook in self._world.library.playbooks if playbook.name == known.playbook), None)
+            return now is None or self._world.mode(now) == Mode.OBSERVE
+        return known.dry_run == self._world.dry_run
 
     def _unmatched(self, delivery: Delivery, alert: Alert) -> Decision:
         misses = nearest(alert.labels, self._world.library, most=1)
@@ -311,7 +391,8 @@ class Decider:
         self, playbook: Playbook, case: Case, trigger: Trigger, gates: tuple[Verdict, ...], parameters: dict[str, Any], delivery: str | None
     ) -> Run:
         now = self._world.clock.now()
-        return Run(
+        asked = self._question(playbook, case, trigger, now)
+        run = Run(
             id=new_id(now),
             playbook=playbook.name,
             revision=playbook.revision,
@@ -321,13 +402,25 @@ class Decider:
             delivery=delivery,
             target=case.target,
             parameters=parameters,
-            state=RunState.RUNNING,
+            state=RunState.AWAITING_APPROVAL if asked else RunState.RUNNING,
+            approvals=asked,
             started_at=now,
             deadline=now + playbook.deadline,
             disruptive=case.disruptive,
             gates=gates,
             steps=planned_steps(playbook),
         )
+        return with_parameters(run, playbook, self._world)
+
+    def _question(self, playbook: Playbook, case: Case, trigger: Trigger, now: datetime) -> tuple[Approval, ...]:
+        """What people are asked before the run begins, if they are. Whoever triggers a run has said yes by that, for one person."""
+        if case.mode != Mode.SUGGEST or case.dry_run:
+            return ()
+        by_hand = trigger.kind is TriggerKind.MANUAL
+        answers = (Answer(by=trigger.by, at=now, approved=True, reason=trigger.reason),) if by_hand else ()
+        text = f"May {playbook.name} act on {case.target.key}?"
+        asked = question(asking_of(self._world, playbook), now, text=text, answers=answers)
+        return (asked,) if asked.missing else ()
 
     async def _decided_before(self, delivery: Delivery) -> Counter[tuple[tuple[str, datetime], AlertStatus]] | None:
         """How often each alert of ``delivery`` was decided on before; None if all of it is decided.
@@ -336,14 +429,17 @@ class Decider:
         """
         page = await self._world.journal.decisions(delivery=delivery.id, limit=_MOST_ALERTS)
         for decision in reversed(page.items):
-            self._take_note(decision)
-            run = await self._world.journal.run(decision.run) if decision.run and decision.decision is DecisionKind.RUN else None
-            if run is not None and run.state.open:
-                self._to_begin.append(run)
+            await self._remember(decision)
         stored = await self._world.journal.delivery(delivery.id)
         if stored is not None and stored.decided_at is not None:
             return None
         return Counter((d.alert.episode, d.alert.status) for d in page.items if d.alert)
+
+    async def _remember(self, decision: Decision) -> None:
+        self._take_note(decision)
+        run = await self._world.journal.run(decision.run) if decision.run and decision.decision in _BEGIN else None
+        if run is not None and run.state.open:
+            self._to_begin.append(run)
 
     def _take_note(self, decision: Decision) -> None:
         """Remember a decision that is on disk, unless it is known here."""
@@ -352,5 +448,5 @@ class Decider:
             return
         self._episodes.put(Episodes.after(known, decision, decision.alert))
         record.decided([decision])
-        if decision.decision is DecisionKind.RUN and decision.playbook is not None:
+        if decision.run and decision.decision in _BEGIN and decision.playbook is not None:
             record.count_open(decision.playbook, +1)

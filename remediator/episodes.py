@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from remediator.model import Alert, AlertStatus, Decision, DecisionKind, Episode, evolve
+from remediator.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,12 +30,21 @@ class Episodes:
     def __init__(self, known: Iterable[Episode] = ()) -> None:
         self._open: dict[tuple[str, datetime], Episode] = {}
         self._closed: OrderedDict[tuple[str, datetime], Episode] = OrderedDict()
+        self._held: dict[tuple[str, datetime], None] = {}
         for episode in known:
             self.put(episode)
 
     def get(self, key: tuple[str, datetime]) -> Episode | None:
         """The episode of fingerprint and startsAt, if it is open or closed not long ago; without labels."""
         return self._open.get(key) or self._closed.get(key)
+
+    def held(self) -> tuple[tuple[str, datetime], ...]:
+        """The open episodes that wait for the end of a maintenance window, the longest known first."""
+        return tuple(self._held)
+
+    def let_go(self, key: tuple[str, datetime]) -> None:
+        """Nobody can decide on it any more before it comes again."""
+        self._held.pop(key, None)
 
     @staticmethod
     def after(known: Episode | None, decision: Decision, alert: Alert) -> Episode:
@@ -64,6 +74,7 @@ class Episodes:
                 playbook=decision.playbook,
                 target=decision.target,
                 run=decision.run or known.run,
+                dry_run=decision.dry_run if decision.run else known.dry_run,
             )
         return changed
 
@@ -75,6 +86,10 @@ class Episodes:
         key = (episode.fingerprint, episode.starts_at)
         # Alerts of one name share most of their details, so the texts are shared too.
         episode = evolve(episode, name=sys.intern(episode.name), labels=_NO_LABELS, detail=sys.intern(episode.detail))
+        if episode.resolved_at is None and episode.decision is DecisionKind.HELD and episode.reason is Reason.MAINTENANCE:
+            self._held[key] = None
+        else:
+            self._held.pop(key, None)
         if episode.resolved_at is None:
             self._closed.pop(key, None)
             self._open[key] = episode

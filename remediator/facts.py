@@ -6,22 +6,27 @@ In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read i
 from __future__ import annotations
 
 import asyncio
-import os
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from remediator import blame, readings
+from remediator.actions import recurring
+from remediator.attribution import account
+from remediator.attribution.account import ATTRIBUTION, kept_elsewhere
 from remediator.bgp.read import read_routes
 from remediator.cilium.reading import read_picture
 from remediator.errors import JournalError, KubeError, MonitoringError, Unreadable
 from remediator.gates import Case, Fact, Gate, Snapshot, Unread, evaluate, in_force
 from remediator.kube import kinds
 from remediator.kube.errors import NotFound
-from remediator.model import to_milliseconds
+from remediator.model import Evidence, to_json, to_milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
-    from remediator.model import Verdict
+    from remediator.attribution import Finding, Hint, Sought
+    from remediator.model import Alert, Verdict
     from remediator.world import World
 
     T = TypeVar("T")
@@ -34,18 +39,21 @@ _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD})
+_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
 
 
 class Facts:
     """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
 
-    def __init__(self, world: World, *, deadline: timedelta = _DEADLINE) -> None:
+    def __init__(self, world: World, *, deadline: timedelta | None = None) -> None:
         self._world = world
-        self._seconds = deadline.total_seconds()
+        self._seconds = (deadline or _DEADLINE).total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
         self._kubernetes_hangs = False
+        self._matrix_in: dict[str, str] = {}
+        """By what was sought: the record that has the matrix."""
 
     async def judge(self, case: Case, brought: Iterable[str] = ()) -> tuple[Verdict, ...]:
         """Every applying gate's verdict on ``case``."""
@@ -66,23 +74,67 @@ class Facts:
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
-        needed = sorted({fact for gate in applying for fact in gate.reads})
+        needed = sorted({fact for gate in applying for fact in gate.needs(case)})
         values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
+    async def finding(self, sought: Sought, alert: Alert | None) -> Finding | Unread:
+        """Which node explains ``sought``, as the gates will be told; other episodes than the alert's own may give hints."""
+        found = await self._blamed(sought, alert)
+        return found if isinstance(found, Unread) else found[0]
+
+    async def evidence(self, sought: Sought | None, alert: Alert | None, record: str) -> tuple[Evidence, ...]:
+        """What was found, for the record of that id. Several records of one moment share a matrix: the first one has it."""
+        found = await self._blamed(sought, alert) if sought is not None else None
+        if sought is None or found is None or isinstance(found, Unread):
+            return ()
+        told, holder = account(found[0], sought, found[1]), self._matrix_in.setdefault(_about(sought, alert), record)
+        told = told if holder == record else kept_elsewhere(told, holder)
+        return (Evidence(name=ATTRIBUTION, at=self._world.clock.now(), data=to_json(told)),)
+
+    async def _blamed(self, sought: Sought, alert: Alert | None) -> tuple[Finding, tuple[Hint, ...]] | Unread:
+        read = partial(self._guarded, Fact.FINDING, partial(self._blame, sought, alert))
+        found: tuple[Finding, tuple[Hint, ...]] | Unread = await self._once(Fact.FINDING, _about(sought, alert), read)
+        return found
+
+    async def _blame(self, sought: Sought, alert: Alert | None) -> tuple[Finding, tuple[Hint, ...]]:
+        """The nodes first, since whether Kubernetes hangs is told by itself; then the pairs, in what is left of the time for one fact."""
+        until = asyncio.get_running_loop().time() + self._seconds
+        nodes, active = await asyncio.gather(self.of_kubernetes(self._world.kube.list(kinds.NODE)), self._active())
+        async with asyncio.timeout_at(until):
+            return await blame.find(
+                self._world, sought, nodes.items, () if isinstance(active, Unread) else active, blame.own_episode(alert)
+            )
+
     async def _read(self, fact: Fact, case: Case) -> Any:
-        about = case.target.key if fact in (Fact.HISTORY, Fact.TARGET, Fact.NAMESPACE) else ""
+        if fact is Fact.FINDING:
+            return await self._sought(case)
+        if fact is Fact.ACTIVE_ALERTS:
+            return await self._active()
+        about = case.target.key if fact in _OF_THE_TARGET else ""
+        about += f" by {case.playbook}" if fact is Fact.STILL_TRUE else ""
+        return await self._once(fact, about, partial(self._guarded, fact, partial(self._reader, fact, case)))
+
+    async def _active(self) -> Any:
+        return await self._once(Fact.ACTIVE_ALERTS, "", partial(self._guarded, Fact.ACTIVE_ALERTS, self._active_alerts))
+
+    async def _sought(self, case: Case) -> Finding | Unread:
+        return await self.finding(case.culprit, case.alert) if case.culprit is not None else Unread(detail="nothing is sought")
+
+    async def _once(self, fact: Fact, about: str, read: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
         task = self._known.get((fact, about))
         if task is None:
-            task = self._known[fact, about] = asyncio.ensure_future(self._guarded(fact, case))
+            task = self._known[fact, about] = asyncio.ensure_future(read())
         return await task
 
-    async def _guarded(self, fact: Fact, case: Case) -> Any:
+    async def _guarded(self, fact: Fact, read: Callable[[], Awaitable[Any]]) -> Any:
         try:
+            if fact is Fact.FINDING:
+                return await read()  # it keeps the time by itself
             if fact in _OF_KUBERNETES:
-                return await self.of_kubernetes(self._reader(fact, case))
+                return await self.of_kubernetes(read())
             async with asyncio.timeout(self._seconds):
-                return await self._reader(fact, case)
+                return await read()
         except Unreadable as error:
             return Unread(detail=error.detail)
         except TimeoutError:
@@ -99,8 +151,8 @@ class Facts:
                 return journal.open_runs()
             case Fact.HISTORY:
                 return journal.history(case.target.key, since=now - LONGEST_LOOK_BACK)
-            case Fact.ACTIVE_ALERTS:
-                return self._active_alerts()
+            case Fact.RESTARTS:
+                return journal.done(recurring(), since=now - LONGEST_LOOK_BACK, target=case.target.key)
             case Fact.TARGET:
                 return self._object(case.target.kind, case.target.name, case.target.namespace)
             case Fact.NAMESPACE:
@@ -112,8 +164,8 @@ class Facts:
                 )
             case Fact.CILIUM:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
-            case Fact.OWN_NODE:
-                return _own_node()
+            case _:
+                return readings.read(fact, case, self._world)
 
     async def _active_alerts(self) -> Any:
         if self._world.alertmanager is None:
@@ -131,6 +183,6 @@ class Facts:
         return await self._object("Namespace", name, "") if name else None
 
 
-async def _own_node() -> str:
-    """What the pod's downward API says (deploy/kustomize/base/deployment.yaml)."""
-    return os.environ.get("NODE_NAME", "")
+def _about(sought: Sought, alert: Alert | None) -> str:
+    """What a finding depends on within one moment."""
+    return f"{sought.symptom} {sought.limit} {blame.own_episode(alert) or ''}"

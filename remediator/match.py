@@ -10,6 +10,7 @@ import ipaddress
 import re
 from typing import TYPE_CHECKING, Any
 
+from remediator.attribution.places import NODE_LABELS
 from remediator.errors import ExpressionError, Refused, Unreadable, UsageError
 from remediator.kube import kinds
 from remediator.kube.errors import Invalid, NotFound
@@ -27,8 +28,6 @@ __all__ = ["NearMiss", "choose", "find", "nearest", "resolve"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 """DNS-1123 subdomain, as Kubernetes names objects; anything else from a label never reaches a URL."""
-_NODE_LABELS = ("target_node", "node", "nodename", "node_name", "kubernetes_node")
-"""Labels that name a node, best first: where an alert carries target_node, the node label names only the observer."""
 
 
 class NearMiss(Noun, frozen=True, kw_only=True):
@@ -108,7 +107,7 @@ async def find(kind: str, name: str, namespace: str, kube: Kube) -> Target:
 
 async def _node(name: str, labels: Mapping[str, str], kube: Kube) -> Target:
     """A node by the name given, else by a label that names one, else by the host of ``instance``."""
-    given = name or next((labels[label] for label in _NODE_LABELS if labels.get(label)), "")
+    given = name or next((labels[label] for label in NODE_LABELS if labels.get(label)), "")
     host = given or host_of(labels.get("instance", ""))
     if not host:
         raise Refused(Reason.TARGET_MISSING, f"no label names a node (node, instance, ...); the alert has {_shown(labels)}")

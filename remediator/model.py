@@ -16,13 +16,19 @@ from remediator.reasons import Reason
 
 __all__ = [
     "PLAN",
+    "PREVIEW",
     "Alert",
     "AlertStatus",
+    "Answer",
+    "Approval",
+    "ApprovalState",
+    "Begun",
     "Change",
     "ChangeState",
     "Decision",
     "DecisionKind",
     "Delivery",
+    "Done",
     "Entry",
     "Episode",
     "Evidence",
@@ -135,7 +141,17 @@ class Episode(Noun, frozen=True, kw_only=True):
     playbook: str | None = None
     target: Target | None = None
     run: str | None = None
-    """The first run that the episode led to; while it is set, further firing deliveries are duplicates."""
+    """The run that the episode led to; while it is set, further firing deliveries are duplicates."""
+    dry_run: bool = False
+    """Whether that run was a dry one. Then it stands in no live run's way."""
+
+
+class Begun(Noun, frozen=True, kw_only=True):
+    """As much of an episode as says when it began and what it is about; reads the JSON of episodes and alerts alike."""
+
+    fingerprint: str
+    starts_at: datetime
+    labels: dict[str, str]
 
 
 class Target(Noun, frozen=True, kw_only=True):
@@ -187,6 +203,10 @@ class Decision(Noun, frozen=True, kw_only=True):
     detail: str = ""
     gates: tuple[Verdict, ...] = ()
     run: str | None = None
+    evidence: tuple[Evidence, ...] = ()
+    """What the gates looked at that a person has to see as well: whom the pairs blame (``attribution``)."""
+    dry_run: bool = False
+    """Whether it was decided about a dry run."""
 
 
 class TriggerKind(StrEnum):
@@ -282,6 +302,8 @@ class Change(Noun, frozen=True, kw_only=True):
     request_id: str = ""
     """Sent as ``Audit-ID``, so that the API server's audit log names the same call."""
     state: ChangeState
+    reason: Reason | None = None
+    """Why it has not been put back, where that was refused; ``detail`` says what was seen."""
     detail: str = ""
     dry_run: bool = False
     at: datetime
@@ -294,7 +316,7 @@ class Change(Noun, frozen=True, kw_only=True):
 
 
 class Evidence(Noun, frozen=True, kw_only=True):
-    """Something that a step saw: a query's result, an object. Bounded in size and redacted before it is stored."""
+    """Something that a step or a gate saw: a query's result, an object. Bounded in size and redacted before it is stored."""
 
     name: str
     at: datetime
@@ -303,6 +325,8 @@ class Evidence(Noun, frozen=True, kw_only=True):
 
 PLAN = "plan"
 """The name of the evidence that says beforehand what a step will do, as a list of lines."""
+PREVIEW = "preview"
+"""The same for a step that nobody allowed yet: what it would do, as things stood when people were asked."""
 
 
 class Step(Noun, frozen=True, kw_only=True):
@@ -311,12 +335,17 @@ class Step(Noun, frozen=True, kw_only=True):
     name: str
     action: str
     rung: int
+    attempt: int = 1
+    """Which attempt of its rung it belongs to; each has steps of its own."""
     index: int
-    """Position in the whole run, over all rungs, from 0."""
+    """Position in the whole run, over all rungs and their attempts, from 0."""
+    parameters: dict[str, Any] = {}
+    """Of its action, filled in for this run."""
     state: StepState
     started_at: datetime | None = None
     ended_at: datetime | None = None
     attempts: int = 0
+    """How often it was entered: more than once only after a crash."""
     outcome: str = ""
     detail: str = ""
     """While it runs: how it stands, if its action tells."""
@@ -335,12 +364,59 @@ class Verification(Noun, frozen=True, kw_only=True):
     held_since: datetime | None = None
     healed: bool | None = None
     """None while it is open."""
+    reason: Reason | None = None
+    """What it came to: ``healed``, ``still_firing``, ``relapsed`` or ``deadline``; None while it is open."""
     checks: int = 0
     relapses: int = 0
     """How often it held and stopped holding again before the hold time was over."""
     last: str = ""
     """What the last look saw, in words."""
     ended_at: datetime | None = None
+
+
+class ApprovalState(StrEnum):
+    """How a question to people stands."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    """Nobody needs to answer any more: the alert resolved, or the run was cancelled."""
+
+
+class Answer(Noun, frozen=True, kw_only=True):
+    """What one person said to a question, and why."""
+
+    by: str
+    at: datetime
+    approved: bool
+    reason: str = ""
+
+    @property
+    def person(self) -> str:
+        """Who that is, so that one person counts once: ``Anna@laptop`` and ``anna@bastion`` are the same."""
+        return self.by.strip().casefold().partition("@")[0]
+
+
+class Approval(Noun, frozen=True, kw_only=True):
+    """A question to people: may this run begin, or go on?"""
+
+    step: int | None = None
+    """The index of the step that asks in mid-run; None where the whole run waits for its beginning."""
+    question: str = ""
+    people: int = 1
+    """How many different people must say yes."""
+    asked_at: datetime
+    expires_at: datetime
+    state: ApprovalState = ApprovalState.WAITING
+    answers: tuple[Answer, ...] = ()
+    ended_at: datetime | None = None
+
+    @property
+    def missing(self) -> int:
+        """How many more people must say yes."""
+        return max(0, self.people - len({answer.person for answer in self.answers if answer.approved}))
 
 
 class Run(Noun, frozen=True, kw_only=True):
@@ -360,17 +436,53 @@ class Run(Noun, frozen=True, kw_only=True):
     reason: Reason | None = None
     detail: str = ""
     rung: int = 0
+    attempt: int = 1
+    """Of that rung."""
     started_at: datetime
+    undoing_at: datetime | None = None
+    """When it began to put back what it had changed, if it did so before its end."""
     ended_at: datetime | None = None
     deadline: datetime
     disruptive: bool = True
     """Whether any of its steps may disturb traffic or workloads."""
     gates: tuple[Verdict, ...] = ()
     """The last evaluation of every gate for this run."""
+    evidence: tuple[Evidence, ...] = ()
+    """As in the decision, of the last evaluation of the gates."""
     steps: tuple[Step, ...] = ()
     verification: Verification | None = None
     cancel: str = ""
     """Who asked to cancel it and why, while it is still to be heeded."""
+    approvals: tuple[Approval, ...] = ()
+    """Every question to people, in the order of time; only the last can still wait."""
+
+    @property
+    def unapproved(self) -> bool:
+        """Whether it waited for people before its beginning and got no yes, so far or ever: nothing of it was begun."""
+        return any(asked.step is None and asked.state is not ApprovalState.APPROVED for asked in self.approvals)
+
+    @property
+    def begun_at(self) -> datetime:
+        """When it began: with the decision, or when people said yes."""
+        return next((asked.ended_at for asked in self.approvals if asked.step is None and asked.ended_at), self.started_at)
+
+    @property
+    def approved(self) -> bool:
+        """Whether people said yes to it."""
+        return any(asked.state is ApprovalState.APPROVED for asked in self.approvals)
+
+
+class Done(Noun, frozen=True, kw_only=True):
+    """Something that a live run did to its target: a call that took effect, or may have; and how that run stands."""
+
+    action: str
+    target: str
+    """Target.key of the run."""
+    at: datetime
+    run: str
+    playbook: str
+    state: RunState
+    reason: Reason | None = None
 
 
 class Pause(Noun, frozen=True, kw_only=True):
@@ -386,10 +498,12 @@ class Pause(Noun, frozen=True, kw_only=True):
     until: datetime | None = None
 
     def covers(self, *, playbook: str, target: str, now: datetime) -> bool:
-        """Whether it holds for this playbook on this target at ``now``."""
+        """Whether it holds for this playbook on this target at ``now``. One of a Namespace holds for all that is in it."""
         if self.until is not None and self.until <= now:
             return False
-        return self.playbook in (None, playbook) and self.target in (None, target)
+        _, namespace, name = (*target.split("/"), "")[:3]
+        within = f"Namespace/{namespace}" if name else target
+        return self.playbook in (None, playbook) and self.target in (None, target, within)
 
 
 class Entry(Noun, frozen=True, kw_only=True):

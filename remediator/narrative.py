@@ -12,15 +12,17 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from remediator import words
-from remediator.model import DecisionKind, RunState, TriggerKind
+from remediator.attribution.account import account_in
+from remediator.attribution.account import lines as lines_of
+from remediator.model import ApprovalState, DecisionKind, RunState, TriggerKind
 from remediator.reasons import Reason, sentence
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from remediator.model import Alert, Decision, Delivery, Run, Step, Verification
+    from remediator.model import Alert, Decision, Delivery, Evidence, Run, Step, Verification
 
 __all__ = ["Happening", "brief", "full", "sender"]
 
@@ -60,6 +62,7 @@ def full(happening: Happening) -> Iterator[str]:
     for title, lines in (
         ("What came in", _came_in(happening, base)),
         ("What was decided", _decided(happening, base)),
+        ("What people said", _asked(happening.run, base)),
         ("What was done", _done(happening.run, base)),
         ("How it was proved", _proved(happening.run, base)),
         ("What came after", _after(happening, base)),
@@ -87,8 +90,17 @@ def _conclusion(happening: Happening) -> Iterator[str]:
         yield f"It took {words.took(run.ended_at - run.started_at)}, from {words.moment(run.started_at)} to {until} UTC."
     if run.dry_run and run.state is not RunState.PREDICTED:
         yield "It was a dry run: nothing in the cluster was changed."
+    if run.state is RunState.NOT_HEALED:
+        yield from _for_a_person(run)
     if run.cancel:
         yield f"It was asked to stop: {words.folded(run.cancel)}."
+
+
+def _for_a_person(run: Run) -> Iterator[str]:
+    """Where to look on: what the steps saw."""
+    seen = [f"{words.folded(evidence.name, 80)} (step {step.name})" for step in run.steps for evidence in step.evidence]
+    if seen:
+        yield f"What was seen is kept for you in `remediator runs show {run.id} -o json`: {', '.join(dict.fromkeys(seen))}."
 
 
 def _who(decision: Decision) -> str:
@@ -168,11 +180,24 @@ def _decided(happening: Happening, base: datetime) -> Iterator[str]:
     for decision, repeats, last in _collapsed(earlier):
         yield f"{words.moment(decision.at, base)}  {_sentence_for(decision, run)}{_again(repeats, last, base)}"
         yield from _gates(decision)
+        yield from _blamed(decision.evidence)
     if run and any(not gate.allowed for gate in run.gates):
         yield f"{words.moment(max(gate.at for gate in run.gates), base)}  Asked again during the run, gates refused:"
         yield from (f"{_INDENT}- {line}" for line in words.refusals(run.gates))
+        yield from _blamed(run.evidence)
     elif run and not happening.decisions and words.allowed_by(run.gates):
         yield f"{words.moment(run.started_at, base)}  {words.allowed_by(run.gates)}"
+
+
+def _asked(run: Run | None, base: datetime) -> Iterator[str]:
+    for asked in run.approvals if run else ():
+        until = words.moment(asked.expires_at, base)
+        yield f"{words.moment(asked.asked_at, base)}  {asked.people} of them had to agree until {until}: {words.folded(asked.question)}"
+        yield from (f"{words.moment(said.at, base)}  It was {words.answered(said)}" for said in asked.answers)
+        if asked.state is ApprovalState.EXPIRED:
+            yield f"{until}  {sentence(Reason.APPROVAL_EXPIRED)}"
+        elif asked.state is ApprovalState.WITHDRAWN and asked.ended_at is not None:
+            yield f"{words.moment(asked.ended_at, base)}  Nobody needed to answer any more."
 
 
 _SHORT = {
@@ -205,6 +230,13 @@ def _gates(decision: Decision) -> Iterator[str]:
         yield f"{_INDENT}{allowing}"
 
 
+def _blamed(evidence: Iterable[Evidence]) -> Iterator[str]:
+    """Whom the pairs blamed, and what was considered."""
+    told = account_in(evidence)
+    if told is not None:
+        yield from (f"{_INDENT}{words.folded(line)}" for line in lines_of(told))
+
+
 def _collapsed(decisions: Sequence[Decision]) -> Iterator[tuple[Decision, int, datetime]]:
     """Equal decisions in a row as one: the last of them (its gates are the newest), how often it came, and when last."""
     for _, same in groupby(decisions, key=lambda d: (d.decision, d.reason, d.playbook)):
@@ -233,7 +265,8 @@ def _done(run: Run | None, base: datetime) -> Iterator[str]:
 
 def _step(step: Step, base: datetime, *, rungs: int) -> Iterator[str]:
     assert step.started_at is not None  # noqa: S101 - only begun steps come here; for the type checker
-    rung = f" (rung {step.rung + 1})" if rungs > 1 else ""
+    attempt = f", attempt {step.attempt}" if step.attempt > 1 else ""
+    rung = f" (rung {step.rung + 1}{attempt})" if rungs > 1 or attempt else ""
     yield f"{words.moment(step.started_at, base)}  Step {step.index + 1}, {step.name}: {step.action}{rung}."
     for change in step.changes:
         yield f"{words.moment(change.at, base)}    {words.changed(change)}. {words.change_fate(change)}"
@@ -260,8 +293,7 @@ def _proof(run: Run, proof: Verification, base: datetime) -> str:
     if proof.healed:
         return f"{sentence(Reason.HEALED)}{looks}"
     if proof.healed is False:
-        reason = run.reason if run.reason in (Reason.RELAPSED, Reason.STILL_FIRING, Reason.DEADLINE) else Reason.STILL_FIRING
-        return f"Not healed. {sentence(reason)}{looks}"
+        return f"Not healed. {sentence(proof.reason or run.reason or Reason.STILL_FIRING)}{looks}"
     since = f" The symptom has been gone since {words.moment(proof.held_since, base)}." if proof.held_since else ""
     return f"It is still open.{since}{looks}"
 

@@ -5,6 +5,7 @@ In: requests, validated in their types. Out: nouns. Whether a request makes sens
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,30 +13,40 @@ import msgspec
 import structlog
 
 from remediator import __version__
-from remediator.actions import actions
+from remediator.actions import actions, recurring
+from remediator.approval import answer
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
-from remediator.errors import KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
+from remediator.breaker import NOTE, Reset, Standing, standing
+from remediator.errors import JournalUnavailable, KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
 from remediator.kube import kinds
-from remediator.match import choose, find, nearest, resolve
+from remediator.match import choose, find, nearest
 from remediator.model import (
     Alert,
     AlertStatus,
+    Answer,
     Decision,
     DecisionKind,
+    Page,
     Pause,
     Run,
+    RunState,
     Target,
     Trigger,
     TriggerKind,
     evolve,
     new_id,
+    to_json,
 )
+from remediator.promotion import LOOK_BACK, records
+from remediator.readings import breaker_past
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
-from remediator.server.service import MatchReport, NearMiss, Status
+from remediator.recurrence import recurrences
+from remediator.run import sought_by
+from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
 from remediator.story import tell
 from remediator.telemetry import METRICS
 
@@ -43,19 +54,26 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from remediator.actions import Action
+    from remediator.demotion import Demotion
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
-    from remediator.model import Delivery, Mode, Noun
+    from remediator.model import Delivery, Episode, Mode, Noun
     from remediator.payload import Limits
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
-    from remediator.server.service import ManualRequest, MatchRequest, PauseRequest, ReloadReport
+    from remediator.promotion import Record
+    from remediator.recurrence import Recurrence
+    from remediator.server.service import BreakerRequest, ManualRequest, MatchRequest, PauseRequest, ReloadReport
     from remediator.world import World
 
 __all__ = ["Operations"]
 
 log = structlog.get_logger(__name__)
+_TO_END = 2.0
+"""Real seconds that a rejection waits for the run's end, so that its answer can tell."""
+_MOST_WAITING = 500
+_WEEK = timedelta(days=7)
 
 
 class Operations:
@@ -81,6 +99,7 @@ class Operations:
         self._limits = limits
         self._ceiling = ceiling
         self._started_at = world.clock.now()
+        self._breaker: Standing | None = None
         self._doors = {"kubernetes": "not asked yet", "prometheus": "not asked yet", "alertmanager": "not asked yet"}
         self._pauses: tuple[Pause, ...] = ()
 
@@ -130,16 +149,16 @@ class Operations:
         misses = tuple(NearMiss(playbook=m.playbook, matched=m.matched, of=m.of, failed=m.failed) for m in nearest(labels, self.library))
         if playbook is None or playbook.when is None:
             return MatchReport(labels=labels, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, nearest=misses)
-        alert = await self._as_it_fires(labels)
+        alert, facts = await self._as_it_fires(labels), Facts(self._world)
         try:
-            target = await resolve(playbook.when.target, alert, self._world.kube)
+            target = await self._pipeline.decider.aim(playbook, playbook.when.target, alert, facts)
         except Refused as error:
             reason, detail = error.reason, error.detail
         except (KubeError, Unreadable) as error:
             reason, detail = Reason.UNREADABLE, str(error)
         else:
             trigger = Trigger(kind=TriggerKind.ALERT, by="match")
-            judged = await self._pipeline.decider.judge(playbook, target, trigger, facts=Facts(self._world), alert=alert)
+            judged = await self._pipeline.decider.judge(playbook, target, trigger, facts=facts, alert=alert)
             found = judged.decision
             return MatchReport(
                 labels=labels,
@@ -149,8 +168,11 @@ class Operations:
                 reason=found.reason,
                 detail=found.detail,
                 gates=found.gates,
+                evidence=found.evidence,
             )
-        return MatchReport(labels=labels, playbook=playbook.name, decision=DecisionKind.REFUSED, reason=reason, detail=detail)
+        evidence = await facts.evidence(sought_by(playbook), alert, "")
+        refused = DecisionKind.REFUSED
+        return MatchReport(labels=labels, playbook=playbook.name, decision=refused, reason=reason, detail=detail, evidence=evidence)
 
     async def cancel(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. The wish is on disk before the run hears of it, so a restart does not lose it."""
@@ -174,6 +196,71 @@ class Operations:
         await self.journal.note("undo", run, {"by": by, "reason": reason})
         await self._pipeline.undo(run)
         return stored
+
+    async def approve(self, run: str, *, by: str, reason: str, named: bool = True) -> Run:
+        """See Service."""
+        return await self._answer(run, by=by, reason=reason, yes=True, named=named)
+
+    async def reject(self, run: str, *, by: str, reason: str) -> Run:
+        """See Service. Where nothing has to be undone the run is over when this returns."""
+        await self._answer(run, by=by, reason=reason, yes=False)
+        try:
+            async with asyncio.timeout(_TO_END):
+                return await self._moved_on(run)
+        except TimeoutError:
+            return await self._run(run)
+
+    async def _moved_on(self, run: str) -> Run:
+        """The run once it waits for nobody any more."""
+        seen = 0
+        while (stored := await self._run(run)).state is RunState.AWAITING_APPROVAL and not self.feed.closed:
+            seen = await self.feed.next_change(run, seen)
+        return stored
+
+    async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True) -> Run:
+        """A person's answer is on disk before the run hears of it."""
+        async with self._world.signals.writing(run):
+            said = Answer(by=by, at=self._world.clock.now(), approved=yes, reason=reason)
+            told = answer(await self._run(run), said, named=named)
+            await self.journal.save_run(told)
+        self._world.signals.tell(run)
+        self.feed.publish("run", run)
+        log.info("a person answered", run=run, by=by, approved=yes, reason=reason, state=told.state.value)
+        return told
+
+    async def reinstate(self, playbook: str, *, by: str, reason: str) -> Demotion:
+        """See Service."""
+        lifted = await self._world.demotions.reinstate(self.journal, self._world.clock, playbook, by=by, reason=reason)
+        if lifted is None:
+            raise UsageError(f"playbook {playbook} is not demoted")
+        self.feed.publish("playbook", playbook)
+        return lifted
+
+    def mode_of(self, playbook: Playbook) -> dict[str, Any]:
+        """See Service."""
+        demotion = self._world.demotions.of(playbook.name)
+        return {"mode_in_force": self._world.mode(playbook).value, "demoted": to_json(demotion) if demotion else None}
+
+    async def record(self, playbook: Playbook) -> Record:
+        """See Service."""
+        (found,) = records([playbook.name], await self._outcomes())
+        return found
+
+    async def _outcomes(self) -> list[tuple[Run, Episode | None]]:
+        return await self.journal.outcomes(since=self._world.clock.now() - LOOK_BACK)
+
+    async def full_status(self) -> Status:
+        """See Service."""
+        plain = self.status()
+        try:
+            waiting = await self.journal.runs(state=[RunState.AWAITING_APPROVAL], limit=_MOST_WAITING)
+            outcomes = await self._outcomes()
+        except JournalUnavailable as error:
+            log.warning("the status lacks what is in the journal", error=str(error))
+            return plain
+        ran = {run.playbook for run, _ in outcomes}
+        names = [playbook.name for playbook in self.library.playbooks if playbook.name in ran]
+        return evolve(plain, waiting=waiting_of(waiting.items), records=records(names, outcomes))
 
     async def pause(self, request: PauseRequest) -> Pause:
         """See Service."""
@@ -202,6 +289,22 @@ class Operations:
         log.warning("resumed", scope=playbook or key or "everything", by=by, ended=ended)
         return ended
 
+    async def breaker(self) -> Standing:
+        """See Service."""
+        return standing(await breaker_past(self._world), self._world.limits.breaker, self._world.clock.now())
+
+    async def reset_breaker(self, request: BreakerRequest) -> Reset:
+        """See Service."""
+        found = await self.breaker()
+        if not found.open or found.since is None:
+            raise UsageError("No breaker is open.")
+        reset = Reset(at=self._world.clock.now(), by=request.by, reason=request.reason, backlog=request.backlog, opened_at=found.since)
+        await self.journal.note(NOTE, "", reset)
+        log.warning("breaker reset", by=reset.by, reason=reset.reason, backlog=reset.backlog.value, open_since=found.since.isoformat())
+        await self._know_breaker()
+        self.feed.publish("breaker", "")
+        return reset
+
     async def reload(self) -> ReloadReport:
         """See Service."""
         if self.on_reload is not None:
@@ -212,6 +315,11 @@ class Operations:
     async def why(self, ref: str) -> Noun:
         """See Service."""
         return await tell(self.journal, ref)
+
+    async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
+        """See Service."""
+        since = since or self._world.clock.now() - _WEEK
+        return Page(items=recurrences(await self.journal.done(recurring(), since=since), at_least=at_least))
 
     async def bgp(self) -> Report:
         """See Service."""
@@ -238,8 +346,12 @@ class Operations:
             undecided=self._pipeline.undecided,
             open_runs=len(self._world.engine.running) if self._world.engine else 0,
             journal="ok" if self.journal.healthy else "cannot keep anything at the moment",
+            kubernetes=self._doors["kubernetes"],
+            prometheus=self._doors["prometheus"],
+            alertmanager=self._doors["alertmanager"],
             leader=True,
-            **self._doors,
+            breaker=self._breaker,
+            demoted=self._world.demotions.all,
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -251,6 +363,7 @@ class Operations:
     async def look_at_doors(self) -> None:
         """Ask each system once whether it answers, for the status; the daemon repeats it."""
         await self._know_pauses()
+        await self._know_breaker()
         prometheus, alertmanager = self._world.prometheus, self._world.alertmanager
         answers = {
             "kubernetes": await _answers(self._world.kube.version),
@@ -263,6 +376,11 @@ class Operations:
         self._pauses = tuple(await self.journal.pauses(self._world.clock.now()))
         METRICS.paused.set(len(self._pauses))
         self.feed.publish("pause", "")
+
+    async def _know_breaker(self) -> None:
+        self._breaker = None
+        self._breaker = await self.breaker()
+        METRICS.breaker_open.set(self._breaker.open)
 
     async def _run(self, run: str) -> Run:
         stored = await self.journal.run(run)

@@ -26,6 +26,7 @@ import structlog
 from remediator import record
 from remediator.carry import UNDO, carry, patiently, undo_due
 from remediator.decide import Decider
+from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
 from remediator.errors import JournalUnavailable
@@ -34,6 +35,7 @@ from remediator.model import AlertStatus, RunState, new_id
 from remediator.reasons import Reason
 from remediator.receive import parse_delivery
 from remediator.telemetry import METRICS
+from remediator.windows import Edge, open_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +54,8 @@ _TRIES = 3
 _RETRY = timedelta(seconds=2)
 _LARGE = 64 * 1024
 """Bodies from here on are parsed off the event loop."""
+_LOOK_AT_HELD = timedelta(seconds=5)
+"""From the end of a maintenance window until what it held is decided on, at most."""
 _PAGE = 500
 _TOGETHER = 32
 """Deliveries decided on together, at most."""
@@ -70,6 +74,7 @@ class Pipeline:
         self._decider: Decider | None = None
         self._inbox = Inbox(world.journal)
         self._deciding: asyncio.Task[None] | None = None
+        self._holding: asyncio.Task[None] | None = None
         self._after: set[asyncio.Task[None]] = set()
 
     @property
@@ -91,6 +96,7 @@ class Pipeline:
             METRICS.runs_in_flight.labels(run.playbook).inc()
             if run.cancel:
                 self._world.signals.cancel(run.id)
+        await self._world.demotions.load(self._world.journal, self._world.clock, self._alerted_playbooks())
         self._engine.launch()
         for run in await self._world.journal.open_runs():
             if await self._engine.ended(run.id):
@@ -102,6 +108,7 @@ class Pipeline:
         if left:
             log.info("deliveries from before the start are decided now", count=left)
         self._deciding = asyncio.create_task(self._decide_all(), name="decide")
+        self._holding = asyncio.create_task(self._decide_held(), name="decide on held alerts")
 
     async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Delivery:
         """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored."""
@@ -130,12 +137,13 @@ class Pipeline:
 
     async def stop(self, within: timedelta) -> None:
         """Decide nothing more, let the call under way end, leave open runs for the next start."""
-        tasks = [*self._after, *([self._deciding] if self._deciding else [])]
+        tasks = [*self._after, *(task for task in (self._deciding, self._holding) if task is not None)]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
         await self._engine.stop(within)
+        await self._world.leases.close()
 
     async def _hand_over(self, run: str) -> None:
         """What is to be done is on disk, so it must begin: patiently, since nobody else would see to it before the next start."""
@@ -146,6 +154,16 @@ class Pipeline:
                 log.warning("a run cannot begin yet", run=run, error=str(error))
                 await self._world.clock.sleep(_RETRY)
 
+    def _alerted_playbooks(self) -> list[str]:
+        """Those that can act by themselves at all."""
+        return [playbook.name for playbook in self._world.library.playbooks if playbook.when is not None]
+
+    async def _learn(self, run: str) -> None:
+        """A run ended: its playbook may have failed too often in a row."""
+        stored = await self._world.journal.run(run)
+        if stored is not None and stored.playbook in self._alerted_playbooks() and counts(stored):
+            await self._world.demotions.look(self._world.journal, self._world.clock, stored.playbook)
+
     async def _carry(self, run: str) -> str:
         structlog.contextvars.clear_contextvars()  # of the request that began the run, in this task only
         structlog.contextvars.bind_contextvars(run=run)
@@ -155,9 +173,13 @@ class Pipeline:
             log.exception("a run ended by a fault of this program")
             detail = f"internal error, please report it: {type(error).__name__}: {error}"
             return await patiently(self._world, "give up", lambda: self._give_up(run, detail))
+        await self._world.leases.release(run)
         if UNDO not in run:
-            # The alert may have resolved while the run was closed. In a context of its own, since it is no part of the run.
-            task = asyncio.create_task(self._undo_if_due(run), name="undo if due", context=contextvars.Context())
+            await patiently(self._world, "learn", lambda: self._learn(run))
+            # The alert may have resolved while the run was closed; and what was refused while it was open may be allowed now.
+            # In a context of its own, since it is no part of the run.
+            due = patiently(self._world, "undo what is due", self._undo_what_is_due)
+            task = asyncio.create_task(due, name="undo what is due", context=contextvars.Context())
             self._after.add(task)
             task.add_done_callback(self._after.discard)
         return state
@@ -168,6 +190,7 @@ class Pipeline:
             await self._world.journal.note("undo", run.partition(UNDO)[0], {"outcome": detail})
             return RunState.UNKNOWN.value
         stored = await self._world.journal.run(run)
+        await self._world.leases.release(run)
         if stored is not None and stored.state.open:
             await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
         return RunState.UNKNOWN.value
@@ -212,6 +235,21 @@ class Pipeline:
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
                 await asyncio.sleep(_REST.total_seconds())
 
+    async def _decide_held(self) -> None:
+        """When no maintenance window is open any more, what one held is decided again, also after a restart in between."""
+        while True:
+            await self._world.clock.sleep(_LOOK_AT_HELD)
+            if not self.decider.holds or open_one(self._world.limits.maintenance, self._world.clock.now(), Edge.WIDE) is not None:
+                continue
+            try:
+                log.info("no maintenance window is open any more", decided_again=await self.decider.held())
+            except JournalUnavailable as error:
+                log.warning("held alerts cannot be decided on yet", error=str(error))
+            except Exception:  # the last boundary, as above
+                log.exception("held alerts were not decided on by a fault of this program")
+            finally:
+                await self.begin(self.decider.runs_to_begin())
+
     def _leave_oldest(self) -> None:
         """The others must not wait for it; it is on disk, undecided, and is taken up at the next start."""
         if self._inbox:
@@ -231,15 +269,16 @@ class Pipeline:
     async def _undo_resolved(self, delivery: Delivery) -> None:
         for alert in delivery.alerts:
             episode = self.decider.episode(alert) if alert.status is AlertStatus.RESOLVED else None
-            if episode is not None and episode.run is not None and await undo_due(self._world, episode.run):
+            if episode is None or episode.run is None:
+                continue
+            self._world.signals.tell(episode.run)  # it may wait for people
+            if episode.run in self._engine.running:
+                self._world.signals.resolved(episode.run).set()
+            if await undo_due(self._world, episode.run):
                 await self.undo(episode.run)
 
-    async def _undo_if_due(self, run: str) -> None:
-        if await patiently(self._world, "undo if due", lambda: undo_due(self._world, run)):
-            await self.undo(run)
-
     async def _undo_what_is_due(self) -> None:
-        """At the start: alerts whose resolution is on disk while the undo that follows from it never began."""
+        """What alerts left behind whose resolution is on disk: their undo never began, or it was refused or failed."""
         cursor: str | None = ""
         while cursor is not None:
             page = await self._world.journal.changes(left_behind=True, limit=_PAGE, cursor=cursor or None)

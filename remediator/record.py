@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from remediator.reasons import Reason
     from remediator.world import World
 
-__all__ = ["count_open", "decided", "ended"]
+__all__ = ["count_open", "decided", "ended", "not_healed"]
 
 log = structlog.get_logger(__name__)
+_NOTE = "not_healed"
+"""The kind of the entry that tells people; its ref is the run."""
 
 
 def decided(decisions: Sequence[Decision]) -> None:
@@ -50,6 +52,24 @@ def decided(decisions: Sequence[Decision]) -> None:
 def count_open(playbook: str, change: int) -> None:
     """A run began (+1) or ended (-1)."""
     METRICS.runs_in_flight.labels(playbook).inc(change)
+
+
+async def not_healed(world: World, run: Run, reason: Reason, detail: str) -> None:
+    """Tell people that nothing more is tried: a note in the log of the journal, a metric, an error in the log. Safe to enter again."""
+    if await world.journal.entries(ref=run.id, kind=_NOTE, limit=1):
+        return
+    evidence = [{"step": step.name, "name": seen.name} for step in run.steps for seen in step.evidence]
+    about = {
+        "playbook": run.playbook,
+        "target": run.target.key,
+        "alert": run.alert.name if run.alert else None,
+        "reason": reason.value,
+        "detail": detail,
+        "evidence": evidence,
+    }
+    await world.journal.note(_NOTE, run.id, about)
+    METRICS.not_healed.labels(run.playbook, reason.value).inc()
+    log.error("a person must look: what could be tried did not heal", run=run.id, **about)
 
 
 async def ended(world: World, run: Run, state: RunState, reason: Reason | None, detail: str) -> Run:

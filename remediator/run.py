@@ -14,11 +14,14 @@ import structlog
 from pydantic import ValidationError
 
 from remediator.actions import Observed, actions
+from remediator.approval import asking_of
+from remediator.attribution import Sought, Symptom
 from remediator.context import CancelledByPersonError, StepContext
 from remediator.errors import ExpressionError, KubeError, MonitoringError, Refused, StepFailed, Unreadable
 from remediator.facts import IN_MID_RUN, Facts
 from remediator.gates import Case, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
+from remediator.preview import preview
 from remediator.reasons import Reason
 from remediator.telemetry import METRICS
 
@@ -26,11 +29,23 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from remediator.actions import Action
-    from remediator.model import Run, Verdict
+    from remediator.model import Evidence, Run, Verdict
     from remediator.playbook import Playbook, StepSpec
     from remediator.world import World
 
-__all__ = ["StepEnd", "StepEnding", "brought_gates", "planned_steps", "run_step", "template_values"]
+__all__ = [
+    "StepEnd",
+    "StepEnding",
+    "brought_gates",
+    "case_of",
+    "coming_actions",
+    "judge_again",
+    "planned_steps",
+    "run_step",
+    "sought_by",
+    "template_values",
+    "with_parameters",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -54,12 +69,28 @@ class StepEnding(Noun, frozen=True, kw_only=True):
 
 
 def planned_steps(playbook: Playbook) -> tuple[Step, ...]:
-    """Every step of every rung, pending, as a new run begins with them."""
-    steps = [(rung, spec) for rung, this in enumerate(playbook.ladder) for spec in this.steps]
+    """Every step of every attempt of every rung, pending, as a new run begins with them."""
+    steps = [
+        (rung, attempt, spec) for rung, this in enumerate(playbook.ladder) for attempt in range(1, this.attempts + 1) for spec in this.steps
+    ]
     return tuple(
-        Step(name=spec.name, action=spec.action, rung=rung, index=index, state=StepState.PENDING)
-        for index, (rung, spec) in enumerate(steps)
+        Step(name=spec.name, action=spec.action, rung=rung, attempt=attempt, index=index, state=StepState.PENDING)
+        for index, (rung, attempt, spec) in enumerate(steps)
     )
+
+
+def with_parameters(run: Run, playbook: Playbook, world: World) -> Run:
+    """``run`` with the parameters of each step filled in, for people to read; one that cannot be filled stays as the file has it."""
+    values = template_values(run, world)
+    specs = {(number, spec.name): spec for number, rung in enumerate(playbook.ladder) for spec in rung.steps}
+    return evolve(run, steps=tuple(evolve(step, parameters=_shown(specs[step.rung, step.name], values)) for step in run.steps))
+
+
+def _shown(spec: StepSpec, values: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return spec.render(values)
+    except Unreadable:
+        return dict(spec.parameters)
 
 
 def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str]:
@@ -68,9 +99,21 @@ def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str
     What a rung is through with, and what a later rung would do, must not forbid this one: an agent that crash-loops is not restarted, and
     for that very reason its node is drained.
     """
+    asked = {"no_culprit"} if sought_by(playbook) else set()
+    return frozenset(asked).union(gate for action in coming_actions(playbook, step) for gate in actions()[action].brings)
+
+
+def coming_actions(playbook: Playbook, step: Step | None = None) -> tuple[str, ...]:
+    """The actions of the first rung before a run begins, those of ``step`` and what follows in its rung later."""
     rung = playbook.ladder[step.rung if step else 0].steps
-    done = step.index - sum(len(earlier.steps) for earlier in playbook.ladder[: step.rung]) if step else 0
-    return frozenset(gate for spec in rung[done:] for gate in actions()[spec.action].brings)
+    done = [spec.name for spec in rung].index(step.name) if step else 0
+    return tuple(spec.action for spec in rung[done:])
+
+
+def sought_by(playbook: Playbook) -> Sought | None:
+    """What is seen between nodes, if the playbook acts on whoever explains it."""
+    culprit = playbook.when.target.culprit if playbook.when is not None else None
+    return Sought(symptom=Symptom(culprit.of), limit=culprit.limit) if culprit is not None else None
 
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
@@ -81,6 +124,25 @@ def template_values(run: Run, world: World) -> dict[str, Any]:
         "parameters": dict(run.parameters),
         "cilium": {"namespace": world.cilium.namespace, "agent_selector": world.cilium.agent_selector},
     }
+
+
+def case_of(world: World, playbook: Playbook, run: Run, **more: Any) -> Case:
+    """What the gates are asked about a run that has begun. ``more``: fields of Case."""
+    return Case(
+        playbook=run.playbook,
+        mode=world.mode(playbook),
+        target=run.target,
+        trigger=run.trigger.kind,
+        alert=run.alert,
+        dry_run=run.dry_run,
+        approved=run.approved,
+        culprit=sought_by(playbook),
+        disruptive=run.disruptive,
+        run=run.id,
+        settings=dict(playbook.gates),
+        limits=world.limits,
+        **more,
+    )
 
 
 async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec: StepSpec) -> StepEnding:
@@ -133,14 +195,31 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
         return StepEnding(end=StepEnd.UNKNOWN, reason=Reason.CRASHED, detail=unclear)
     if world.signals.cancelled(ctx.run.id).is_set():
         raise CancelledByPersonError
-    ctx.judge = partial(_judge_again, ctx, world, playbook, step)
+    ctx.judge = partial(judge_again, world, playbook, ctx.run, step)
+    ctx.preview = partial(preview, world, playbook, ctx.run, template_values(ctx.run, world))
+    ctx.asking = asking_of(world, playbook)
     if action.disruptive and not ctx.changes:
         refused = await ctx.judge()
         if refused:
             return refused
+    if action.disruptive and (leased := await _lease(world, ctx.run)):
+        return leased
     parameters = _parameters(spec, action, template_values(ctx.run, world))
     await action.check(ctx, parameters)
-    return StepEnding(end=StepEnd.SUCCEEDED, detail=await action.act(ctx, parameters))
+    detail = await action.act(ctx, parameters)
+    refused = await ctx.judge() if ctx.asked else None  # much may have changed until people said yes
+    return refused or StepEnding(end=StepEnd.SUCCEEDED, detail=detail)
+
+
+async def _lease(world: World, run: Run) -> StepEnding | None:
+    """Hold the target node against other tools from here to the run's end; how the step ends if that cannot be."""
+    if run.dry_run or run.target.kind != "Node":
+        return None
+    began = world.leases.holds(run.id) or any(step.changes for step in run.steps)
+    words = await world.leases.take(world.kube, world.clock, run.target.name, run.id)
+    if not words:
+        return None
+    return StepEnding(end=StepEnd.REFUSED, reason=Reason.LOST_LEASE if began else Reason.TARGET_LEASED, detail=words)
 
 
 async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
@@ -160,36 +239,28 @@ async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
     return ""
 
 
-async def _judge_again(ctx: StepContext, world: World, playbook: Playbook, step: Step) -> StepEnding | None:
-    """All gates once more, on fresh facts, right before something disruptive."""
-    run = ctx.run
-    case = Case(
-        playbook=run.playbook,
-        mode=world.mode_of(playbook),
-        target=run.target,
-        trigger=run.trigger.kind,
-        alert=run.alert,
-        dry_run=run.dry_run,
-        disruptive=run.disruptive,
-        run=run.id,
-        settings=dict(playbook.gates),
-        limits=world.limits,
-    )
-    verdicts = await Facts(world, deadline=IN_MID_RUN).judge(case, brought_gates(playbook, step))
-    await _keep_verdicts(world, run, verdicts)
+async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step | None = None) -> StepEnding | None:
+    """All gates once more, on fresh facts: right before something disruptive, and when people said yes. ``step``: None before the first."""
+    run = await world.journal.run(begun.id) or begun
+    case = case_of(world, playbook, run, actions=coming_actions(playbook, step))
+    facts = Facts(world, deadline=IN_MID_RUN)
+    verdicts = await facts.judge(case, brought_gates(playbook, step))
+    await _keep_verdicts(world, run, verdicts, await facts.evidence(case.culprit, run.alert, run.id))
     no = refusals(verdicts)
     if not no:
         return None
     for verdict in no:
         METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
-    return StepEnding(end=StepEnd.REFUSED, reason=no[0].reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
+    over = any(verdict.gate == "not_firing" and verdict.reason is Reason.NOT_FIRING for verdict in no)
+    reason = Reason.RESOLVED_MEANWHILE if over else no[0].reason
+    return StepEnding(end=StepEnd.REFUSED, reason=reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
 
 
-async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...]) -> None:
+async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...], evidence: tuple[Evidence, ...]) -> None:
     async with world.signals.writing(run.id):
         stored = await world.journal.run(run.id)
         if stored is not None:
-            await world.journal.save_run(evolve(stored, gates=verdicts))
+            await world.journal.save_run(evolve(stored, gates=verdicts, evidence=evidence or stored.evidence))
 
 
 def _parameters(spec: StepSpec, action: Action[Any], values: dict[str, Any]) -> Any:

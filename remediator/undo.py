@@ -1,7 +1,8 @@
 """The undo stage: last first, only what this run changed, only if nobody touched it since.
 
 In: a run with changes that are left behind. Out: each of them ``undone``, or ``foreign`` because it is somebody else's now, or as it was
-because putting it back failed; the words say which. An undo is a change of its own, with intent and outcome, so it too survives a crash.
+because putting it back failed, or because it disturbs and a gate refuses; the words say which. An undo is a change of its own, with intent
+and outcome, so it too survives a crash.
 """
 
 from __future__ import annotations
@@ -13,8 +14,13 @@ import structlog
 
 from remediator.actions import Observed, actions
 from remediator.context import StepContext
-from remediator.errors import KubeError, StepFailed
+from remediator.errors import DocumentError, KubeError, Refused, StepFailed
+from remediator.facts import IN_MID_RUN, Facts
+from remediator.gates import refusals
 from remediator.model import Change, ChangeState, Noun, Step, StepState, evolve
+from remediator.reasons import Reason
+from remediator.run import case_of
+from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
     from remediator.model import Run
@@ -28,11 +34,12 @@ _TIME = timedelta(minutes=5)
 
 
 class Undone(Noun, frozen=True, kw_only=True):
-    """The named decision of this stage: what was put back, what is somebody else's, what could not be put back."""
+    """The named decision of this stage: what was put back, what is somebody else's, what could not be put back, what may not be now."""
 
     undone: tuple[str, ...] = ()
     foreign: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
 
     @property
     def words(self) -> str:
@@ -41,6 +48,7 @@ class Undone(Noun, frozen=True, kw_only=True):
             *(f"undone: {word}" for word in self.undone),
             *(f"left, somebody else touched it since: {word}" for word in self.foreign),
             *(f"could not be undone: {word}" for word in self.failed),
+            *(f"left, since putting it back is refused now: {word}" for word in self.refused),
         ]
         return "; ".join(parts) or "nothing to undo"
 
@@ -50,18 +58,31 @@ async def undo(world: World, run: Run) -> Undone:
     undone: list[str] = []
     foreign: list[str] = []
     failed: list[str] = []
+    refused: list[str] = []
     mine = [(step, change) for step in run.steps for change in step.changes if change.left_behind and not change.undoes]
     for step, change in sorted(mine, key=lambda pair: pair[1].id, reverse=True):
         words = f"{change.verb} {change.resource.key}"
         try:
             said = await _undo_one(world, run, step, change)
+        except Refused as error:
+            log.warning("a change is not put back now", run=run.id, change=change.id, reason=error.reason.value, detail=error.detail)
+            await _say_why(world, run, change, error.reason, error.detail)
+            refused.append(f"{words}: {error.detail}")
+            continue
         except (StepFailed, KubeError, NotImplementedError) as error:
             log.warning("a change could not be undone", run=run.id, change=change.id, error=str(error))
+            await _say_why(world, run, change, _reason_of(error), str(error))
             failed.append(f"{words}: {error}")
             continue
         await _close(world, run, step, change, ChangeState.UNDONE if said else ChangeState.FOREIGN)
         (undone if said else foreign).append(said or words)
-    return Undone(undone=tuple(undone), foreign=tuple(foreign), failed=tuple(failed))
+    return Undone(undone=tuple(undone), foreign=tuple(foreign), failed=tuple(failed), refused=tuple(refused))
+
+
+def _reason_of(error: Exception) -> Reason:
+    if isinstance(error, KubeError):
+        return Reason.UNREADABLE
+    return (isinstance(error, StepFailed) and error.reason) or Reason.STEP_FAILED
 
 
 async def _undo_one(world: World, run: Run, step: Step, change: Change) -> str | None:
@@ -72,7 +93,23 @@ async def _undo_one(world: World, run: Run, step: Step, change: Change) -> str |
         if earlier.undoes == change.id and await _took_effect(ctx, earlier):
             await action.restored(ctx, change)
             return f"{earlier.verb} {earlier.resource.key}"
+    if action.undo_disturbs:
+        await _ask_gates(world, run)
     return await action.undo(ctx, change)
+
+
+async def _ask_gates(world: World, run: Run) -> None:
+    """Raises Refused if a gate forbids to put something back that disturbs traffic once more. What cannot be read refuses."""
+    text = await world.journal.revision(run.revision)
+    try:
+        playbook = world.load_revision(text or "")
+    except DocumentError as error:
+        raise Refused(Reason.UNREADABLE, f"this version cannot read the playbook of the run: {error}") from error
+    no = refusals(await Facts(world, deadline=IN_MID_RUN).judge(case_of(world, playbook, run, undoing=True)))
+    for verdict in no:
+        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
+    if no:
+        raise Refused(no[0].reason or Reason.UNREADABLE, "; ".join(f"{v.gate}: {v.detail}" if v.detail else v.gate for v in no))
 
 
 async def _took_effect(ctx: StepContext, earlier: Change) -> bool:
@@ -82,8 +119,15 @@ async def _took_effect(ctx: StepContext, earlier: Change) -> bool:
     return earlier.state in (ChangeState.APPLIED, ChangeState.KEPT)
 
 
+async def _say_why(world: World, run: Run, change: Change, reason: Reason, detail: str) -> None:
+    """On the change itself, which stays on the list of what is left behind."""
+    await world.journal.save_change(evolve(change, reason=reason, detail=f"not put back: {detail}"))
+    world.feed.publish("run", run.id)
+
+
 async def _close(world: World, run: Run, step: Step, change: Change, state: ChangeState) -> None:
-    await world.journal.save_change(evolve(change, state=state, ended_at=world.clock.now()))
+    detail = "" if change.reason else change.detail  # it said why it was not put back before
+    await world.journal.save_change(evolve(change, state=state, reason=None, detail=detail, ended_at=world.clock.now()))
     async with world.signals.writing(run.id):
         stored = await world.journal.run(run.id)
         now_step = next((s for s in stored.steps if s.index == step.index), None) if stored else None

@@ -74,7 +74,7 @@ def _begin(spec: Verify, run: Run, now: datetime) -> Verification:
 
 
 def _after(state: Verification, seen: Look, now: datetime) -> Verification:
-    held_since = (state.held_since or now) if seen.holds else None
+    held_since = min(state.held_since or now, now) if seen.holds else None  # a clock that was set back begins the hold anew
     relapsed = state.held_since is not None and held_since is None
     words = f"relapsed: {seen.words}" if relapsed and seen.holds is False else seen.words
     return evolve(state, held_since=held_since, relapses=state.relapses + relapsed, checks=state.checks + 1, last=words)
@@ -96,7 +96,7 @@ def _decide(state: Verification, seen: Look, now: datetime) -> Verified | None:
 
 
 def _end(state: Verification, decided: Verified, now: datetime) -> Verification:
-    return evolve(state, healed=decided.healed, ended_at=now, last=decided.detail)
+    return evolve(state, healed=decided.healed, reason=decided.reason, ended_at=now, last=decided.detail)
 
 
 async def look(world: World, run: Run, spec: Verify) -> Look:

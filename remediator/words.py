@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from remediator.model import ChangeState, RunState, StepState
+from remediator.model import ApprovalState, ChangeState, RunState, StepState
 from remediator.reasons import sentence
 from remediator.units import format_duration
 
@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime, timedelta
 
-    from remediator.model import Change, Run, Step, Verdict
+    from remediator.model import Answer, Approval, Change, Run, Step, Verdict
     from remediator.reasons import Reason
 
 __all__ = [
     "allowed_by",
+    "answered",
+    "approval",
     "because",
     "change_fate",
     "changed",
@@ -31,6 +33,7 @@ __all__ = [
     "folded",
     "labels",
     "moment",
+    "more_people",
     "outcome",
     "refusals",
     "state_words",
@@ -150,6 +153,32 @@ def why_ended(run: Run) -> str:
     """The reason of a run's state and what was seen; a code that only repeats the state is left to its sentence."""
     told = because(run.reason, run.detail)
     return told.removeprefix(f"{run.state}: ")
+
+
+def answered(said: Answer) -> str:
+    """``approved by anna@laptop: the node is empty anyway``."""
+    return f"{'approved' if said.approved else 'rejected'} by {folded(said.by)}" + (f": {folded(said.reason)}" if said.reason else "")
+
+
+def more_people(asked: Approval) -> str:
+    """How many more must say yes."""
+    return "1 more person" if asked.people > 1 and asked.missing == 1 else "1 person" if asked.missing == 1 else f"{asked.missing} people"
+
+
+def approval(asked: Approval) -> str:
+    """How a question to people stands: who said what, and what is missing."""
+    parts = [answered(said) for said in asked.answers]
+    until = moment(asked.expires_at)
+    match asked.state:
+        case ApprovalState.WAITING:
+            parts.append(f"waits for {more_people(asked)} until {until} UTC")
+        case ApprovalState.EXPIRED:
+            parts.append(f"nobody {'else ' if parts else ''}answered until {until} UTC")
+        case ApprovalState.WITHDRAWN:
+            parts.append("withdrawn before it was answered" if not parts else "withdrawn")
+        case _:
+            pass
+    return "; ".join(parts)
 
 
 def outcome(step: Step) -> str:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable  # noqa: TC003 - a dataclass field's type
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from remediator.beginnings import Beginnings
+from remediator.cluster.leases import Leases
+from remediator.demotion import Demotions
 from remediator.feed import Feed
+from remediator.model import Noun
 from remediator.signals import Signals
 
 if TYPE_CHECKING:
@@ -20,7 +25,16 @@ if TYPE_CHECKING:
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.playbook import Library, Playbook
 
-__all__ = ["World"]
+__all__ = ["Asking", "World"]
+
+
+class Asking(Noun, frozen=True, kw_only=True):
+    """How people are asked (settings ``approval``), where a playbook or a step does not say otherwise."""
+
+    expires: timedelta = timedelta(hours=4)
+    """Nobody answered by then: the run ends."""
+    people: int = 1
+    """How many different people must say yes, at least."""
 
 
 @dataclass(kw_only=True)
@@ -37,12 +51,20 @@ class World:
     limits: Limits
     dry_run: bool
     mode_of: Callable[[Playbook], Mode]
-    """The mode in force for a playbook: settings ``modes`` over the file, under the ceiling ``mode``."""
+    """What file and settings say: settings ``modes`` over the file, under the ceiling ``mode``. ``mode`` is what is in force."""
     library: Library
     """Swapped whole on reload; a run keeps the revision that it began with."""
     load_revision: Callable[[str], Playbook]
     """Reads back the text of a playbook that the journal kept."""
     feed: Feed = field(default_factory=Feed)
     signals: Signals = field(default_factory=Signals)
+    beginnings: Beginnings = field(default_factory=Beginnings)
+    leases: Leases = field(default_factory=Leases)
     engine: Engine | None = None
     """Set by the daemon before anything runs."""
+    asking: Asking = field(default_factory=Asking)
+    demotions: Demotions = field(default_factory=Demotions)
+
+    def mode(self, playbook: Playbook) -> Mode:
+        """The mode in force, also under what the playbook lost by failing."""
+        return self.demotions.under(playbook.name, self.mode_of(playbook))

@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# How long one example takes says how busy the machine is, not whether the code is right.
+settings.register_profile("remediator", deadline=None)
+settings.load_profile("remediator")
 ROOT = Path(__file__).parent.parent
 
 pytest_plugins = sorted(f"plugins.{path.stem}" for path in (ROOT / "tests" / "plugins").glob("*.py") if path.stem != "__init__")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from remediator.model import Change, Resource, Run
     from remediator.monitoring import Prometheus
 
-__all__ = ["Action", "Cilium", "Context", "NoParameters", "Observed", "Parameters", "Rule", "actions"]
+__all__ = ["Action", "Cilium", "Context", "NoParameters", "Observed", "Parameters", "Rule", "actions", "recurring"]
 
 R = TypeVar("R")
 
@@ -62,6 +62,7 @@ class Cilium(Noun, frozen=True, kw_only=True):
 
     namespace: str = "kube-system"
     agent_selector: str = "k8s-app=cilium"
+    health_port: int = 4240
 
 
 class Observed(StrEnum):
@@ -121,7 +122,17 @@ class Context(Protocol):
         ...
 
     async def rest(self, woken: asyncio.Event, at_most: timedelta) -> None:
-        """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause."""
+        """Wait until ``woken`` is set (it is cleared then) or the time is over; as ``change``, it raises when people cancel or pause.
+
+        It raises as ``still_allowed`` too, once the run's alert was reported as resolved.
+        """
+        ...
+
+    async def ask(self, text: str, *, expires: timedelta | None = None, people: int | None = None) -> str:
+        """Ask people whether the run may go on, and wait for their yes; who said it. ``expires``, ``people``: None is the playbook's.
+
+        Raises StepFailed with the reason where the answer is no, where none came in time, or where the alert is over.
+        """
         ...
 
     async def still_allowed(self) -> None:
@@ -155,6 +166,8 @@ class Action(ABC, Generic[P]):
     undone_by: ClassVar[str] = "nothing to undo"
     disruptive: ClassVar[bool] = False
     """Whether it may disturb traffic or workloads; then every gate is evaluated again right before it."""
+    undo_disturbs: ClassVar[bool] = False
+    """Whether putting it back may disturb traffic or workloads too; then gates are asked before that (``Gate.on_undo``)."""
     rbac: ClassVar[tuple[Rule, ...]] = ()
     optional_rbac: ClassVar[Mapping[str, tuple[Rule, ...]]] = {}
     """Parameter -> what it needs on top of ``rbac`` once a playbook turns it on; granted apart, and not by the shipped base."""
@@ -190,6 +203,7 @@ class Action(ABC, Generic[P]):
             "changes": cls.changes,
             "undone_by": cls.undone_by,
             "disruptive": cls.disruptive,
+            "undo_disturbs": cls.undo_disturbs,
             "rbac": [_rule(rule) for rule in cls.rbac],
             "optional_rbac": {parameter: [_rule(rule) for rule in rules] for parameter, rules in cls.optional_rbac.items()},
             "gates": list(cls.brings),
@@ -210,3 +224,8 @@ def actions() -> Mapping[str, type[Action[Any]]]:
             if inspect.isclass(thing) and issubclass(thing, Action) and not inspect.isabstract(thing):
                 found[thing.name] = thing
     return dict(sorted(found.items()))
+
+
+def recurring() -> frozenset[str]:
+    """The names of those that hide a fault if they are done again and again: they bring the gate ``recurrence``."""
+    return frozenset(name for name, action in actions().items() if "recurrence" in action.brings)

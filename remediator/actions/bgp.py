@@ -76,6 +76,7 @@ class WithdrawNode(Action[WithdrawParameters]):
     changes: ClassVar[str] = f"one label of the Node (remediator.dev/bgp-drain, or the selector's own) and the annotation {MARK}"
     undone_by: ClassVar[str] = "the label's exact value before, if nobody changed it since; then the sessions and routes have to come back"
     disruptive: ClassVar[bool] = True
+    undo_disturbs: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (Rule(resources=("nodes",), verbs=("get", "list", "patch")), *READS)
     brings: ClassVar[tuple[str, ...]] = ("bgp_agent", "bgp_conflict", "bgp_shift", "operator_down", "route_coverage")
     Parameters: ClassVar[type[Parameters]] = WithdrawParameters

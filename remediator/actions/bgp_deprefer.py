@@ -72,6 +72,7 @@ class Deprefer(Action[DepreferParameters]):
     changes: ClassVar[str] = f"advertisements[].attributes of one CiliumBGPAdvertisement and the annotation {MARK}"
     undone_by: ClassVar[str] = "the attributes before, if nobody changed them since"
     disruptive: ClassVar[bool] = True
+    undo_disturbs: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (
         Rule(resources=("nodes",), verbs=("list",)),
         *READS,

@@ -67,6 +67,7 @@ class WithdrawPeer(Action[PeerParameters]):
     changes: ClassVar[str] = f"families[].advertisements of one CiliumBGPPeerConfig and the annotation {MARK}"
     undone_by: ClassVar[str] = "the selectors before, if nobody changed them since; then the routes have to come back"
     disruptive: ClassVar[bool] = True
+    undo_disturbs: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (
         Rule(resources=("nodes",), verbs=("list",)),
         *READS,

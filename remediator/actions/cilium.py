@@ -86,7 +86,14 @@ class RestartAgent(Action[RestartParameters]):
         # Close to root on every node with an agent, since agents are privileged.
         "exec": (Rule(resources=("pods/exec",), verbs=asking.VERBS, scope="cilium.namespace"),),
     }
-    brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "operator_down", "rollout_in_progress", "self")
+    brings: ClassVar[tuple[str, ...]] = (
+        "agent_not_ready",
+        "crash_looping",
+        "duplicate",
+        "operator_down",
+        "recurrence",
+        "rollout_in_progress",
+    )
     Parameters: ClassVar[type[Parameters]] = RestartParameters
 
     async def check(self, ctx: Context, parameters: RestartParameters) -> None:
@@ -267,6 +274,8 @@ class _Proof:
         self._before = before
         self._old = old_uid
         self._new: Pod | None = None
+        self._well_since: datetime | None = None
+        """By our own clock: the cluster's may be ahead of it."""
 
     async def wait(self, ready_for: timedelta, *, ask: bool) -> Pod:
         """The new agent, once everything is proved. Raises StepFailed."""
@@ -309,12 +318,13 @@ class _Proof:
 
     async def _everything(self) -> str:
         """As ``_kubernetes``, and what the agents' metrics say once a whole probe interval has passed."""
-        words = await self._kubernetes()
+        words, now = await self._kubernetes(), self._ctx.clock.now()
         if words or self._new is None:
+            self._well_since = None
             return words
-        now = self._ctx.clock.now()
+        self._well_since = min(self._well_since or now, self._new.ready_since or now, now)
         try:
-            return await self._metrics(min(self._new.ready_since or now, now), now)
+            return await self._metrics(self._well_since, now)
         except MonitoringError as error:
             return str(error)
 

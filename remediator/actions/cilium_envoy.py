@@ -62,7 +62,7 @@ class RestartEnvoy(Action[EnvoyParameters]):
             scope="cilium.namespace",
         ),
     )
-    brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "rollout_in_progress")
+    brings: ClassVar[tuple[str, ...]] = ("agent_not_ready", "crash_looping", "duplicate", "recurrence", "rollout_in_progress")
     Parameters: ClassVar[type[Parameters]] = EnvoyParameters
 
     async def check(self, ctx: Context, parameters: EnvoyParameters) -> None:

@@ -64,7 +64,7 @@ class RestartOperator(Action[OperatorParameters]):
         Rule(groups=("apps",), resources=("deployments",), verbs=("patch",), scope="cilium.namespace"),
         Rule(groups=("coordination.k8s.io",), resources=("leases",), verbs=("get",), scope="cilium.namespace"),
     )
-    brings: ClassVar[tuple[str, ...]] = ("crash_looping", "duplicate", "rollout_in_progress")
+    brings: ClassVar[tuple[str, ...]] = ("crash_looping", "duplicate", "recurrence", "rollout_in_progress")
     Parameters: ClassVar[type[Parameters]] = OperatorParameters
 
     async def check(self, ctx: Context, parameters: OperatorParameters) -> None:

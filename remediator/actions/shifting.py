@@ -126,7 +126,7 @@ async def arrive(ctx: Context, what: str, pending: Callable[[], Awaitable[str]],
         nonlocal since, last
         last = await pending()
         now = ctx.clock.now()
-        since = (since or now) if not last else None
+        since = min(since or now, now) if not last else None  # a clock that was set back does not lengthen the wait
         await ctx.progress(last or meanwhile)
         return True if since is not None and now - since >= hold else None
 

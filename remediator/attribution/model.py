@@ -11,7 +11,20 @@ from enum import StrEnum
 from remediator.model import Noun
 from remediator.reasons import Reason
 
-__all__ = ["UNREACHABLE_SECONDS", "Ballot", "Finding", "Hint", "Kind", "Matrix", "Observation", "Place", "Rules", "Symptom", "Table"]
+__all__ = [
+    "UNREACHABLE_SECONDS",
+    "Ballot",
+    "Finding",
+    "Hint",
+    "Kind",
+    "Matrix",
+    "Observation",
+    "Place",
+    "Rules",
+    "Sought",
+    "Symptom",
+    "Table",
+]
 
 UNREACHABLE_SECONDS = 10.0
 """The latency of a peer that does not answer at all: what Cilium's own histogram observes for a failed probe (``probe.HttpTimeout``)."""
@@ -31,6 +44,14 @@ class Symptom(StrEnum):
     def total(self) -> float:
         """From this value on nothing gets through at all."""
         return UNREACHABLE_SECONDS if self is Symptom.LATENCY else 0.999
+
+
+class Sought(Noun, frozen=True, kw_only=True):
+    """Whose node a playbook asks for: the one that explains ``symptom``, where a pair with a value above ``limit`` is bad."""
+
+    symptom: Symptom
+    limit: float
+    """Seconds, or a share from 0 to 1."""
 
 
 class Place(Noun, frozen=True, kw_only=True):

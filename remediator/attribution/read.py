@@ -10,15 +10,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from remediator.attribution.model import Matrix, Observation, Place
+from remediator.attribution.model import Matrix, Observation
+from remediator.attribution.places import Names
 from remediator.attribution.sources import questions
 from remediator.monitoring.errors import PrometheusRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from datetime import datetime, timedelta
 
-    from remediator.attribution.model import Symptom
+    from remediator.attribution.model import Place, Symptom
     from remediator.attribution.sources import Question
     from remediator.monitoring import Sample
     from remediator.monitoring.answers import NaN
@@ -44,14 +45,14 @@ async def matrix(prometheus: Asked, symptom: Symptom, limit: float, nodes: Itera
     places = tuple(nodes)
     asked = questions(symptom, limit, max_age)
     answers = await asyncio.gather(*(_ask(prometheus, question) for question in asked))
-    names = _Names(places)
+    names = Names(places)
     seen: list[Observation] = []
     gaps: list[str] = []
     for question, answer in zip(asked, answers, strict=True):
         if isinstance(answer, str):
             gaps.append(f"{question.source}: {answer}")
             continue
-        found = [names.observation(question, sample) for sample in answer]
+        found = [_observation(names, question, sample) for sample in answer]
         seen += [observation for observation in found if observation is not None]
         if unnamed := found.count(None):
             gaps.append(f"{question.source}: {unnamed} of {len(found)} series name no listed node")
@@ -65,25 +66,10 @@ async def _ask(prometheus: Asked, question: Question) -> list[Sample] | str:
         return str(error)
 
 
-class _Names:
-    """Which node a label means."""
-
-    def __init__(self, places: tuple[Place, ...]) -> None:
-        self._known = {place.address: place.name for place in places if place.address} | {place.name: place.name for place in places}
-
-    def observation(self, question: Question, sample: Sample) -> Observation | None:
-        """What the sample says, or None if it names no listed node."""
-        observer = self._node(sample.labels, question.observer)
-        peer = self._node(sample.labels, question.peer)
-        if observer is None or (question.peer and peer is None):
-            return None
-        return Observation(observer=observer, peer=peer, value=sample.value, at=sample.at, source=question.source)
-
-    def _node(self, labels: Mapping[str, str], keys: tuple[str, ...]) -> str | None:
-        """The first of ``keys`` whose label is a node's name or address decides; a port is left aside."""
-        values = (labels.get(key, "") for key in keys)
-        return next((node for value in values if (node := self._known.get(value) or self._known.get(_host(value)))), None)
-
-
-def _host(value: str) -> str:
-    return value.rpartition(":")[0].strip("[]")
+def _observation(names: Names, question: Question, sample: Sample) -> Observation | None:
+    """What the sample says, or None if it names no listed node."""
+    observer = names.node(sample.labels, question.observer)
+    peer = names.node(sample.labels, question.peer)
+    if observer is None or (question.peer and peer is None):
+        return None
+    return Observation(observer=observer, peer=peer, value=sample.value, at=sample.at, source=question.source)

@@ -26,6 +26,7 @@ __all__ = [
     "others_down",
     "rolling_out",
     "under_pressure",
+    "wanted",
     "would_upgrade",
 ]
 
@@ -55,6 +56,11 @@ def under_pressure(node: dict[str, Any]) -> str:
 def _condition(thing: dict[str, Any], kind: str) -> str:
     conditions = (thing.get("status") or {}).get("conditions") or ()
     return next((str(c.get("status")) for c in conditions if c.get("type") == kind), "")
+
+
+def wanted(fleet: Fleet) -> int:
+    """How many agents there should be."""
+    return max(sum(d.status.desired_number_scheduled for d in fleet.daemonsets), len({pod.node_name for pod in fleet.pods}))
 
 
 def others_down(fleet: Fleet, node: str, *, limit: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""``check``: lint of playbooks and settings. Asks nobody: neither the daemon nor the cluster."""
+"""``check``: lint of playbooks, settings and the alert rules beside them. Asks nobody: neither the daemon nor the cluster."""
 
 from __future__ import annotations
 
@@ -25,18 +25,23 @@ __all__ = ["check"]
         "remediator check playbooks/",
         "remediator check settings.yaml playbooks/ -o json",
         "remediator check --config settings.yaml",
+        "remediator check playbooks/ --rules deploy/prometheus/rules.yaml",
     ],
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--rules", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="alert rules of Prometheus; may be repeated")
 @configured
 @formatted
-def check(form: Form, paths: tuple[Path, ...]) -> int:
+def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...]) -> int:
     """Check playbooks and settings; print every problem.
 
     Each on a line of its own, as path:line:col: message. PATH is a file or a folder. Without PATH: the settings file of --config or
     REMEDIATOR_CONFIG with its playbooks, or else the folder playbooks. Exits with 1 if there is a problem.
+
+    With --rules: every alert and label that a playbook names exists in the rules (a rule file or a PrometheusRule), and every alert there
+    has a playbook, or says why not in its annotation no_playbook.
     """
-    problems = _problems(paths or _usual())
+    problems = _problems(paths or _usual(), rules)
     data = {"ok": not problems, "problems": [_plain(problem) for problem in problems]}
     put_data(
         form, data, lambda _: "".join(safe(str(problem)) + "\n" for problem in problems), lambda: dict.fromkeys(p.path for p in problems)
@@ -46,14 +51,14 @@ def check(form: Form, paths: tuple[Path, ...]) -> int:
     return Exit.PROBLEMS if problems else Exit.FINE
 
 
-def _problems(paths: tuple[Path, ...]) -> list[Problem]:
+def _problems(paths: tuple[Path, ...], rules: tuple[Path, ...]) -> list[Problem]:
     from remediator.actions import actions
     from remediator.errors import Problem
     from remediator.gates import gates
     from remediator.playbook import check_paths, files_of
 
     empty = [Problem(str(path), 1, 1, "the folder holds no *.yaml file") for path in paths if path.is_dir() and not files_of(path)]
-    return empty + check_paths(paths, actions=actions(), gates=gates())
+    return empty + check_paths(paths, actions=actions(), gates=gates(), rules=rules)
 
 
 def _usual() -> tuple[Path, ...]:

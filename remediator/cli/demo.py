@@ -34,14 +34,14 @@ def demo(name: str, once: bool, only_list: bool) -> int:
     Nothing outside of this process is touched. Without --once the daemon and the cluster stay up until ctrl-C, to be looked at.
     """
     if only_list:
-        _list("table")
+        _list("table", every=False)
         return 0
     import asyncio
 
     from remediator.cli.stage import perform
     from remediator.sim import scenario
 
-    return asyncio.run(perform(scenario(name), once=once))
+    return asyncio.run(perform(scenario(name, demo=True), once=once))
 
 
 @group(name="scenarios", examples=["remediator scenarios list"])
@@ -49,17 +49,18 @@ def scenarios() -> None:
     """List the incidents that the demo can play."""
 
 
-@scenarios.command(name="list", examples=["remediator scenarios list -o json"])
+@scenarios.command(name="list", examples=["remediator scenarios list -o json", "remediator scenarios list --all -o wide"])
+@click.option("--all", "every", is_flag=True, help="Also those that only tests and the benchmark play.")
 @formatted
-def list_(form: Form) -> None:
+def list_(form: Form, every: bool) -> None:
     """List the incidents that the demo can play."""
-    _list(form)
+    _list(form, every=every)
 
 
-def _list(form: Form) -> None:
+def _list(form: Form, *, every: bool) -> None:
     from remediator.sim import all_scenarios
 
-    rows = all_scenarios()
+    rows = tuple(scenario for scenario in all_scenarios() if every or scenario.demo)
     items = [
         {"name": one.name, "summary": one.summary, "alerts": list(one.truth.alerts), "playbook": one.truth.playbook, "cure": one.truth.cure}
         for one in rows

@@ -9,7 +9,7 @@ import click
 
 from remediator.cli.frame import connects, group
 from remediator.cli.output import Column, formatted, put_data, put_page
-from remediator.cli.session import ask
+from remediator.cli.session import ask, me
 
 if TYPE_CHECKING:
     from remediator.cli.output import Form
@@ -29,9 +29,15 @@ def _when(item: Item, key: str) -> Any:
     return (item.get("when") or {}).get(key) or {}
 
 
+def _mode(item: Item) -> str:
+    """The mode in force; a daemon that is older than this CLI knows only the file's."""
+    mode = str(item.get("mode_in_force") or item.get("mode") or "")
+    return f"{mode} (demoted)" if item.get("demoted") else mode
+
+
 _PLAYBOOKS: tuple[Column[Item], ...] = (
     Column("NAME", _text("name")),
-    Column("MODE", _text("mode")),
+    Column("MODE", _mode),
     Column("TARGET", lambda item: str(_when(item, "target").get("kind") or "")),
     Column("RUNGS", lambda item: str(len(item.get("ladder") or ()))),
     Column("SUMMARY", _text("summary")),
@@ -57,7 +63,7 @@ _GATES: tuple[Column[Item], ...] = (
 
 @group(name="playbooks", examples=["remediator playbooks list", "remediator playbooks show cilium-agent-down"])
 def playbooks() -> None:
-    """List and show the loaded playbooks."""
+    """List and show the loaded playbooks; let a demoted one act again."""
 
 
 @playbooks.command(name="list", examples=["remediator playbooks list -o wide"])
@@ -80,17 +86,21 @@ def show_playbook(form: Form, name: str) -> None:
 
 def _playbook(found: Item) -> str:
     from remediator.cli.text import safe, table
-    from remediator.cli.views import block
+    from remediator.cli.views import block, record_lines
+    from remediator.model import from_json
+    from remediator.promotion import Record
 
     facts = block(
         [
             ("Playbook", _text("name")(found)),
             ("Summary", _text("summary")(found)),
             ("Runbook", _text("runbook")(found)),
-            ("Mode", f"{found.get('mode')} (its own; the settings may say otherwise)"),
+            ("Mode", f"{_mode(found)} (its file says {found.get('mode')})"),
+            ("Demoted", _why_demoted(found.get("demoted"))),
             ("Source", f"{found.get('source')}, revision {found.get('revision')}"),
             *(("Alerts", matcher) for matcher in _when(found, "alerts") or ["none: it runs by hand only"]),
             ("Target", " ".join(str(part) for part in _when(found, "target").values() if part) if found.get("when") else ""),
+            ("Approval", _plain_approval(found.get("approval") or {})),
             ("Gates", "; ".join(f"{key}: {_plain(value)}" for key, value in (found.get("gates") or {}).items())),
             ("Deadline", _text("deadline")(found)),
             ("On resolved", _text("on_resolved")(found)),
@@ -98,11 +108,44 @@ def _playbook(found: Item) -> str:
         ]
     )
     parts = [facts]
+    if lines := record_lines(from_json(found.get("record") or {"playbook": ""}, Record)):
+        parts.append("".join(f"{line}\n" for line in ("In the last 30 days:", *(f"  {line}" for line in lines))))
     rows = [(name, *_parameter(value)) for name, value in (found.get("parameters") or {}).items()]
     if rows:
         parts.append(table(("PARAMETER", "TYPE", "DEFAULT", "HELP"), rows))
+    applying = [(gate["gate"], gate["by"], _settings(gate.get("settings"))) for gate in found.get("in_force") or ()]
+    if applying:
+        parts.append(table(("GATE", "APPLIES BY", "SETTINGS"), applying))
     parts.append("".join(safe(line) + "\n" for line in str(found.get("text") or "").splitlines()))
     return "\n".join(parts)
+
+
+def _settings(value: Any) -> str:
+    return "" if value is None else _plain(value)
+
+
+def _why_demoted(demotion: Item | None) -> str:
+    if not demotion:
+        return ""
+    lift = f"remediator playbooks reinstate {demotion['playbook']}"
+    return f"since {demotion['at']}, because of runs {', '.join(demotion['runs'])}; to lift it: {lift}"
+
+
+def _plain_approval(approval: Item) -> str:
+    """Empty where the playbook leaves everything to the settings."""
+    parts = [f"expires after {approval['expires']}" if approval.get("expires") else "", f"{approval.get('people', 1)} people"]
+    return ", ".join(part for part in parts if part and part != "1 people")
+
+
+@playbooks.command(name="reinstate", examples=['remediator playbooks reinstate cilium-agent-down --reason "the selector is right now"'])
+@click.argument("name", metavar="NAME")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
+@connects
+@formatted
+def reinstate(form: Form, name: str, reason: str) -> None:
+    """Let a playbook act by itself again that was demoted because it failed several times in a row."""
+    lifted = ask(lambda c: c.reinstate(name, by=me(), reason=reason))
+    put_data(form, lifted, lambda _: f"playbook {lifted.playbook} may act again, as its file and the settings say\n", lambda: [name])
 
 
 def _plain(value: Any) -> str:

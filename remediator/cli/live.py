@@ -16,7 +16,7 @@ from remediator import words
 from remediator.cli.exits import Exit
 from remediator.cli.output import to_text, to_yaml
 from remediator.cli.text import safe
-from remediator.model import PLAN, RunState, StepState
+from remediator.model import PLAN, ApprovalState, RunState, StepState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from remediator.cli.output import Form
     from remediator.client import Client
-    from remediator.model import Run, Step
+    from remediator.model import Approval, Run, Step
 
 __all__ = ["Progress", "Screen", "follow", "is_terminal", "outcome_code", "picture"]
 
@@ -60,6 +60,8 @@ class Progress:
     def _facts(self, run: Run) -> Iterator[tuple[tuple[Any, ...], datetime, str]]:
         kind = "dry run" if run.dry_run else "run"
         yield ("began",), run.started_at, f"{kind} {run.id} of {run.playbook} on {run.target.key} began"
+        for number, asked in enumerate(run.approvals):
+            yield from _approval_facts(run, number, asked)
         for step in run.steps:
             yield from _step_facts(step, len(run.steps))
         proof = run.verification
@@ -69,9 +71,18 @@ class Progress:
             if proof.held_since:
                 yield ("held", proof.held_since), proof.held_since, f"the symptom is gone; it has to stay gone for {proof.hold_seconds:g}s"
         if run.state is RunState.UNDOING:
-            yield ("undoing",), run.started_at, "undoing what the run changed"
+            yield ("undoing",), run.undoing_at or run.started_at, "undoing what the run changed"
         if run.ended_at is not None:
             yield ("end", run.state), run.ended_at, words.ending(run)
+
+
+def _approval_facts(run: Run, number: int, asked: Approval) -> Iterator[tuple[tuple[Any, ...], datetime, str]]:
+    until = words.moment(asked.expires_at, asked.asked_at)
+    yield ("asked", number), asked.asked_at, f"people are asked, until {until}: {words.folded(asked.question)}"
+    if asked.state is ApprovalState.WAITING:
+        yield ("how", number), asked.asked_at, f"to allow it: remediator runs approve {run.id}"
+    for said in asked.answers:
+        yield ("answer", number, said.at, said.by), said.at, words.answered(said)
 
 
 def _step_facts(step: Step, count: int) -> Iterator[tuple[tuple[Any, ...], datetime, str]]:
@@ -168,6 +179,10 @@ def picture(run: Run) -> RenderableType:
         else:
             mark, style = _MARKS[step.state]
             parts.append(text(f"{mark} {line}", style))
+    if run.state is RunState.AWAITING_APPROVAL and run.approvals:
+        asked = run.approvals[-1]
+        parts.append(Spinner("dots", text(f"{words.folded(asked.question)}  {words.approval(asked)}"), style="yellow"))
+        parts.append(text(f"    to allow it: remediator runs approve {run.id}", "dim"))
     proof = run.verification
     if run.state is RunState.VERIFYING and proof is not None:
         seen = f": {words.folded(proof.last)}" if proof.last else ""

@@ -66,7 +66,7 @@ def _verified(reports: list[MatchReport], playbook: str | None) -> int:
 def _text(report: MatchReport, *, wide: bool) -> str:
     from remediator import words
     from remediator.cli.text import table
-    from remediator.cli.views import block, gate_table
+    from remediator.cli.views import blame_text, block, gate_table
 
     name = report.labels.get("alertname", "an alert without alertname")
     parts = [
@@ -82,6 +82,7 @@ def _text(report: MatchReport, *, wide: bool) -> str:
     ]
     if report.gates:
         parts.append(gate_table(report.gates))
+    parts += blame_text(report.evidence)
     if report.nearest and (report.playbook is None or wide):
         rows = [(miss.playbook, f"{miss.matched}/{miss.of}", "; ".join(miss.failed)) for miss in report.nearest]
         parts.append(table(("NEAREST", "FITS", "DOES NOT FIT"), rows))

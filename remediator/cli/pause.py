@@ -42,7 +42,7 @@ def _scope(playbook: str | None, target: str | None) -> str:
 def pause(form: Form, reason: str, duration: timedelta | None, playbook: str | None, target: str | None) -> None:
     """Stop starting anything: everything, one playbook or one target.
 
-    Runs that are open go on until their next disruptive step, which is refused.
+    Runs that are open stop before their next call that would change something.
     """
     from remediator.cli.text import safe
     from remediator.cli.views import stamp

@@ -1,4 +1,4 @@
-"""``runs``: list, show, watch, cancel and undo runs."""
+"""``runs``: list, show, watch, approve, reject, cancel and undo runs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remediator.cli.exits import say
 from remediator.cli.frame import connects, group
 from remediator.cli.output import formatted, put_data, put_page
 from remediator.cli.params import MOMENT, OPEN_STATES, RUN_STATES
@@ -22,7 +23,7 @@ __all__ = ["runs"]
 
 @group(name="runs", examples=["remediator runs list --state running", "remediator runs show 01k5y0q6d3n8v4x2c7b9m1t5rw"])
 def runs() -> None:
-    """List, show, watch, cancel and undo runs."""
+    """List, show, watch, approve, reject, cancel and undo runs."""
 
 
 @runs.command(
@@ -30,6 +31,7 @@ def runs() -> None:
     examples=[
         "remediator runs list --open",
         "remediator runs list --target Node/node-3 --since 24h -o wide",
+        "remediator runs list --state awaiting_approval",
         "remediator runs list --state failed --state not_healed -o json",
     ],
 )
@@ -84,6 +86,37 @@ def watch(form: Form, run_id: str) -> int:
     from remediator.cli.live import follow, outcome_code
 
     return outcome_code(ask(lambda c: follow(c, run_id, form, data=True)))
+
+
+@runs.command(name="approve", examples=['remediator runs approve 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "looked at it, go on"'])
+@click.argument("run_id", metavar="ID")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
+@connects
+@formatted
+def approve(form: Form, run_id: str, reason: str) -> None:
+    """Say yes to a run that waits for people.
+
+    Its plan and its gates are in "runs show". Every gate is asked again before anything is done. Where more people have to agree, the same
+    person counts once.
+    """
+    told = ask(lambda c: c.approve(run_id, by=me(), reason=reason))
+    put_run(form, told, brief="approved")
+    if told.state == "awaiting_approval":
+        from remediator import words
+
+        say(f"It still {words.approval(told.approvals[-1]).rpartition('; ')[2]}.")
+    else:
+        say(f"Follow it with: remediator runs watch {told.id}")
+
+
+@runs.command(name="reject", examples=['remediator runs reject 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "false alarm"'])
+@click.argument("run_id", metavar="ID")
+@click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
+@connects
+@formatted
+def reject(form: Form, run_id: str, reason: str) -> None:
+    """Say no to a run that waits for people; it ends."""
+    put_run(form, ask(lambda c: c.reject(run_id, by=me(), reason=reason)), brief="rejected")
 
 
 @runs.command(name="cancel", examples=['remediator runs cancel 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "I do it by hand"'])

@@ -7,9 +7,7 @@ that goes when the demo ends.
 from __future__ import annotations
 
 import asyncio
-import secrets
 import signal
-import sys
 import tempfile
 import time
 from contextlib import AsyncExitStack
@@ -23,18 +21,16 @@ from remediator import words
 from remediator.cli.exits import Exit
 from remediator.cli.live import follow, outcome_code
 from remediator.cli.text import safe
-from remediator.client import Client
-from remediator.daemon import Daemon
 from remediator.errors import ServerError
 from remediator.model import DecisionKind
-from remediator.settings import load_settings
 from remediator.sim import Simulation
 from remediator.sim.alerting import Receiver
-from remediator.telemetry import configure_logging
+from remediator.testing.house import House
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from remediator.client import Client
     from remediator.model import Decision, Delivery
     from remediator.sim import Scenario
 
@@ -102,44 +98,24 @@ class _Demo:
         self._scenario = scenario
         self._folder = folder
         self._clock = _Clock()
-        self._tokens = {scope: secrets.token_urlsafe(24) for scope in ("webhook", "read", "write")}
 
     async def play(self, *, once: bool) -> int:
         """Set the stage, let it happen, tell it, and stay up unless it is to be ``once``."""
         async with AsyncExitStack() as stack:
             simulation = await stack.enter_async_context(Simulation(nodes=_NODES, clock=self._clock, seed=1))
             self._say(f"A simulated cluster of {_NODES} nodes is up, where time runs {_RATE} times as fast.")
-            daemon = await self._daemon(simulation, stack)
-            client = await stack.enter_async_context(Client(daemon.url, token=self._tokens.get))
-            self._say(f"The daemon is up at {daemon.url}.")
-            self.result = await self._incident(simulation, daemon, client)
+            house = await stack.enter_async_context(House(simulation, self._clock, self._folder))
+            self._say(f"The daemon is up at {house.daemon.url}.")
+            self.result = await self._incident(simulation, house)
             if not once:
                 self._clock.settle()
-                self._invite(simulation, daemon)
+                self._invite(simulation, house)
                 await asyncio.Event().wait()
             return self.result
 
-    async def _daemon(self, simulation: Simulation, stack: AsyncExitStack) -> Daemon:
-        log = stack.enter_context((self._folder / "daemon.log").open("w", encoding="utf-8"))
-        stack.callback(configure_logging, stream=sys.stderr)
-        configure_logging(json=False, stream=log)
-        daemon = await Daemon.build(load_settings(self._files(simulation), env={}), clock=self._clock)
-        stack.push_async_callback(daemon.stop)
-        await daemon.start()
-        return daemon
-
-    def _files(self, simulation: Simulation) -> Path:
-        """Write tokens and settings, as a user would; the path of the settings."""
-        for scope, token in self._tokens.items():
-            path = self._folder / f"{scope}.token"
-            path.touch(mode=0o600)
-            path.write_text(token + "\n", encoding="utf-8")
-        settings = self._folder / "settings.yaml"
-        settings.write_text(_SETTINGS.format(simulation=simulation), encoding="utf-8")
-        return settings
-
-    async def _incident(self, simulation: Simulation, daemon: Daemon, client: Client) -> int:
-        simulation.add_receiver(Receiver(url=f"{daemon.url}/api/v1/alerts", token=self._tokens["webhook"]))
+    async def _incident(self, simulation: Simulation, house: House) -> int:
+        client = house.client
+        simulation.add_receiver(Receiver(url=house.webhook, token=house.tokens["webhook"]))
         await simulation.play(self._scenario)
         self._say(self._scenario.broken)
         decision = await self._decision(client) if self._scenario.truth.alerts else None
@@ -199,10 +175,10 @@ class _Demo:
         now = self._clock.now()
         click.echo(f"{words.moment(now, now)}  {safe(text)}")
 
-    def _invite(self, simulation: Simulation, daemon: Daemon) -> None:
+    def _invite(self, simulation: Simulation, house: House) -> None:
         name = (self._scenario.truth.alerts or (self._scenario.truth.target,))[0]
-        token, log = self._folder / "write.token", self._folder / "daemon.log"
-        click.echo(_INVITATION.format(daemon=daemon, simulation=simulation, token=token, log=log, name=name))
+        token = self._folder / "write.token"
+        click.echo(_INVITATION.format(daemon=house.daemon, simulation=simulation, token=token, log=house.log, name=name))
 
 
 async def _newest(client: Client) -> Delivery | None:
@@ -212,28 +188,12 @@ async def _newest(client: Client) -> Delivery | None:
 
 async def _decided(client: Client, delivery: str) -> Decision | None:
     page = await client.decisions(delivery=delivery)
-    return page.items[0] if page.items else None
+    return next((one for one in page.items if one.run is not None), page.items[0] if page.items else None)
 
 
 async def _closed(client: Client) -> bool | None:
     return None if (await client.alerts()).items else True
 
-
-_SETTINGS = """\
-apiVersion: remediator.dev/v1
-kind: Settings
-server:
-  listen: 127.0.0.1:0
-  webhook_token_file: webhook.token
-  read_token_file: read.token
-  write_token_file: write.token
-store: {{url: 'sqlite:///journal.db'}}
-mode: auto
-modes: {{'*': auto}}   # shipped playbooks only suggest, until somebody trusts them
-kubernetes: {{server: '{simulation.url}'}}
-prometheus: {{url: '{simulation.prometheus_url}'}}
-alertmanager: {{url: '{simulation.alertmanager_url}'}}
-"""
 
 _INVITATION = """
 Everything stays up until ctrl-C. To look around, in another terminal:

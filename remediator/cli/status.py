@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from remediator.cli.frame import command, connects
@@ -9,6 +10,7 @@ from remediator.cli.output import formatted, now, put_data
 from remediator.cli.session import ask
 
 if TYPE_CHECKING:
+    from remediator.breaker import Standing
     from remediator.cli.output import Form
     from remediator.model import Pause
     from remediator.server.service import Status
@@ -20,7 +22,7 @@ __all__ = ["status"]
 @connects
 @formatted
 def status(form: Form) -> None:
-    """How the daemon stands: mode, pauses, connections, queue."""
+    """How the daemon stands: mode, pauses, connections, queue, what waits for approval."""
     from remediator import __version__
     from remediator.cli.exits import say
 
@@ -32,9 +34,9 @@ def status(form: Form) -> None:
 
 def _text(found: Status) -> str:
     from remediator.cli.text import age, table
-    from remediator.cli.views import block, stamp
+    from remediator.cli.views import RECORD_HEADS, block, record_row, stamp
 
-    reload = found.last_reload
+    reload, old = found.last_reload, partial(age, now=now())
     facts = block(
         [
             ("Version", found.version),
@@ -51,13 +53,36 @@ def _text(found: Status) -> str:
             ("Kubernetes", found.kubernetes),
             ("Prometheus", found.prometheus),
             ("Alertmanager", found.alertmanager),
+            ("Breaker", _breaker(found.breaker)),
             ("Paused", "no" if not found.paused else f"{len(found.paused)} in force"),
+            ("Waiting", f"{len(found.waiting)} for approval" if found.waiting else ""),
+            ("Demoted", ", ".join(one.playbook for one in found.demoted)),
         ]
     )
-    if not found.paused:
-        return facts
-    rows = [(_what(p), p.by, p.reason, age(p.at, now()), age(p.until, now())) for p in found.paused]
-    return facts + "\n" + table(("PAUSED", "BY", "REASON", "AGE", "ENDS"), rows)
+    tables: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = [
+        (("PAUSED", "BY", "REASON", "AGE", "ENDS"), [(_what(p), p.by, p.reason, old(p.at), old(p.until)) for p in found.paused]),
+        (
+            ("WAITS FOR APPROVAL", "PLAYBOOK", "TARGET", "MISSING", "AGE", "EXPIRES"),
+            [(one.run, one.playbook, one.target, str(one.missing), old(one.asked_at), old(one.expires_at)) for one in found.waiting],
+        ),
+        (
+            ("DEMOTED", "MODE", "AGE", "FAILED RUNS"),
+            [(one.playbook, str(one.mode), old(one.at), ", ".join(one.runs)) for one in found.demoted],
+        ),
+        (("LAST 30 DAYS", *RECORD_HEADS), [(one.playbook, *record_row(one)) for one in found.records]),
+    ]
+    return "\n".join([facts, *(table(heads, rows) for heads, rows in tables if rows)])
+
+
+def _breaker(found: Standing | None) -> str:
+    from remediator.cli.views import stamp
+
+    if found is None:
+        return "unknown: the journal cannot be read at the moment"
+    numbers = f"{found.failures} of {found.most_failures} failures, {found.runs} of {found.most_runs} runs within {found.within}"
+    if not found.open:
+        return f"closed; {numbers}"
+    return f"OPEN since {stamp(found.since)}: {found.detail}; to close it: remediator breaker reset"
 
 
 def _what(pause: Pause) -> str:

@@ -8,14 +8,30 @@ from typing import TYPE_CHECKING, Any
 from remediator import words
 from remediator.cli.output import Column, now
 from remediator.cli.text import age, clip, safe, table
+from remediator.model import PREVIEW, RunState, StepState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from remediator.model import Change, Decision, Delivery, Episode, Run, Verdict
+    from remediator.model import Approval, Change, Decision, Delivery, Episode, Evidence, Run, Verdict
+    from remediator.promotion import Acted, Record
 
-__all__ = ["CHANGES", "DECISIONS", "DELIVERIES", "EPISODES", "RUNS", "block", "gate_table", "run_text", "stamp"]
+__all__ = [
+    "CHANGES",
+    "DECISIONS",
+    "DELIVERIES",
+    "EPISODES",
+    "RECORD_HEADS",
+    "RUNS",
+    "blame_text",
+    "block",
+    "gate_table",
+    "record_lines",
+    "record_row",
+    "run_text",
+    "stamp",
+]
 
 _DETAIL = 80
 
@@ -29,8 +45,8 @@ def stamp(moment: datetime | None) -> str:
 
 
 def block(pairs: Sequence[tuple[str, str]]) -> str:
-    """``Name:   value`` lines, values below one another; pairs without a value are left out."""
-    shown = [(name + ":", safe(value)) for name, value in pairs if value]
+    """``Name:   value`` lines, values below one another; pairs without a value are left out, one without a name goes on above."""
+    shown = [(name and name + ":", safe(value)) for name, value in pairs if value]
     width = max((len(name) for name, _ in shown), default=0)
     return "".join(f"{name.ljust(width)}  {value}\n" for name, value in shown)
 
@@ -110,6 +126,7 @@ CHANGES: tuple[Column[Change], ...] = (
     Column("STATE", lambda change: str(change.state)),
     Column("CHANGE", lambda change: clip("; ".join(words.differences(change)), _DETAIL)),
     Column("RUN", lambda change: change.run),
+    Column("REASON", lambda change: _code(change.reason)),
     Column("AGE", lambda change: age(change.at, now())),
     Column("ACTION", lambda change: change.action, wide=True),
     Column("STEP", lambda change: change.step, wide=True),
@@ -133,11 +150,70 @@ def _sentence(gate: Verdict) -> str:
     return "" if gate.reason is None else words.because(gate.reason, "").partition(": ")[2]
 
 
+RECORD_HEADS = ("PREDICTED", "SUGGESTED", "APPROVED", "REJECTED", "EXPIRED", "BY ITSELF", "BY HAND", "FAILED IN A ROW")
+
+
+def record_row(record: Record) -> tuple[str, ...]:
+    """A playbook's record in short; ``4/5 healed`` is healed of those that ended by themselves."""
+    asked = record.suggested
+    return (
+        str(record.predicted.runs),
+        str(asked.runs),
+        _healed(asked.after_yes, asked.approved),
+        str(asked.rejected),
+        str(asked.expired),
+        _healed(record.by_itself, record.by_itself.runs),
+        _healed(record.by_hand, record.by_hand.runs),
+        str(record.failures_in_a_row),
+    )
+
+
+def _healed(acted: Acted, runs: int) -> str:
+    return f"{runs}, {acted.healed}/{acted.healed + acted.failed} healed" if acted.healed + acted.failed else str(runs)
+
+
+def record_lines(record: Record) -> list[str]:
+    """A playbook's record in words, a line a way of going about it; nothing for a way that nobody went."""
+    guess, asked = record.predicted, record.suggested
+    lines = []
+    if guess.runs:
+        came = f"people acted {guess.people_acted}, the alert ended without {guess.ended_alone}, still firing {guess.still_firing}"
+        lines.append(f"predicted {guess.runs}: {came}")
+    if asked.runs:
+        no = f", and the alert ended after {asked.ended_after_no} of these" if asked.rejected + asked.expired else ""
+        lines.append(f"suggested {asked.runs}: approved {asked.approved}, waiting {asked.waiting}, withdrawn {asked.withdrawn}")
+        lines.append(f"  without a yes: rejected {asked.rejected}, expired {asked.expired}{no}")
+        lines.append(f"  after a yes: {_ends(asked.after_yes)}")
+    ways = (("by itself", record.by_itself), ("by hand", record.by_hand))
+    lines += [f"{what} {acted.runs}: {_ends(acted)}" for what, acted in ways if acted.runs]
+    return [*lines, f"failed in a row {record.failures_in_a_row}"] if lines else []
+
+
+def _ends(acted: Acted) -> str:
+    return f"healed {acted.healed}, failed {acted.failed}, stopped {acted.stopped}, open {acted.open}"
+
+
+def blame_text(evidence: Sequence[Evidence]) -> list[str]:
+    """Whom the pairs blame, and below it the matrix where nobody is; empty where nobody asked."""
+    from remediator.attribution.account import account_in, grid, lines
+
+    told = account_in(evidence)
+    if told is None:
+        return []
+    parts = ["".join(f"{safe(line)}\n" for line in lines(told))]
+    if told.matrix is not None and told.matrix.nodes:
+        parts.append(table(("FROM/TO", *told.matrix.nodes), grid(told.matrix)))
+    return parts
+
+
 def run_text(run: Run, *, wide: bool) -> str:
-    """One run on a page: its facts, gates, steps and changes."""
+    """One run on a page: its facts, gates, whom the pairs blame, steps and changes."""
     parts = [_facts(run)]
+    if plan := _plan(run):
+        parts.append(plan)
     if run.gates:
         parts.append(gate_table(run.gates))
+    parts += blame_text(run.evidence)
     if run.steps:
         parts.append(_steps(run))
     changes = [change for step in run.steps for change in step.changes]
@@ -165,11 +241,31 @@ def _facts(run: Run) -> str:
             ("Parameters", ", ".join(f"{name}={_plain(value)}" for name, value in run.parameters.items())),
             ("Began", stamp(run.started_at)),
             ("Ended", ended),
-            ("Deadline", "" if run.ended_at else stamp(run.deadline)),
+            ("Deadline", "" if run.ended_at or run.unapproved else stamp(run.deadline)),
+            *((("Asked" if number == 0 else ""), line) for asked in run.approvals for number, line in enumerate(_asked(asked))),
+            ("To allow it", f"remediator runs approve {run.id}" if run.state is RunState.AWAITING_APPROVAL else ""),
             ("Verification", f"{_verdict(proof.healed)} after {proof.checks} looks{held}. {words.folded(proof.last)}" if proof else ""),
             ("Cancel", run.cancel),
         ]
     )
+
+
+def _asked(asked: Approval) -> list[str]:
+    """The question, then how it stands."""
+    return [f"{words.folded(asked.question)} {stamp(asked.asked_at)}", words.approval(asked)]
+
+
+def _plan(run: Run) -> str:
+    """What the steps that have not begun would do, for those who are asked."""
+    lines = []
+    for step in run.steps:
+        seen = next((seen for seen in step.evidence if seen.name == PREVIEW), None)
+        if seen is None and not (run.state is RunState.AWAITING_APPROVAL and step.state is StepState.PENDING):
+            continue
+        given = ", ".join(f"{name}={_plain(value)}" for name, value in step.parameters.items())
+        lines.append(f"  {step.index + 1}. {step.name}: {step.action}" + (f" ({given})" if given else ""))
+        lines += [f"     - {line}" for line in (seen.data if seen is not None and isinstance(seen.data, list) else ())]
+    return "".join(safe(line) + "\n" for line in ("Plan, as things stood when people were asked:", *lines)) if lines else ""
 
 
 def _plain(value: Any) -> str:
@@ -184,7 +280,7 @@ def _steps(run: Run) -> str:
     rows = [
         (
             str(step.index + 1),
-            str(step.rung + 1),
+            f"{step.rung + 1}, attempt {step.attempt}" if step.attempt > 1 else str(step.rung + 1),
             step.name,
             step.action,
             str(step.state),

@@ -44,7 +44,8 @@ def rewrite(schema: Any, *, strict: bool) -> Any:
     kept = {key: value for key, value in schema.items() if not (key == "title" and isinstance(value, str))}
     if strict and "default" in kept and kept["default"] is None and {"type": "null"} in kept.get("anyOf", ()):
         del kept["default"]
-        kept |= next(option for option in kept.pop("anyOf") if option != {"type": "null"})
+        options = [option for option in kept.pop("anyOf") if option != {"type": "null"}]
+        kept |= options[0] if len(options) == 1 else {"anyOf": options}
     if kept.get("type") == "string" and isinstance(kept.get("default"), int):
         kept["default"] = format_size(kept["default"])
     return {"definitions" if key == "$defs" else key: rewrite(value, strict=strict) for key, value in kept.items()}

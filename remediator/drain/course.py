@@ -83,10 +83,10 @@ class Course:
         if not self._ctx.changes and plan.refusals:
             raise Refused(plan.refusals[0].reason, "; ".join(f"{r.reason}: {r.detail}" for r in plan.refusals))
         await self._ctx.plan(self._lines(plan))
-        if self._ctx.dry_run:
-            return await rehearse(self._ctx, plan, self._node.name, self._grace)
         if not self._ctx.changes:
             await probe(self._ctx, plan, self._grace)
+        if self._ctx.dry_run:
+            return await rehearse(self._ctx, plan, self._node.name, self._grace)
         return await self._drain(found)
 
     # --- looking -----------------------------------------------------------------------------------------------------

@@ -16,17 +16,24 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from remediator.attribution import Sought
 from remediator.errors import Unreadable
-from remediator.model import Alert, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
+from remediator.model import Alert, Done, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
 from remediator.reasons import Reason
+from remediator.settings import Breaker, Share, Storm
+from remediator.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from pydantic import BaseModel
 
+    from remediator.attribution import Finding
     from remediator.bgp.model import Routes
+    from remediator.breaker import Past
     from remediator.cilium.picture import Picture
+    from remediator.cluster.fit import Load
+    from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom, View
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
@@ -39,12 +46,23 @@ class Fact(StrEnum):
     PAUSES = "pauses"
     OPEN_RUNS = "open runs"
     HISTORY = "history of the target"
+    RESTARTS = "earlier restarts of the target"
     ACTIVE_ALERTS = "active alerts"
     TARGET = "target object"
     NAMESPACE = "namespace of the target"
     ROUTES = "announced routes"
     CILIUM = "Cilium's agents and operator"
-    OWN_NODE = "the daemon's own node"
+    VIEW = "the daemon's own view"
+    OWN = "the daemon's own node and pod"
+    RECENT_RUNS = "recent runs"
+    FAILURES = "runs since the breaker was reset"
+    EPISODES = "recent episodes"
+    CLUSTER = "nodes and the pods that matter"
+    NETWORK = "what Prometheus sees of the network"
+    LEASE = "lease on the target"
+    STILL_TRUE = "the playbook's expression"
+    LOAD = "pods of the target and room elsewhere"
+    FINDING = "who is to blame"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -58,7 +76,15 @@ class Limits(Noun, frozen=True, kw_only=True):
 
     concurrent_runs: int = 4
     concurrent_disruptive: int = 1
+    waiting: int = 20
+    """Runs that may wait for people before their beginning."""
     min_speakers: int = 2
+    concurrent_per_zone: int = 1
+    disruptive_per_hour: int = 6
+    max_disturbed: Share = Share(percent=20)
+    storm: Storm = Storm()
+    breaker: Breaker = Breaker()
+    maintenance: tuple[Window, ...] = ()
 
 
 class Case(Noun, frozen=True, kw_only=True):
@@ -71,12 +97,33 @@ class Case(Noun, frozen=True, kw_only=True):
     trigger: TriggerKind
     alert: Alert | None = None
     dry_run: bool = False
+    approved: bool = False
+    """Whether people said yes to the run that asks again."""
     disruptive: bool = True
+    actions: tuple[str, ...] = ()
+    """The names of what would be done: the first rung, or the rest of the present one."""
+    undoing: bool = False
+    """The run asks whether it may put back a change, where that disturbs too."""
     run: str | None = None
     """The run that asks again in mid-run; it does not stand in its own way."""
     settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
     """The playbook's ``gates:``, each value a Gate.Settings."""
     limits: Limits = Limits()
+    culprit: Sought | None = None
+    """What is seen between nodes, if the playbook acts on whoever explains it."""
+
+    def most_disturbed(self, total: int) -> int:
+        """Of so many nodes, how many may be disturbed: the narrower of the settings' limit and the playbook's ``disturbance``."""
+        own = self.settings.get("disturbance")
+        shares = [self.limits.max_disturbed]
+        shares += [Share(count=own.max_nodes)] if own is not None and own.max_nodes is not None else []
+        shares += [Share(percent=own.max_percent)] if own is not None and own.max_percent is not None else []
+        return min(share.of(total) for share in shares)
+
+    @property
+    def asks(self) -> bool:
+        """Whether people would be asked before anything is done."""
+        return self.mode == Mode.SUGGEST and self.trigger is TriggerKind.ALERT and self.run is None and not self.dry_run
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):
@@ -107,6 +154,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
         return self._read(Fact.HISTORY)  # type: ignore[no-any-return]  # as above
 
     @property
+    def restarts(self) -> tuple[Done, ...]:
+        """What live runs did to the target within the longest time that any gate looks back, by actions that hide a fault if repeated."""
+        return self._read(Fact.RESTARTS)  # type: ignore[no-any-return]  # as above
+
+    @property
     def active_alerts(self) -> Mapping[tuple[str, datetime], tuple[str, ...]]:
         """Episodes that Alertmanager holds, each with the ids of what silences or inhibits it."""
         return self._read(Fact.ACTIVE_ALERTS)  # type: ignore[no-any-return]  # as above
@@ -132,9 +184,59 @@ class Snapshot(Noun, frozen=True, kw_only=True):
         return self._read(Fact.CILIUM)  # type: ignore[no-any-return]  # as above
 
     @property
-    def own_node(self) -> str:
-        """The node that carries this daemon; empty outside of a cluster."""
-        return self._read(Fact.OWN_NODE)  # type: ignore[no-any-return]  # as above
+    def view(self) -> View:
+        """Whom this daemon reaches itself."""
+        return self._read(Fact.VIEW)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def own(self) -> Own:
+        """Where this daemon runs."""
+        return self._read(Fact.OWN)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def recent_runs(self) -> tuple[Run, ...]:
+        """Runs on any target that began within the last day."""
+        return self._read(Fact.RECENT_RUNS)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def failures(self) -> Past:
+        """What the breaker is judged by."""
+        return self._read(Fact.FAILURES)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def episodes(self) -> tuple[tuple[datetime, str], ...]:
+        """Episodes that began within the last hours, with what each is about, also those that arrive together with this one."""
+        return self._read(Fact.EPISODES)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def cluster(self) -> Cluster:
+        """Nodes, and the pods that the cluster hangs on."""
+        return self._read(Fact.CLUSTER)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def network(self) -> Network | None:
+        """Who reaches whom, as Prometheus has it; None if there is no Prometheus to ask."""
+        return self._read(Fact.NETWORK)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def lease(self) -> Lease | None:
+        """The lease on the target; None if there is none."""
+        return self._read(Fact.LEASE)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def symptom(self) -> Symptom:
+        """What the playbook's ``still_true`` gives."""
+        return self._read(Fact.STILL_TRUE)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def load(self) -> Load:
+        """The pods that would leave the target, and what other nodes have left."""
+        return self._read(Fact.LOAD)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def finding(self) -> Finding:
+        """Which node explains what is seen between nodes."""
+        return self._read(Fact.FINDING)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):
@@ -151,10 +253,18 @@ class Gate(ABC):
     reads: ClassVar[frozenset[Fact]] = frozenset()
     always: ClassVar[bool] = True
     """Whether it applies to every playbook; otherwise only where a playbook or an action brings it."""
+    only_disruptive: ClassVar[bool] = False
+    """Whether it has nothing against runs that disturb nothing; then nothing is read for them either."""
+    on_undo: ClassVar[bool] = True
+    """Whether it is asked before an undo that disturbs, too; not if it looks at the symptom, or counts what was begun."""
 
     @abstractmethod
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """The verdict. Pure; raises Unreadable for a fact that the snapshot lacks."""
+
+    def needs(self, case: Case) -> frozenset[Fact]:
+        """The facts of ``reads`` that must be read for this case."""
+        return frozenset() if self.only_disruptive and not case.disruptive else self.reads
 
     def settings(self, case: Case) -> Any:
         """The playbook's settings for this gate, or None."""
@@ -179,6 +289,7 @@ class Gate(ABC):
             "key": cls.key,
             "reads": sorted(f.value for f in cls.reads),
             "always": cls.always,
+            "on_undo": cls.on_undo,
             "settings": schema,
         }
 
@@ -197,7 +308,8 @@ def gates() -> Mapping[str, type[Gate]]:
 def in_force(case: Case, brought: Iterable[str] = ()) -> list[Gate]:
     """The gates that apply to ``case``: those that always do, those that its playbook sets, those that its actions bring."""
     wanted = set(brought)
-    return [g() for g in gates().values() if g.always or g.name in wanted or g.key in case.settings]
+    asked = (g for g in gates().values() if g.on_undo or not case.undoing)
+    return [g() for g in asked if g.always or g.name in wanted or g.key in case.settings]
 
 
 def evaluate(case: Case, snapshot: Snapshot, applying: Iterable[Gate]) -> tuple[Verdict, ...]:
@@ -206,6 +318,8 @@ def evaluate(case: Case, snapshot: Snapshot, applying: Iterable[Gate]) -> tuple[
 
 
 def _judge(gate: Gate, case: Case, snapshot: Snapshot) -> Verdict:
+    if gate.only_disruptive and not case.disruptive:
+        return gate.allow(snapshot, "nothing in it disturbs")
     try:
         return gate.judge(case, snapshot)
     except Unreadable as error:

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
 
 class AgentNotReady(Gate):
-    """Refuses on a node that is not Ready, and while agents of other nodes are down. The target's own agent may be: that is the reason."""
+    """Refuses on a node that is not Ready, and while as many agents of other nodes are down as nodes may be disturbed.
+
+    The target is one more of these. Its own agent may be down: that is the reason.
+    """
 
     name: ClassVar[str] = "agent_not_ready"
-    summary: ClassVar[str] = "the target node is Ready and no agent of another node is down"
+    summary: ClassVar[str] = "the target node is Ready and few enough agents of other nodes are down"
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.TARGET, Fact.CILIUM})
     always: ClassVar[bool] = False
 
@@ -23,6 +26,11 @@ class AgentNotReady(Gate):
         """See Gate."""
         node, agents = snapshot.target, snapshot.cilium.agents
         found = [judge.node_not_ready(node), judge.under_pressure(node)] if node is not None and case.target.kind == "Node" else []
-        found += [judge.others_down(agents, case.target.name), judge.cannot_be_pulled(agents)]
+        limit = max(1, case.most_disturbed(judge.wanted(agents)))
+        found += [judge.others_down(agents, case.target.name, limit=limit), judge.cannot_be_pulled(agents)]
         words = "; ".join(part for part in found if part)
-        return self.refuse(snapshot, words) if words else self.allow(snapshot, f"{len(agents.pods)} agents, none of another node is down")
+        return (
+            self.refuse(snapshot, words)
+            if words
+            else self.allow(snapshot, f"{len(agents.pods)} agents, fewer than {limit} of other nodes down")
+        )

@@ -17,6 +17,7 @@ class NotFiring(Gate):
     name: ClassVar[str] = "not_firing"
     summary: ClassVar[str] = "Alertmanager still reports the episode as firing"
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.ACTIVE_ALERTS})
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""

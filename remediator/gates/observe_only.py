@@ -1,4 +1,4 @@
-"""The mode in force: ``observe`` records, ``suggest`` lets a person decide, ``auto`` acts."""
+"""The mode in force: ``observe`` records what would be done, ``suggest`` asks people first, ``auto`` acts."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ if TYPE_CHECKING:
 
 
 class ObserveOnly(Gate):
-    """Refuses what the mode does not allow. A person who triggers a run is the decision that ``suggest`` waits for."""
+    """Refuses what the mode does not allow. A person who triggers a run has said yes by that; a dry run changes nothing anyway."""
 
     name: ClassVar[str] = "observe_only"
-    summary: ClassVar[str] = "the mode in force lets this trigger act"
+    summary: ClassVar[str] = "the mode in force lets this trigger act, or people said yes"
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
-        by_hand = case.trigger is TriggerKind.MANUAL
-        if case.mode is Mode.AUTO or (case.mode is Mode.SUGGEST and by_hand):
-            return self.allow(snapshot, f"mode {case.mode}")
-        if case.mode is Mode.SUGGEST:
-            command = f"remediator run {case.playbook} --target {case.target.key}"
-            return self.refuse(snapshot, f"mode suggest: a person decides; to act: {command}")
-        return self.refuse(snapshot, "mode observe: nothing is ever done")
+        by_hand, begun = case.trigger is TriggerKind.MANUAL, case.run is not None
+        if case.mode == Mode.AUTO:
+            return self.allow(snapshot, "mode auto")
+        if case.dry_run and (by_hand or begun):
+            return self.allow(snapshot, f"mode {case.mode}: a dry run changes nothing")
+        if case.mode == Mode.OBSERVE:
+            return self.refuse(snapshot, "mode observe: nothing is done; what would be done is recorded")
+        if begun and not by_hand and not case.approved:
+            return self.refuse(snapshot, "mode suggest: nobody said yes to this run")
+        yes = "people said yes" if case.approved else "a person asked for it" if by_hand else "people are asked first"
+        return self.allow(snapshot, f"mode suggest: {yes}")

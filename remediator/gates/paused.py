@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from remediator.clock import iso
+from remediator.clock import iso, parse_time
 from remediator.gates import Case, Fact, Gate, Snapshot
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from remediator.model import Pause, Verdict
 
+__all__ = ["MARK", "UNTIL", "Paused", "paused_by_mark"]
+
 MARK = "remediator.dev/pause"
+"""Annotation of a Node or a Namespace; its value is the reason."""
+UNTIL = "remediator.dev/pause-until"
+"""Annotation beside it: when the mark ends by itself (RFC 3339). Where that cannot be read the mark holds."""
 
 
 class Paused(Gate):
@@ -26,14 +33,25 @@ class Paused(Gate):
             if pause.covers(playbook=case.playbook, target=case.target.key, now=snapshot.at):
                 return self.refuse(snapshot, _words(pause))
         for kind, thing in ((case.target.kind, snapshot.target), ("Namespace", snapshot.namespace)):
-            why = _annotations(thing).get(MARK)
+            why = paused_by_mark(thing, snapshot.at)
             if why is not None:
-                return self.refuse(snapshot, f"{kind} carries {MARK}: {why}")
+                return self.refuse(snapshot, f"{kind} {why}")
         return self.allow(snapshot)
 
 
-def _annotations(thing: dict[str, Any] | None) -> dict[str, str]:
-    return ((thing or {}).get("metadata") or {}).get("annotations") or {}
+def paused_by_mark(thing: dict[str, Any] | None, now: datetime) -> str | None:
+    """Why an object is paused by its own annotations, to follow its name; None if it is not."""
+    marks = ((thing or {}).get("metadata") or {}).get("annotations") or {}
+    if MARK not in marks:
+        return None
+    words = f"carries {MARK}: {marks[MARK]}"
+    if UNTIL not in marks:
+        return words
+    try:
+        until = parse_time(marks[UNTIL])
+    except ValueError:
+        return f"{words} ({UNTIL} is no time: {marks[UNTIL]})"
+    return f"{words} (until {iso(until)})" if now < until else None
 
 
 def _words(pause: Pause) -> str:

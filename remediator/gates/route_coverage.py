@@ -42,6 +42,7 @@ class RouteCoverage(Gate):
     Settings: ClassVar[type[BaseModel] | None] = Settings
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.ROUTES})
     always: ClassVar[bool] = False
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""

@@ -1,4 +1,4 @@
-"""Whether acting would hit the node that carries the daemon: it must not depend on what it is about to take away."""
+"""What the daemon itself stands on: its own node, its way to the API server, and the last pod of what it and everybody else need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, RootModel
 from remediator.gates import Case, Fact, Gate, Snapshot
 
 if TYPE_CHECKING:
-    from remediator.model import Verdict
+    from remediator.cluster.model import Cluster
+    from remediator.model import Target, Verdict
 
 
 class Settings(RootModel[Literal["refuse", "allow"]]):
@@ -19,22 +20,48 @@ class Settings(RootModel[Literal["refuse", "allow"]]):
 
 
 class Self(Gate):
-    """Refuses a node on which this daemon runs, unless the playbook accepts that."""
+    """Refuses to disturb this daemon's node or pod, its API server, and the last ready CoreDNS, Prometheus, Alertmanager or API server."""
 
     name: ClassVar[str] = "self"
-    summary: ClassVar[str] = "the target is not the node that carries this daemon"
+    summary: ClassVar[str] = "the target carries neither this daemon nor the last of what it depends on"
     key: ClassVar[str | None] = "self"
     Settings: ClassVar[type[BaseModel] | None] = Settings
-    reads: ClassVar[frozenset[Fact]] = frozenset({Fact.OWN_NODE})
-    always: ClassVar[bool] = False
+    reads: ClassVar[frozenset[Fact]] = frozenset({Fact.OWN, Fact.CLUSTER})
+    only_disruptive: ClassVar[bool] = True
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
-        settings, own = self.settings(case), snapshot.own_node
-        if not own:
-            return self.allow(snapshot, "the daemon runs on no node of the cluster, or NODE_NAME does not say on which")
-        if case.target.kind != "Node" or case.target.name != own:
-            return self.allow(snapshot, f"the daemon runs on {own}")
-        if settings is not None and settings.root == "allow":
-            return self.allow(snapshot, f"the daemon runs on {own}, and the playbook accepts that")
-        return self.refuse(snapshot, f"this daemon runs on {own}: its own network would fail in the middle of the run")
+        settings, own = self.settings(case), snapshot.own
+        found = []
+        if _carries(case.target, own.node, own.namespace, own.pod):
+            found.append(f"this daemon runs on {case.target.name}" if case.target.kind == "Node" else "the target is this daemon's own pod")
+        left, rests = _rests_on(snapshot.cluster, case.target)
+        found += rests
+        if found and settings is not None and settings.root == "allow":
+            return self.allow(snapshot, f"{'; '.join(found)}; the playbook accepts that")
+        if found:
+            return self.refuse(snapshot, "; ".join(found))
+        where = f"this daemon runs on {own.node}" if own.node else "this daemon runs on no node of the cluster, or NODE_NAME does not say"
+        return self.allow(snapshot, "; ".join([where, *(f"{count} of {app} ready elsewhere" for app, count in left.items())]))
+
+
+def _carries(target: Target, node: str, namespace: str, name: str) -> bool:
+    if target.kind == "Node":
+        return target.name == node
+    return target.kind == "Pod" and (target.namespace, target.name) == (namespace, name)
+
+
+def _rests_on(cluster: Cluster, target: Target) -> tuple[dict[str, int], list[str]]:
+    """How many of each kind would be left elsewhere, on nodes that are Ready; and in words what only the target has."""
+    works = {node.name for node in cluster.nodes if node.ready == "True"}
+    ready = [pod for pod in cluster.needed if pod.ready and pod.node in works]
+    here = {pod.app for pod in ready if _carries(target, pod.node, pod.namespace, pod.name)}
+    left = {
+        app: sum(pod.app == app and not _carries(target, pod.node, pod.namespace, pod.name) for pod in ready)
+        for app in sorted({pod.app for pod in cluster.needed})
+    }
+    only = [f"the last ready {app} runs there" for app, count in left.items() if not count and app in here]
+    node = cluster.node(target.name) if target.kind == "Node" else None
+    if node is not None and cluster.api in node.addresses:
+        only.append(f"this daemon reaches the API server at {cluster.api}, which is that node")
+    return left, only

@@ -17,6 +17,7 @@ class Silenced(Gate):
     name: ClassVar[str] = "silenced"
     summary: ClassVar[str] = "nobody silenced the alert since it was sent"
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.ACTIVE_ALERTS})
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""

@@ -17,6 +17,7 @@ class TargetChanged(Gate):
     name: ClassVar[str] = "target_changed"
     summary: ClassVar[str] = "the target exists and is the object that was decided on"
     reads: ClassVar[frozenset[Fact]] = frozenset({Fact.TARGET})
+    on_undo: ClassVar[bool] = False
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""

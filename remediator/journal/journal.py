@@ -32,10 +32,12 @@ if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.journal.audit import ChainReport
     from remediator.model import (
+        Begun,
         Change,
         Decision,
         DecisionKind,
         Delivery,
+        Done,
         Entry,
         Episode,
         Noun,
@@ -232,12 +234,13 @@ class Journal:
         open_only: bool = True,
         fingerprint: str | None = None,
         name: str | None = None,
+        names: Sequence[str] | None = None,
         limit: int = 1000,
         cursor: str | None = None,
     ) -> Page[Episode]:
-        """The latest to start first; those that are not resolved, or all."""
+        """The latest to start first; those that are not resolved, or all. ``names``: of any of these alerts."""
         filters = {"fingerprint": fingerprint, "name": name}
-        read = partial(queries.episodes, open_only=open_only, limit=limit, cursor=cursor)
+        read = partial(queries.episodes, names=names, open_only=open_only, limit=limit, cursor=cursor)
         return await self._read(read, filters)
 
     async def run(self, id: str) -> Run | None:  # noqa: A002 - the record's own word
@@ -266,6 +269,26 @@ class Journal:
     async def history(self, target: str, *, since: datetime) -> list[Run]:
         """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""
         return await self._read(queries.history, target, since)
+
+    async def outcomes(self, *, since: datetime, limit: int = 2000) -> list[tuple[Run, Episode | None]]:
+        """Runs that started since then, newest first and without steps, each with the episode of its alert."""
+        return await self._read(queries.outcomes, since, limit)
+
+    async def done(self, actions: frozenset[str], *, since: datetime, target: str | None = None) -> list[Done]:
+        """What live runs did by these actions since then, newest first: everywhere, or to ``target`` (Target.key)."""
+        return await self._read(queries.done, actions, since, target)
+
+    async def recent_runs(self, *, since: datetime, dry_run: bool | None = None) -> list[Run]:
+        """Runs on any target that started since then, newest first, without steps."""
+        return await self._read(partial(queries.recent_runs, dry_run=dry_run), since)
+
+    async def recent_episodes(self, *, since: datetime, most: int) -> list[Begun]:
+        """Episodes that started since then, open or not, the latest first; at most so many."""
+        return await self._read(queries.recent_episodes, since, most)
+
+    async def last_note(self, kind: str) -> Entry | None:
+        """The newest entry of the log of that kind."""
+        return await self._read(queries.last_note, kind)
 
     async def changes(
         self, *, run: str | None = None, left_behind: bool | None = None, limit: int = 50, cursor: str | None = None

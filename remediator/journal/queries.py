@@ -14,12 +14,15 @@ from sqlalchemy import or_, select
 
 from remediator.clock import parse_time
 from remediator.journal.paging import MOST, newest_first
-from remediator.journal.rows import delivery_of, key, stamp
+from remediator.journal.rows import delivery_of, episode_id, key, stamp
 from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, PAUSE, REVISION, RUN, STEP
 from remediator.model import (
+    Begun,
     Change,
+    ChangeState,
     Decision,
     Delivery,
+    Done,
     Entry,
     Episode,
     Page,
@@ -42,17 +45,24 @@ __all__ = [
     "decisions",
     "deliveries",
     "delivery",
+    "done",
     "entries",
     "episodes",
     "history",
+    "last_note",
     "open_runs",
+    "outcomes",
     "pauses",
+    "recent_episodes",
+    "recent_runs",
     "revision",
     "run",
     "runs",
     "undecided",
 ]
 
+_AT_ONCE = 500
+"""Ids in one statement."""
 _OPEN_STATES = tuple(state.value for state in RunState if state.open)
 
 
@@ -90,9 +100,19 @@ def decisions(
     return Page(items=tuple(from_json(row.data, Decision) for row in rows), next=further)
 
 
-def episodes(connection: Connection, filters: dict[str, str | None], *, open_only: bool, limit: int, cursor: str | None) -> Page[Episode]:
+def episodes(
+    connection: Connection,
+    filters: dict[str, str | None],
+    *,
+    names: Sequence[str] | None,
+    open_only: bool,
+    limit: int,
+    cursor: str | None,
+) -> Page[Episode]:
     """The latest to start first."""
     conditions = _equal(EPISODE, filters)
+    if names is not None:
+        conditions.append(EPISODE.c.name.in_([key(name) for name in names]))
     if open_only:
         conditions.append(EPISODE.c.resolved_at.is_(None))
     rows, further = newest_first(connection, EPISODE, conditions, EPISODE.c.starts_at, limit=limit, cursor=cursor)
@@ -139,6 +159,59 @@ def history(connection: Connection, target: str, since: datetime) -> list[Run]:
     statement = select(RUN.c.data).where(RUN.c.target == key(target), recent)
     rows = connection.execute(statement.order_by(RUN.c.started_at.desc(), RUN.c.id.desc()))
     return [from_json(row.data, Run) for row in rows]
+
+
+def outcomes(connection: Connection, since: datetime, limit: int) -> list[tuple[Run, Episode | None]]:
+    """Newest first, without steps: the runs that started since then, each with the episode of its alert."""
+    begun = select(RUN.c.data).where(RUN.c.started_at >= stamp(since)).order_by(RUN.c.started_at.desc(), RUN.c.id.desc()).limit(limit)
+    found = [from_json(row.data, Run) for row in connection.execute(begun)]
+    ids = {run.id: episode_id(*run.alert.episode) for run in found if run.alert is not None}
+    known: dict[str, Episode] = {}
+    wanted = list(dict.fromkeys(ids.values()))
+    for first in range(0, len(wanted), _AT_ONCE):
+        rows = connection.execute(select(EPISODE.c.id, EPISODE.c.data).where(EPISODE.c.id.in_(wanted[first : first + _AT_ONCE])))
+        known.update((row.id, from_json(row.data, Episode)) for row in rows)
+    return [(run, known.get(ids.get(run.id, ""))) for run in found]
+
+
+def done(connection: Connection, actions: frozenset[str], since: datetime, target: str | None) -> list[Done]:
+    """Newest first: every change of a live run by one of ``actions`` that took effect or may have, but for what puts another back."""
+    conditions = [CHANGE.c.at >= stamp(since), RUN.c.dry_run.is_(False), *_equal(RUN, {"target": target})]
+    statement = select(CHANGE.c.data, RUN.c.data.label("of_run")).join(RUN, RUN.c.id == CHANGE.c.run).where(*conditions)
+    found = []
+    for row in connection.execute(statement):
+        change = from_json(row.data, Change)
+        if change.action not in actions or change.undoes or change.state is ChangeState.ABSENT:
+            continue
+        of = from_json(row.of_run, Run)
+        found.append(
+            Done(
+                action=change.action, target=of.target.key, at=change.at, run=of.id, playbook=of.playbook, state=of.state, reason=of.reason
+            )
+        )
+    return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None) -> list[Run]:
+    """Newest first, without steps: what started at ``since`` or later on any target."""
+    conditions = [RUN.c.started_at >= stamp(since)]
+    if dry_run is not None:
+        conditions.append(RUN.c.dry_run.is_(dry_run))
+    rows = connection.execute(select(RUN.c.data).where(*conditions).order_by(RUN.c.started_at.desc(), RUN.c.id.desc()))
+    return [from_json(row.data, Run) for row in rows]
+
+
+def recent_episodes(connection: Connection, since: datetime, most: int) -> list[Begun]:
+    """The latest to start first, those that started at ``since`` or later, at most so many."""
+    statement = select(EPISODE.c.data).where(EPISODE.c.starts_at >= stamp(since))
+    rows = connection.execute(statement.order_by(EPISODE.c.starts_at.desc(), EPISODE.c.id.desc()).limit(most))
+    return [from_json(row.data, Begun) for row in rows]
+
+
+def last_note(connection: Connection, kind: str) -> Entry | None:
+    """The newest entry of that kind."""
+    row = connection.execute(select(ENTRY).where(ENTRY.c.kind == key(kind)).order_by(ENTRY.c.seq.desc()).limit(1)).first()
+    return None if row is None else _entry(row)
 
 
 def changes(
@@ -205,14 +278,17 @@ def _assemble(connection: Connection, rows: Iterable[Any]) -> list[Run]:
 
 def _with_changes(steps: list[Step], made: list[Change]) -> tuple[Step, ...]:
     of_step: dict[int, list[Change]] = defaultdict(list)
+    makers: dict[str, int | None] = {}
     for change in made:
-        if (index := _maker(steps, change)) is not None:
+        # What puts a change back stands beside it, though the step of that name may have begun once more since.
+        index = makers[change.id] = makers[change.undoes] if change.undoes in makers else _maker(steps, change)
+        if index is not None:
             of_step[index].append(change)
     return tuple(evolve(step, changes=tuple(of_step[number])) for number, step in enumerate(steps))
 
 
 def _maker(steps: list[Step], change: Change) -> int | None:
-    """The step of that name; where several rungs have one, the last of them that had begun when the change was made."""
+    """The step of that name; where several attempts of its rung have one, the last of them that had begun when the change was made."""
     named = [number for number, step in enumerate(steps) if step.name == change.step]
     begun = [n for n in named if (started := steps[n].started_at) is not None and started <= change.at]
     return begun[-1] if begun else next(iter(named), None)

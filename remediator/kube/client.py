@@ -104,6 +104,11 @@ class Kube:
         )
         return cls(opened, timeout, connection.Request)
 
+    @property
+    def host(self) -> str:
+        """Of the API server: a name or an address, without port."""
+        return self._connection.host
+
     async def close(self) -> None:
         """Give all connections back. Watches end with an error."""
         await self._connection.close()

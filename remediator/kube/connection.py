@@ -19,7 +19,7 @@ import time
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import tenacity
@@ -98,6 +98,11 @@ class Connection:
         except TimeoutError as error:
             raise Timeout(f"the kubeconfig's credential plugin did not answer within {seconds:g} s") from error
         return cls(way, user_agent=user_agent, clock=clock)
+
+    @property
+    def host(self) -> str:
+        """The API server's host, without scheme and port; an IPv6 address without brackets."""
+        return urlsplit(str(self._api.configuration.host)).hostname or ""
 
     async def close(self) -> None:
         """Gives all connections back."""

@@ -14,12 +14,13 @@ from remediator.playbook.load import load_playbook, playbook_of
 from remediator.playbook.matcher import Matcher, parse_matcher
 from remediator.playbook.model import Playbook, Rung, StepSpec
 from remediator.playbook.parameters import Parameter
-from remediator.playbook.schema import KINDS, KubeLook, TargetSpec, Verify, When
+from remediator.playbook.schema import KINDS, Culprit, KubeLook, TargetSpec, Verify, When
 from remediator.playbook.shipped import shipped
 
 __all__ = [
     "KINDS",
     "ActionInfo",
+    "Culprit",
     "GateInfo",
     "KubeLook",
     "Library",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from remediator.document import Document, load_text, read_documents, suggest
 from remediator.errors import DocumentError, Problem, UsageError
+from remediator.playbook.alertrules import check_rules
 from remediator.playbook.load import kind_of, playbook_of
 from remediator.settings import settings_of
 
@@ -60,9 +61,12 @@ def load_library(paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], ga
     return Library.load(paths, actions=actions, gates=gates)
 
 
-def check_paths(paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> list[Problem]:
-    """Every problem of every playbook and settings document in ``paths``; for ``remediator check``."""
-    return _read(paths, actions, gates)[1]
+def check_paths(
+    paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo], rules: Iterable[Path] = ()
+) -> list[Problem]:
+    """Every problem of every playbook and settings document in ``paths``, and of alert rules beside them; for ``remediator check``."""
+    found, problems = _read(paths, actions, gates)
+    return problems + check_rules(rules, found, complete=not problems)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -88,6 +88,7 @@ def _built(document: Document, file: PlaybookFile, checked: Checked, actions: Ma
     ladder = tuple(
         Rung(
             name=rung.name,
+            attempts=rung.attempts,
             steps=tuple(
                 _step(name, step, scope.steps, defaults, file.deadline, actions) for each in rung.steps for name, step in each.items()
             ),
@@ -101,6 +102,7 @@ def _built(document: Document, file: PlaybookFile, checked: Checked, actions: Ma
         parameters=file.parameters,
         when=file.when,
         mode=file.mode,
+        approval=file.approval,
         gates=checked.gates,
         ladder=ladder,
         verify=file.verify,

@@ -10,7 +10,7 @@ from remediator.expr import Template
 from remediator.fields import Duration
 from remediator.model import Mode
 from remediator.playbook.parameters import Parameter, fill
-from remediator.playbook.schema import FROZEN, Verify, When
+from remediator.playbook.schema import FROZEN, ApprovalSpec, Verify, When
 from remediator.playbook.scope import Timeout
 
 if TYPE_CHECKING:
@@ -48,11 +48,12 @@ class StepSpec(BaseModel):
 
 
 class Rung(BaseModel):
-    """One attempt of the ladder."""
+    """What is tried together, and how often, before the next."""
 
     model_config = FROZEN
 
     name: str
+    attempts: int = 1
     steps: tuple[StepSpec, ...]
 
 
@@ -68,6 +69,7 @@ class Playbook(BaseModel):
     when: When | None
     """None: only people trigger it."""
     mode: Mode
+    approval: ApprovalSpec
     gates: dict[str, SerializeAsAny[BaseModel]]
     """The settings of gates, by the gates' keys."""
     ladder: tuple[Rung, ...]

@@ -19,6 +19,7 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    StrictInt,
     StrictStr,
     WithJsonSchema,
     field_validator,
@@ -33,11 +34,26 @@ from remediator.model import Mode
 from remediator.playbook.matcher import Matcher, parse_matcher
 from remediator.playbook.parameters import Parameter
 from remediator.playbook.scope import Condition, StepTimeout, TargetTemplate, TextTemplate, Timeout
+from remediator.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["API_VERSION", "FROZEN", "KINDS", "KubeLook", "Metadata", "PlaybookFile", "RungFile", "StepFile", "TargetSpec", "Verify", "When"]
+__all__ = [
+    "API_VERSION",
+    "FROZEN",
+    "KINDS",
+    "ApprovalSpec",
+    "Culprit",
+    "KubeLook",
+    "Metadata",
+    "PlaybookFile",
+    "RungFile",
+    "StepFile",
+    "TargetSpec",
+    "Verify",
+    "When",
+]
 
 API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
 
@@ -75,6 +91,8 @@ KINDS: Mapping[str, bool] = {
 }
 """Kinds that a playbook may name, and whether they live in namespaces (a test keeps this equal to remediator.kube.kinds)."""
 
+_SYMPTOMS: Mapping[str, str] = {"latency": "20ms", "loss": "1%", "reachability": ""}
+"""Symptoms that attribution knows (a test keeps them equal to its own), and the limit where a playbook names none."""
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _STEP_NAME = re.compile(r"[a-z][-_a-z0-9]{0,62}", re.ASCII)
 _PARAMETER_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}", re.ASCII)
@@ -164,15 +182,94 @@ class Metadata(Strict):
     runbook: Annotated[StrictStr, AfterValidator(_runbook)] = Field(default="", description="URL, or path within the repository")
 
 
+def _as_written(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+class Culprit(Strict):
+    """Which symptom between two nodes the alert is about, and from where on a pair counts as bad."""
+
+    of: str
+    above: Annotated[str, BeforeValidator(_as_written)] | None = None
+
+    @model_validator(mode="after")
+    def _measured(self) -> Culprit:
+        if self.of not in _SYMPTOMS:
+            raise fault(f"unknown symptom {describe(self.of)}{suggest(self.of, _SYMPTOMS)}", key="of")
+        if self.above is not None and not _SYMPTOMS[self.of]:
+            raise fault("reachability has no limit: a node is reached or it is not", key="above")
+        try:
+            limit = self.limit
+        except ValueError as error:
+            raise fault(str(error), key="above") from error
+        if not 0 < limit < (60 if self.of == "latency" else 1):
+            raise fault("must lie between 0 and 1m" if self.of == "latency" else "must lie between 0 and 100 %", key="above")
+        return self
+
+    @property
+    def limit(self) -> float:
+        """Seconds of a round trip, or a share of packets from 0 to 1."""
+        text = self.above or _SYMPTOMS[self.of]
+        if self.of == "latency":
+            if not re.fullmatch(r"(\d+[a-z]+)+", text, re.ASCII):
+                raise ValueError(f'"{text}" is no time; write for example 20ms')
+            return parse_duration(text).total_seconds()
+        if self.of == "loss":
+            match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)\s?%", text, re.ASCII)
+            if match is None:
+                raise ValueError(f'"{text}" is no share of packets; write for example 1% or 0.1%')
+            return float(match[1]) / 100
+        return 0.5
+
+
+def _culprit(value: Any) -> Any:
+    if isinstance(value, dict | Culprit):
+        return value
+    if value not in _SYMPTOMS:
+        raise fault(f"unknown symptom {describe(value)}{suggest(str(value), _SYMPTOMS)}")
+    return {"of": value}
+
+
+CulpritField = Annotated[
+    Culprit,
+    BeforeValidator(_culprit),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(_SYMPTOMS)},
+                {
+                    "type": "object",
+                    "properties": {
+                        "of": {"type": "string", "enum": list(_SYMPTOMS)},
+                        "above": {
+                            "type": "string",
+                            "pattern": r"^(\d+(y|w|d|h|m|s|ms)|\d{1,3}(\.\d{1,6})?\s?%)+$",
+                            "examples": ["20ms", "1%"],
+                        },
+                    },
+                    "required": ["of"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+
+
 class TargetSpec(Strict):
     """The one object that is acted on. Without a name the alert's usual labels decide: for a Node target_node, node, instance."""
 
     kind: Kind
+    culprit: CulpritField | None = Field(
+        default=None, description="act on the node that explains this symptom between nodes, not on the one that the alert names"
+    )
     name: TargetTemplate | None = Field(default=None, description="template; may name alert.labels, alert.annotations, alert.name")
     namespace: TargetTemplate | None = None
 
     @model_validator(mode="after")
     def _placed(self) -> TargetSpec:
+        if self.culprit is not None and self.kind != "Node":
+            raise fault(f"a {self.kind} is not to blame for what is seen between nodes; the target must be a Node", key="culprit")
         if self.namespace is not None and not KINDS[self.kind]:
             raise fault(f"a {self.kind} lives in no namespace", key="namespace")
         if self.name is not None and self.namespace is None and KINDS[self.kind]:
@@ -263,6 +360,13 @@ def unbalanced(promql: str) -> str:
     return f'the query opens "{open_ones[-1]}" and never closes it' if open_ones else ""
 
 
+class ApprovalSpec(Strict):
+    """How people are asked, where the mode is suggest and by steps with the action approve."""
+
+    expires: Positive | None = Field(default=None, description="the run ends if nobody answered by then; absent: as the settings say")
+    people: StrictInt = Field(default=1, ge=1, le=5, description="how many different people must say yes; the settings may ask for more")
+
+
 class StepFile(BaseModel):
     """What a step says: the action, its time-out, and the action's own parameters beside them."""
 
@@ -284,9 +388,12 @@ def _step(value: Any) -> Any:
 
 
 class RungFile(Strict):
-    """One attempt: its steps in order. The next rung is tried only if this one is through and did not heal."""
+    """What is tried together: its steps in order. The next rung is tried only if this one is through and did not heal."""
 
     name: Line = Field(min_length=1)
+    attempts: int = Field(
+        default=1, ge=1, le=5, description="how often its steps are tried, each time with its own proof, before the next rung"
+    )
     steps: tuple[Annotated[dict[str, StepFile], BeforeValidator(_step)], ...] = Field(min_length=1, max_length=50)
 
 
@@ -311,6 +418,7 @@ class PlaybookFile(Strict):
     parameters: Annotated[dict[str, Parameter], AfterValidator(_parameters)] = Field(default_factory=dict)
     when: When | None = Field(default=None, description="absent: only people trigger it")
     mode: Mode = Field(default=Mode.SUGGEST, description="observe records, suggest lets a person decide, auto acts")
+    approval: ApprovalSpec = Field(default_factory=ApprovalSpec)
     gates: dict[str, Any] = Field(default_factory=dict, description="settings of gates; gates without settings apply anyway")
     ladder: tuple[RungFile, ...] = Field(min_length=1, max_length=20)
     verify: Verify | None = None

@@ -12,23 +12,45 @@ from remediator.server.routing import Route
 from remediator.server.service import Status
 
 if TYPE_CHECKING:
+    from remediator.gates import Gate
+    from remediator.playbook import Playbook
     from remediator.server.routing import Call
+    from remediator.server.service import Service
 
 __all__ = ["ROUTES"]
 
 
 async def playbooks(call: Call) -> Page[dict[str, Any]]:
     """``GET /api/v1/playbooks``"""
-    return Page(items=tuple(playbook.describe() for playbook in call.service.library.playbooks))
+    return Page(items=tuple({**one.describe(), **call.service.mode_of(one)} for one in call.service.library.playbooks))
 
 
 async def playbook(call: Call) -> dict[str, Any]:
-    """``GET /api/v1/playbooks/{name}``: with its text."""
+    """``GET /api/v1/playbooks/{name}``: with its text, and how it did lately."""
     name = call.named("name")
     for found in call.service.library.playbooks:
         if found.name == name:
-            return {**found.describe(), "text": found.text}
+            service = call.service
+            record = await service.record(found)
+            more = {"in_force": _in_force(found, service), "record": record, "text": found.text}
+            return {**found.describe(), **service.mode_of(found), **more}
     raise no_such("playbook", name)
+
+
+def _in_force(playbook: Playbook, service: Service) -> list[dict[str, Any]]:
+    """Every gate that a run of it has to pass, with why it applies and the playbook's own settings for it."""
+    settings = playbook.describe()["gates"]
+    used = sorted({step.action for rung in playbook.ladder for step in rung.steps})
+    brought = {gate: action for action in used for gate in service.actions[action].brings}
+
+    def why(name: str, gate: type[Gate]) -> str:
+        return "always" if gate.always else "the playbook" if gate.key in settings else brought.get(name, "")
+
+    return [
+        {"gate": name, "by": by, "settings": settings.get(gate.key)}
+        for name, gate in service.gates.items()
+        if (by := why(name, gate)) and (playbook.disruptive or not gate.only_disruptive)
+    ]
 
 
 async def actions(call: Call) -> Page[dict[str, Any]]:
@@ -56,7 +78,7 @@ async def bgp(call: Call) -> Report:
 
 async def status(call: Call) -> Status:
     """``GET /api/v1/status``"""
-    return call.service.status()
+    return await call.service.full_status()
 
 
 ROUTES = tuple(

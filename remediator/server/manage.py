@@ -51,7 +51,7 @@ async def first_page(call: Call) -> web.Response:
     """``GET /``"""
     runs = await call.service.journal.runs(limit=page.RUNS)
     headers = {"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Referrer-Policy": "no-referrer"}
-    text = page.render(call.service.status(), runs.items)
+    text = page.render(await call.service.full_status(), runs.items)
     return web.Response(text=text, content_type="text/html", headers=headers)
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remediator.model import Pause, Run
-    from remediator.server.service import Status
+    from remediator.server.service import Status, Waiting
 
 __all__ = ["RUNS", "render"]
 
@@ -29,11 +29,19 @@ def render(status: Status, runs: Sequence[Run]) -> str:
         f"<h1>{title}</h1>",
         *(f"<p><strong>Paused</strong>: {escape(_pause(pause))}</p>" for pause in status.paused),
         _table(("", ""), _facts(status)),
+        *(("<h2>Wait for approval</h2>", _table(_WAITING, map(_waiting, status.waiting))) if status.waiting else ()),
         "<h2>Latest runs</h2>",
         _table(("Run", "Playbook", "Target", "State", "Reason", "Started", "Ended"), map(_run, runs)) if runs else "<p>None yet.</p>",
         "</body></html>",
     ]
     return "\n".join(parts) + "\n"
+
+
+_WAITING = ("Run", "Playbook", "Target", "Question", "Missing", "Expires")
+
+
+def _waiting(one: Waiting) -> tuple[str, ...]:
+    return one.run, one.playbook, one.target, one.question, str(one.missing), iso(one.expires_at)
 
 
 def _facts(status: Status) -> list[tuple[str, str]]:
@@ -44,6 +52,7 @@ def _facts(status: Status) -> list[tuple[str, str]]:
         ("Ready", f"{'yes' if status.ready else 'no'}: {status.ready_detail}"),
         ("Mode", status.mode + (", dry run" if status.dry_run else "")),
         ("Playbooks", loaded),
+        *(("Demoted", f"{one.playbook}, since {iso(one.at)}") for one in status.demoted),
         ("Open runs", str(status.open_runs)),
         ("Undecided deliveries", str(status.undecided)),
         ("Journal", status.journal),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from multidict import MultiMapping
 
-__all__ = ["Filter", "boolean", "decision", "duration_or_time", "limit", "paging", "read_query", "states", "text"]
+__all__ = ["Filter", "at_least", "boolean", "decision", "duration_or_time", "limit", "paging", "read_query", "states", "text"]
 
 MOST = 500
 
@@ -136,6 +136,12 @@ def limit() -> Filter:
     """How many items a page has at most."""
     schema = {"type": "integer", "minimum": 1, "maximum": MOST}
     return Filter("limit", _limit, f"Items on a page, at most {MOST}.", schema)
+
+
+def at_least() -> Filter:
+    """How often something must have happened to be told."""
+    schema = {"type": "integer", "minimum": 1, "maximum": MOST}
+    return Filter("at_least", _limit, "Only what happened so often; 2 if not said.", schema)
 
 
 def paging() -> tuple[Filter, Filter]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.journal import ChainReport
 from remediator.model import Change, Decision, Delivery, Episode, Page, Run, from_json
+from remediator.recurrence import Recurrence
 from remediator.server import query
 from remediator.server.auth import Scope
 from remediator.server.problems import no_such
@@ -77,6 +78,11 @@ async def why(call: Call) -> Noun:
     return await call.service.why(call.query["ref"])
 
 
+async def recurrence(call: Call) -> Page[Recurrence]:
+    """``GET /api/v1/report/recurrence``"""
+    return await call.service.recurrence(**call.query)
+
+
 async def verify(call: Call) -> ChainReport:
     """``GET /api/v1/journal/verify``"""
     return await call.service.journal.verify()
@@ -116,5 +122,6 @@ ROUTES = (
     _read("decisions/{id}", decision, "One decision", Decision),
     _read("changes", changes, "What runs altered in the cluster", Page[Change], _RUN, _LEFT, *query.paging()),
     _read("why", why, "The story of anything, in words", Story, query.text("ref", "Alert, fingerprint, id or target.", needed=True)),
+    _read("report/recurrence", recurrence, "What was restarted again and again", Page[Recurrence], _SINCE, query.at_least()),
     _read("journal/verify", verify, "Check the journal's hash chain", ChainReport),
 )

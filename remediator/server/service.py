@@ -11,21 +11,27 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
-from remediator.model import DecisionKind, Mode, Noun, Pause, Target, Verdict
+from remediator.breaker import Backlog, Standing
+from remediator.demotion import Demotion
+from remediator.model import Answer, ApprovalState, DecisionKind, Evidence, Mode, Noun, Pause, Target, Verdict
+from remediator.promotion import Record
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from remediator.actions import Action
     from remediator.bgp.coverage import Report
+    from remediator.breaker import Reset
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
-    from remediator.model import Decision, Delivery, Run
-    from remediator.playbook import Library
+    from remediator.model import Approval, Decision, Delivery, Page, Run
+    from remediator.playbook import Library, Playbook
+    from remediator.recurrence import Recurrence
 
 __all__ = [
+    "BreakerRequest",
     "Intervention",
     "ManualRequest",
     "MatchReport",
@@ -35,6 +41,8 @@ __all__ = [
     "ReloadReport",
     "Service",
     "Status",
+    "Waiting",
+    "waiting_of",
 ]
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -91,6 +99,8 @@ class MatchReport(Noun, frozen=True, kw_only=True):
     reason: Reason | None = None
     detail: str = ""
     gates: tuple[Verdict, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    """Whom the pairs blame, where the playbook asks for the culprit."""
     nearest: tuple[NearMiss, ...] = ()
 
 
@@ -104,6 +114,14 @@ class PauseRequest(Noun, frozen=True, kw_only=True):
     seconds: Annotated[float, msgspec.Meta(gt=0, le=TEN_YEARS)] | None = None
 
 
+class BreakerRequest(Noun, frozen=True, kw_only=True):
+    """``POST /api/v1/breaker/reset``: who closes it, why it is safe, and what becomes of the episodes of that time."""
+
+    backlog: Backlog
+    reason: str = ""
+    by: str = ""
+
+
 class ReloadReport(Noun, frozen=True, kw_only=True):
     """How the last load of the playbooks went. If ``ok`` is false, the old ones stay in force."""
 
@@ -113,8 +131,47 @@ class ReloadReport(Noun, frozen=True, kw_only=True):
     at: datetime
 
 
+class Waiting(Noun, frozen=True, kw_only=True):
+    """A run that waits for people: what is asked, until when, and who said what so far."""
+
+    run: str
+    playbook: str
+    target: str
+    question: str
+    step: str = ""
+    """The step that asks; empty where the whole run waits for its beginning."""
+    asked_at: datetime
+    expires_at: datetime
+    missing: int
+    """How many more people must say yes."""
+    answers: tuple[Answer, ...] = ()
+
+
+def waiting_of(runs: Iterable[Run]) -> tuple[Waiting, ...]:
+    """Those of ``runs`` that wait, the one that expires first in front."""
+    found = [_waiting(run, run.approvals[-1]) for run in runs if run.approvals and run.approvals[-1].state is ApprovalState.WAITING]
+    return tuple(sorted(found, key=lambda one: (one.expires_at, one.run)))
+
+
+def _waiting(run: Run, asked: Approval) -> Waiting:
+    return Waiting(
+        run=run.id,
+        playbook=run.playbook,
+        target=run.target.key,
+        question=asked.question,
+        step=run.steps[asked.step].name if asked.step is not None else "",
+        asked_at=asked.asked_at,
+        expires_at=asked.expires_at,
+        missing=asked.missing,
+        answers=asked.answers,
+    )
+
+
 class Status(Noun, frozen=True, kw_only=True):
-    """The daemon at a glance. The last four but one say in words how the doors stand."""
+    """The daemon at a glance; of the doors it says in words how they stand.
+
+    ``waiting`` and ``records`` are read from the journal and empty while that cannot be read.
+    """
 
     version: str
     mode: Mode
@@ -132,6 +189,13 @@ class Status(Noun, frozen=True, kw_only=True):
     prometheus: str
     alertmanager: str
     leader: bool
+    breaker: Standing | None = None
+    """As it stood when the daemon last looked, which it does twice a minute; None where the journal could not be read."""
+    waiting: tuple[Waiting, ...] = ()
+    demoted: tuple[Demotion, ...] = ()
+    """Playbooks that may not act by themselves any more, because they failed."""
+    records: tuple[Record, ...] = ()
+    """Of every playbook that ran lately: what was predicted and suggested, what people did, and what came of it."""
 
 
 class Service(Protocol):
@@ -176,12 +240,43 @@ class Service(Protocol):
         """The run, undoing what it changed. Raises UsageError if its state does not allow it."""
         ...
 
+    async def approve(self, run: str, *, by: str, reason: str, named: bool) -> Run:
+        """The run with a yes, going on if that was the last one it needed. Raises UsageError if it does not wait for this person's.
+
+        ``named``: whether a person gave a name.
+        """
+        ...
+
+    async def reject(self, run: str, *, by: str, reason: str) -> Run:
+        """The run with a no. Raises UsageError if it does not wait for an approval."""
+        ...
+
+    async def reinstate(self, playbook: str, *, by: str, reason: str) -> Demotion:
+        """The demotion that was lifted. Raises UsageError if the playbook is not demoted."""
+        ...
+
+    def mode_of(self, playbook: Playbook) -> dict[str, Any]:
+        """``mode_in_force``, and ``demoted`` where it may not act by itself since it failed."""
+        ...
+
+    async def record(self, playbook: Playbook) -> Record:
+        """What it predicted and suggested lately, what people did, and what came of it."""
+        ...
+
     async def pause(self, request: PauseRequest) -> Pause:
         """The pause, in force. Raises UsageError for an unknown playbook or a malformed target."""
         ...
 
     async def resume(self, *, playbook: str | None, target: str | None, by: str) -> int:
         """How many pauses of exactly this scope were ended."""
+        ...
+
+    async def breaker(self) -> Standing:
+        """How the breaker stands."""
+        ...
+
+    async def reset_breaker(self, request: BreakerRequest) -> Reset:
+        """The reset, on record. Raises UsageError if the breaker is closed."""
         ...
 
     async def reload(self) -> ReloadReport:
@@ -192,12 +287,20 @@ class Service(Protocol):
         """The Story of an alert, delivery, run, decision or target (``remediator.story``), from the journal alone."""
         ...
 
+    async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
+        """What was restarted ``at_least`` so often since then; without ``since`` within the last 7 days."""
+        ...
+
     async def bgp(self) -> Report:
         """Who announces what, as it is now. Raises KubeError, Unreadable."""
         ...
 
     def status(self) -> Status:
-        """See Status; answers at once, from memory."""
+        """See Status; answers at once, from memory, without what is in the journal."""
+        ...
+
+    async def full_status(self) -> Status:
+        """The same with what is in the journal, if that can be read."""
         ...
 
     def ready(self) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""What people do to the daemon: manual runs, cancel, undo, pause, match, reload. In: requests' nouns; out: what became of them.
+"""What people do to the daemon: manual runs, answers, cancel, undo, pause, match, reload. In: requests' nouns; out: what became of them.
 
 409 where a gate or the state of things says no; 400 where the request makes no sense. ``by`` is what the request claims, since a token
 tells no person apart from another.
@@ -6,14 +6,16 @@ tells no person apart from another.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from remediator.demotion import Demotion
 from remediator.errors import JournalUnavailable, UsageError
 from remediator.model import DecisionKind, Noun, Page, Pause, Run, evolve
 from remediator.reasons import sentence
 from remediator.server import query
 from remediator.server.auth import Scope
-from remediator.server.problems import HttpProblem
+from remediator.server.problems import HttpProblem, no_such
 from remediator.server.records import the_run
 from remediator.server.routing import Answer, Route
 from remediator.server.service import Intervention, ManualRequest, MatchReport, MatchRequest, PauseRequest, ReloadReport
@@ -61,29 +63,37 @@ async def undo(call: Call) -> Run:
     return await _intervene(call, call.service.undo)
 
 
-async def _intervene(call: Call, act: Callable[..., Awaitable[Run]]) -> Run:
+async def _intervene(call: Call, act: Callable[..., Awaitable[Run]], asked: Intervention | None = None) -> Run:
     run = await the_run(call)
+    said: Intervention = asked if asked is not None else await call.noun(Intervention)
+    try:
+        return await act(run.id, by=call.by(said.by), reason=said.reason)
+    except UsageError as error:
+        state = (await the_run(call)).state  # it may have moved on meanwhile, and that may be why
+        raise HttpProblem(409, "Conflict", str(error), state=state) from None
+
+
+async def approve(call: Call) -> Run:
+    """``POST /api/v1/runs/{id}/approve``: one person's yes."""
+    asked = await call.noun(Intervention)
+    return await _intervene(call, partial(call.service.approve, named=bool(asked.by.strip())), asked)
+
+
+async def reject(call: Call) -> Run:
+    """``POST /api/v1/runs/{id}/reject``: one person's no, which is enough."""
+    return await _intervene(call, call.service.reject)
+
+
+async def reinstate(call: Call) -> Demotion:
+    """``POST /api/v1/playbooks/{name}/reinstate``: the demotion that was lifted."""
+    name = call.named("name")
+    if all(playbook.name != name for playbook in call.service.library.playbooks):
+        raise no_such("playbook", name)
     asked = await call.noun(Intervention)
     try:
-        return await act(run.id, by=call.by(asked.by), reason=asked.reason)
+        return await call.service.reinstate(name, by=call.by(asked.by), reason=asked.reason)
     except UsageError as error:
-        raise _conflict(str(error), run) from None
-
-
-def _conflict(detail: str, run: Run) -> HttpProblem:
-    return HttpProblem(409, "Conflict", detail, state=run.state)
-
-
-async def approval(call: Call) -> Run:
-    """``POST /api/v1/runs/{id}/approve`` and ``reject``: no run of this version waits for an approval."""
-    run = await the_run(call)
-    raise _conflict(f"The run is {run.state}; it does not wait for an approval.", run)
-
-
-async def breaker(call: Call) -> None:
-    """``POST /api/v1/breaker/reset``: there is no breaker in this version."""
-    del call
-    raise HttpProblem(409, "Conflict", "No breaker is open.")
+        raise HttpProblem(409, "Conflict", str(error)) from None
 
 
 async def match(call: Call) -> MatchReport:
@@ -134,9 +144,9 @@ ROUTES = (
     _steer("POST", "/api/v1/runs", trigger, "Start a run by hand, through all gates", Run, ManualRequest, 201),
     _steer("POST", f"{_RUN}/cancel", cancel, "Stop a run after its current call", Run, Intervention),
     _steer("POST", f"{_RUN}/undo", undo, "Put back what a run changed", Run, Intervention),
-    _steer("POST", f"{_RUN}/approve", approval, "Approve a run that waits for it", Run, Intervention),
-    _steer("POST", f"{_RUN}/reject", approval, "Reject a run that waits for approval", Run, Intervention),
-    _steer("POST", "/api/v1/breaker/reset", breaker, "Close the breaker", None),
+    _steer("POST", f"{_RUN}/approve", approve, "Approve a run that waits for it", Run, Intervention),
+    _steer("POST", f"{_RUN}/reject", reject, "Reject a run that waits for approval", Run, Intervention),
+    _steer("POST", "/api/v1/playbooks/{name}/reinstate", reinstate, "Let a demoted playbook act again", Demotion, Intervention),
     _steer("PUT", _PAUSE, pause, "Stop starting anything", Pause, PauseRequest),
     _steer("POST", "/-/reload", reload, "Load the playbooks anew", ReloadReport),
     Route(method="DELETE", path=_PAUSE, scope=Scope.WRITE, handler=resume, summary="End pauses", answer=Ended, query=_WHAT),

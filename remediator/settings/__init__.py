@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from remediator.document import draft7, suggest
 from remediator.settings.load import load_settings, settings_of, variables
-from remediator.settings.model import API_VERSION, Settings, Share
+from remediator.settings.model import API_VERSION, Breaker, Settings, Share, Storm
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "Breaker",
     "Settings",
     "Share",
+    "Storm",
     "effective_mode",
     "idle_modes",
     "load_settings",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["load_settings", "settings_of", "variables"]
 
 PREFIX = "REMEDIATOR_"
-_FILE_ONLY = frozenset({"api_version", "kind", "modes", "notify", "playbooks"})
+_FILE_ONLY = frozenset({"api_version", "kind", "maintenance", "modes", "notify", "playbooks"})
 _EMPTY = f"apiVersion: {API_VERSION}\nkind: Settings\n"
 
 

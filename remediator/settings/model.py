@@ -27,11 +27,12 @@ from remediator.document import fault
 from remediator.errors import UsageError
 from remediator.fields import Duration, Size
 from remediator.model import Mode
+from remediator.windows import Window
 
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-__all__ = ["API_VERSION", "Section", "Settings", "Share"]
+__all__ = ["API_VERSION", "Breaker", "Section", "Settings", "Share", "Storm"]
 
 API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
 
@@ -209,6 +210,9 @@ class Cilium(Section):
 
     namespace: str = Field(default="kube-system", min_length=1)
     agent_selector: str = Field(default="k8s-app=cilium", min_length=1, description="label selector of the agents' pods")
+    health_port: StrictInt = Field(
+        default=4240, ge=0, le=65535, description="where agents answer one another; the daemon looks there whom it reaches; 0: it does not"
+    )
 
 
 class Prometheus(Section):
@@ -228,22 +232,57 @@ class Alertmanager(Section):
     timeout: Positive = Field(default=timedelta(seconds=10), description="of one question")
 
 
+class Storm(Section):
+    """When so many episodes begin that one cause is likelier than many."""
+
+    episodes: StrictInt = Field(default=20, ge=2, le=500, description="episodes that make a storm; several about one node count once")
+    within: Positive = Field(default=timedelta(minutes=5), le=timedelta(hours=1), description="in so long a time")
+    cooldown: Positive = Field(default=timedelta(minutes=10), le=timedelta(hours=1), description="of quiet after it before alerts may act")
+
+
+class Breaker(Section):
+    """When live runs that may disturb open the breaker, which stays open until a person resets it."""
+
+    failures: StrictInt = Field(default=5, ge=1, le=1000, description="runs that failed or did not heal")
+    runs: StrictInt = Field(default=20, ge=1, le=10_000, description="runs, however they ended")
+    within: Positive = Field(default=timedelta(hours=6), le=timedelta(days=7), description="in so long a time")
+
+
 class Limits(Section):
     """What all playbooks together may do."""
 
     concurrent_runs: StrictInt = Field(default=4, ge=1, le=1000)
     concurrent_disruptive: StrictInt = Field(default=1, ge=0, le=1000)
+    concurrent_per_zone: StrictInt = Field(default=1, ge=1, le=1000, description="of the disruptive ones, on nodes of one zone")
     disruptive_per_hour: StrictInt = Field(default=6, ge=0, le=10_000)
     max_disturbed: ShareField = Field(
         default_factory=lambda: Share(percent=20), description="of all nodes, whoever disturbed them; 20% if absent"
     )
     min_speakers: StrictInt = Field(default=2, ge=1, le=1000, description="of every announced address")
+    storm: Storm = Field(default_factory=Storm)
+    breaker: Breaker = Field(default_factory=Breaker)
 
     @model_validator(mode="after")
     def _consistent(self) -> Limits:
         if self.concurrent_disruptive > self.concurrent_runs:
             raise fault("is more than concurrent_runs", key="concurrent_disruptive")
         return self
+
+
+class Approval(Section):
+    """How people are asked before a run in mode suggest begins, and by steps with the action approve."""
+
+    expires: Positive = Field(
+        default=timedelta(hours=4), description="the run ends if nobody answered by then; a playbook may say otherwise"
+    )
+    people: StrictInt = Field(default=1, ge=1, le=5, description="how many different people must say yes; a playbook may ask for more")
+    waiting: StrictInt = Field(default=20, ge=1, le=1000, description="runs that may wait for people at once; further alerts are refused")
+
+
+class Demotion(Section):
+    """When a playbook loses the right to act by itself."""
+
+    failures: StrictInt = Field(default=3, ge=0, le=100, description="runs in a row that failed or did not heal; 0: never")
 
 
 def _nobody(value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -263,9 +302,12 @@ class Settings(Section):
     mode: Mode = Field(default=Mode.AUTO, description="ceiling over all playbooks")
     modes: dict[str, Mode] = Field(default_factory=dict, description="by playbook name or glob, instead of what the playbook says")
     dry_run: StrictBool = Field(default=False, description="do everything but change the cluster")
+    approval: Approval = Field(default_factory=Approval)
+    demotion: Demotion = Field(default_factory=Demotion)
     kubernetes: Kubernetes = Field(default_factory=Kubernetes)
     cilium: Cilium = Field(default_factory=Cilium)
     prometheus: Prometheus = Field(default_factory=Prometheus)
     alertmanager: Alertmanager = Field(default_factory=Alertmanager)
     limits: Limits = Field(default_factory=Limits)
+    maintenance: tuple[Window, ...] = Field(default=(), max_length=100, description="windows in which no alert leads to anything")
     notify: Annotated[tuple[Any, ...], AfterValidator(_nobody)] = Field(default=(), description="not available yet")

@@ -238,6 +238,10 @@ class Cluster:
         """In numeric order."""
         return sorted((name_of(n) for n in self.store.list(("", "nodes"))), key=lambda name: (len(name), name))
 
+    def node_zones(self) -> dict[str, str]:
+        """Node -> its zone; empty where it has none."""
+        return {name_of(n): str(labels_of(n).get("topology.kubernetes.io/zone", "")) for n in self.store.list(("", "nodes"))}
+
     def node_address(self, name: str) -> str:
         """The node's InternalIP, empty if it has none."""
         addresses = dig(self.store.get(("", "nodes"), name), "status.addresses") or ()

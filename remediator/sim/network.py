@@ -46,6 +46,19 @@ class Network:
         """Only this direction of this pair."""
         self._pairs[source, target] = Link(latency, loss)
 
+    def degrade_link(self, one: str, other: str, *, latency: float = 0.0, loss: float = 0.0) -> None:
+        """Both directions of one pair, as a bad cable or path between two nodes does."""
+        self.degrade_pair(one, other, latency=latency, loss=loss)
+        self.degrade_pair(other, one, latency=latency, loss=loss)
+
+    def degrade_zone(self, zone: str, *, latency: float = 0.0, loss: float = 0.0) -> None:
+        """Everything between that zone and the others, as a bad uplink of a rack does; within it all is well."""
+        zones = self._cluster.node_zones()
+        for one, its in zones.items():
+            for other, another in zones.items():
+                if its == zone != another:
+                    self.degrade_link(one, other, latency=latency, loss=loss)
+
     def restore_node(self, node: str) -> None:
         """Take back what was done to a node and its pairs."""
         self._nodes.pop(node, None)

@@ -90,6 +90,7 @@ class Simulation:
 
     async def play(self, scenario: Scenario) -> None:
         """Let something go wrong."""
+        self.rules.rules += [rule for rule in scenario.rules if rule not in self.rules.rules]
         await scenario.play(self)
 
     async def settle(self) -> None:

@@ -130,6 +130,28 @@ def looks():
     ]
 
 
+QUESTION = {
+    "step": None,
+    "question": "May cilium-agent-down act on Node/node-3?",
+    "people": 2,
+    "asked_at": "2026-01-05T10:00:01Z",
+    "expires_at": "2026-01-05T14:00:01Z",
+    "state": "waiting",
+    "answers": [{"by": "ana@laptop", "at": "2026-01-05T10:10:00Z", "approved": True, "reason": "the node is idle"}],
+}
+
+
+def a_waiting_run(**more):
+    """One that waits for people before its beginning, with its plan."""
+    pending = {"state": "pending", "started_at": None, "ended_at": None, "outcome": "", "changes": [], "attempts": 0}
+    plan = ["delete Pod/kube-system/cilium-x7k2p", "wait until the new agent is ready for 30s"]
+    seen = [{"name": "preview", "at": "2026-01-05T10:00:02Z", "data": plan}]
+    restart = {**STEP, **pending, "parameters": {"ready_for": "30s"}, "evidence": seen}
+    look = {**STEP, **pending, "name": "look", "action": "prometheus.query", "index": 1, "parameters": {"query": "up"}}
+    fresh = {"state": "awaiting_approval", "reason": None, "ended_at": None, "verification": None, "steps": [restart, look]}
+    return a_run(**{**fresh, "approvals": [QUESTION], **more})
+
+
 class FakeApi:
     """Answers what it is told to answer, and remembers what it was asked."""
 
@@ -272,7 +294,8 @@ def runs():
     """Runs in the API's shape: ``runs.one(state=...)``, ``runs.looks()``, and the pieces they are made of."""
 
     class Runs:
-        id, one, looks = RUN_ID, staticmethod(a_run), staticmethod(looks)
+        id, one, looks, waiting = RUN_ID, staticmethod(a_run), staticmethod(looks), staticmethod(a_waiting_run)
+        question = QUESTION
         alert, gates, refusing, change, step, proof = ALERT, GATES, REFUSING, CHANGE, STEP, PROOF
 
     return Runs

@@ -143,3 +143,110 @@ def test_serve_hands_settings_and_flags_to_the_daemon(call, monkeypatch):
     assert call("serve", "--config", "settings.yaml").exit_code == 7
     assert call("-v", "serve", "--config", "settings.yaml", "--dry-run", "--listen", "127.0.0.1:0").exit_code == 7
     assert asked == [{"level": "info"}, ("mine", False, "127.0.0.1:8080"), {"level": "debug"}, ("mine", True, "127.0.0.1:0")]
+
+
+TAKES = """\
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: NAME, summary: Look}
+when:
+  alerts: ALERTS
+  target: TARGET
+ladder:
+- {name: look, steps: [{look: {action: kube.get, kind: Node, name: "${target.name}", timeout: 1m}}]}
+"""
+RULES = """\
+groups:
+- name: mine
+  rules:
+  - record: node:slow:max
+    expr: max by (node) (slow)
+  - alert: NodeSlow
+    expr: node:slow:max > 1
+    labels: {severity: critical}
+  - alert: ForPeople
+    expr: max(cost) > 1
+    annotations: {no_playbook: money}
+"""
+
+
+@pytest.fixture
+def takes(folder):
+    """Write playbooks/NAME.yaml that takes ``alerts``."""
+
+    def write(name, alerts, target="{kind: Node}"):
+        text = TAKES.replace("NAME", name).replace("ALERTS", json.dumps(alerts)).replace("TARGET", target)
+        (folder / "playbooks" / f"{name}.yaml").write_text(text)
+
+    (folder / "rules.yaml").write_text(RULES)
+    return write
+
+
+def test_rules_and_playbooks_fit(call, folder, takes):
+    takes("slow", ['alertname=~"NodeSlow|Node.+Slow"', 'severity="critical"', 'node!=""'], '{kind: Node, name: "${alert.labels.node}"}')
+    assert call("check", "--rules", "rules.yaml").stdout == ""
+    rule = "apiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nspec:\n" + "".join(f"  {line}\n" for line in RULES.splitlines())
+    (folder / "object.yaml").write_text(rule)
+    assert call("check", "--rules", "object.yaml", "--rules", "rules.yaml").exit_code == 0
+
+
+def test_everything_that_playbooks_and_rules_do_not_agree_on(call, folder, takes, golden):
+    takes("a-misspelt", ['alertname=~"NodeSlow|NodeSlo"'])
+    takes("b-never", ['alertname=~"Node[0-9]+"'])
+    takes("c-severity", ["alertname=NodeSlow", "severity=page"])
+    takes("d-label", ["alertname=NodeSlow", "zone=~.+"])
+    takes("e-target", ["alertname=NodeSlow"], '{kind: Node, name: "${alert.labels.host}"}')
+    takes("f-pod", ["alertname=~NodeSlow"], "{kind: Pod}")
+    takes("g-people", ["alertname=ForPeople", 'x=""'])
+    step = "{action: cilium.restart_agent, timeout: 5m, scrape_alerts: [NodeSlow, NodeSlower]}"
+    text = GOOD.replace('{action: kube.get, kind: Node, name: "${target.name}", timeout: 1m}', step).replace(
+        "name: look, s", "name: restart, s"
+    )
+    verify = "verify: {query: 'up{node=\"${target.name}\"} == 1', within: 5m}\n"
+    (folder / "playbooks" / "h-step.yaml").write_text(text + verify)
+    (folder / "rules.yaml").write_text(
+        RULES + "  - {alert: Lonely, expr: up == 0}\n" + "  - {alert: Speechless, expr: up == 0, annotations: {no_playbook: ' '}}\n"
+    )
+    result = call("check", "--rules", "rules.yaml")
+    assert result.exit_code == 1
+    golden(result.stdout)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("groups: [\n", "rules.yaml:2:1: "),
+        ("[]", "rules.yaml:1:1: "),
+        ("# nothing\n", "rules.yaml:1:1: holds no document"),
+        ("kind: PrometheusRule\nspec: {}", 'rules.yaml:2:1: spec: is no rule file: "groups" is missing'),
+        ("groups:\n- name: x", "rules.yaml:2:3: groups[0]: must be a group with a list of rules, not a mapping"),
+        ("groups:\n- rules: [1]", "rules.yaml:2:11: groups[0].rules[0]: is no rule: it needs alert or record"),
+        ("groups:\n- rules:\n  - alert: X", "rules.yaml:3:5: groups[0].rules[0]: expr must be a PromQL expression, not empty"),
+        (
+            "groups:\n- rules:\n  - {alert: X, expr: up, labels: [a]}",
+            "rules.yaml:3:5: groups[0].rules[0]: labels must be a mapping, not a list",
+        ),
+    ],
+)
+def test_rules_that_are_none(call, folder, text, said):
+    (folder / "rules.yaml").write_text(text)
+    result = call("check", "--rules", "rules.yaml")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[0].startswith(said)
+    assert "no rule has" not in result.stdout, "what cannot be read is no reason to accuse playbooks"
+
+
+@pytest.mark.usefixtures("bad")
+def test_a_bad_playbook_is_not_said_twice(call, folder):
+    """Its alerts would look as if nobody took them."""
+    (folder / "rules.yaml").write_text(RULES)
+    assert "no playbook takes" not in call("check", "--rules", "rules.yaml").stdout
+
+
+def test_rules_that_are_not_there(call, folder):
+    assert call("check", "--rules", "nowhere.yaml").stdout.startswith("nowhere.yaml:1:1: cannot be read")
+
+
+def test_the_shipped_rules_and_playbooks_fit(call, root):
+    result = call("check", str(root / "playbooks"), "--rules", str(root / "deploy/prometheus/rules.yaml"))
+    assert (result.exit_code, result.stdout) == (0, "")

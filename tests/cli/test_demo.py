@@ -106,6 +106,30 @@ def test_a_restart_that_a_person_asks_for(once):
         assert said in done.stdout
 
 
+def test_the_node_that_is_to_blame_is_cured_and_not_the_one_that_an_alert_names(once):
+    done = once("-m", "remediator", "demo", "--once", "--scenario", "slow-node")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    for said in (
+        "Alertmanager posted CiliumPairLatencyCritical",
+        "of node-latency on Node/node-3 began",
+        "node-3 is to blame for latency above 20ms (confidence 1): 4 of 4 sound nodes that voted say that node-3 is bad",
+        "healed. The symptom is gone and stayed gone for the hold time.",
+        "The cluster itself says: whole again.",
+        "Not begun: shift, drain.",
+    ):
+        assert said in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("scenario", "found"),
+    [("slow-link", "link: only the link between node-2 and node-5 is bad"), ("slow-zone", "zone: zone zone-b is what the bad pairs have")],
+)
+def test_what_is_no_nodes_fault_is_left_to_a_person(once, scenario, found):
+    done = once("-m", "remediator", "demo", "--once", "--scenario", scenario)
+    assert (done.returncode, done.stderr) == (1, ""), done.stdout
+    assert f"Nothing was started. no_culprit: The observations blame no single node. ({found}" in done.stdout
+
+
 def test_an_incident_that_does_not_end_healed(once):
     done = once("-c", CRASH_LOOP)
     assert (done.returncode, done.stderr) in [(1, ""), (4, "")]
@@ -193,7 +217,9 @@ def test_ended_in_the_middle_it_leaves_nothing_behind(tmp_path, number):
 def test_lists_of_scenarios(call):
     assert call("demo", "--list").stdout == call("scenarios", "list").stdout
     assert call("scenarios", "list").stdout.splitlines()[0].split() == ["NAME", "ALERTS", "PLAYBOOK", "SUMMARY"]
-    assert {"agent-down", "agent-restart", "bgp-shift", "node-drain"} == set(call("scenarios", "list", "-o", "name").stdout.splitlines())
+    names = {"agent-crash-looping", "agent-down", "agent-restart", "bgp-shift", "node-drain", "slow-link", "slow-node", "slow-zone"}
+    assert names == set(call("scenarios", "list", "-o", "name").stdout.splitlines())
+    assert names | {"scrape-storm", "pdb-deadlock"} < set(call("scenarios", "list", "--all", "-o", "name").stdout.splitlines())
     first = json.loads(call("scenarios", "list", "-o", "json").stdout)["items"][0]
     assert (first["name"], first["alerts"], first["playbook"]) == ("agent-down", ["CiliumAgentDown"], "cilium-agent-down")
 
@@ -202,3 +228,6 @@ def test_unknown_scenario(call):
     result = call("demo", "--scenario", "agent-dwon")
     assert result.exit_code == 2
     assert "agent-down" in result.stderr
+    hidden = call("demo", "--scenario", "scrape-storm")
+    assert hidden.exit_code == 2, "with nothing to see"
+    assert "there is no scenario 'scrape-storm'" in hidden.stderr

@@ -35,16 +35,18 @@ ALL = dict(leaves())
 
 def test_every_command_of_this_issue_is_there():
     groups = {
-        "runs": "list show watch cancel undo",
+        "runs": "list show watch approve reject cancel undo",
         "alerts": "list",
         "bgp": "status",
         "deliveries": "list show",
-        "playbooks": "list show",
+        "playbooks": "list show reinstate",
         "actions": "list show",
         "gates": "list",
         "changes": "list",
         "journal": "verify export",
+        "report": "recurrence",
         "alert": "send",
+        "breaker": "status reset",
         "scenarios": "list",
     }
     single = ["serve", "demo", "run", "check", "match", "why", "pause", "resume", "status", "schema", "version", "completion"]
@@ -203,7 +205,7 @@ def test_completion_of_an_unknown_shell(call):
     ("line", "wanted"),
     [
         ("remediator pl", ["plain,playbooks"]),
-        ("remediator runs ", ["plain,list", "plain,show", "plain,watch", "plain,cancel", "plain,undo"]),
+        ("remediator runs ", ["plain,list", "plain,show", "plain,watch", "plain,approve", "plain,reject", "plain,cancel", "plain,undo"]),
         ("remediator runs list --st", ["plain,--state"]),
         ("remediator runs list -o y", ["plain,yaml"]),
     ],

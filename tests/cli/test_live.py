@@ -36,6 +36,11 @@ def test_undoing_and_dry_run(runs):
     assert "dry run" in text
 
 
+def test_undoing_is_said_with_the_time_at_which_it_began(runs):
+    run = runs.one(state="undoing", ended_at=None, undoing_at="2026-01-05T10:01:20Z", verification=None)
+    assert Progress().lines(from_json(run, Run))[-1] == "10:01:20  undoing what the run changed"
+
+
 def test_hostile_text_is_drawn_neutral(runs):
     steps = [{**runs.step, "outcome": "\x1b[2J[bold]x[/bold]\x07"}]
     text = drawn(runs.one(steps=steps), force_terminal=True, color_system=None)

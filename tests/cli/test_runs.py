@@ -181,3 +181,60 @@ def test_cancel_of_an_ended_run(ask, api, runs):
     api.refuse("POST", f"/api/v1/runs/{runs.id}/cancel", 409, "Conflict", "The run has ended.")
     result = ask("runs", "cancel", runs.id, "--reason", "x")
     assert (result.exit_code, result.stdout, result.stderr) == (1, "", "error: Conflict: The run has ended.\n")
+
+
+def test_show_what_waits_for_people(ask, api, runs, golden, still):
+    api.answer("GET", f"/api/v1/runs/{runs.id}", runs.waiting())
+    golden(ask("runs", "show", runs.id).stdout)
+
+
+def test_watch_what_waits_for_people(ask, api, runs, golden):
+    said = {"by": "ben@desk", "at": "2026-01-05T10:20:00Z", "approved": False, "reason": "not at night"}
+    rejected = {**runs.question, "state": "rejected", "ended_at": said["at"], "answers": [*runs.question["answers"], said]}
+    end = {"state": "cancelled", "reason": "rejected", "detail": "rejected by ben@desk: not at night", "ended_at": said["at"]}
+    asked = {**runs.question, "answers": []}
+    api.stream(
+        f"/api/v1/runs/{runs.id}/watch", [runs.waiting(approvals=[asked]), runs.waiting(), runs.waiting(approvals=[rejected], **end)]
+    )
+    result = ask("runs", "watch", runs.id)
+    assert result.exit_code == 1
+    golden(result.stdout)
+
+
+def test_approve(ask, api, runs):
+    api.answer("POST", f"/api/v1/runs/{runs.id}/approve", runs.one(state="running", ended_at=None))
+    result = ask("runs", "approve", runs.id, "--reason", "looked at it")
+    assert (result.exit_code, result.stdout) == (0, f"run {runs.id} approved, now running\n")
+    assert result.stderr == f"Follow it with: remediator runs watch {runs.id}\n"
+    assert (api.body["reason"], "@" in api.body["by"]) == ("looked at it", True)
+    assert ask("runs", "approve", runs.id, "-o", "name").stdout == f"{runs.id}\n"
+
+
+def test_approve_where_one_more_person_has_to(ask, api, runs):
+    api.answer("POST", f"/api/v1/runs/{runs.id}/approve", runs.waiting())
+    result = ask("runs", "approve", runs.id)
+    assert (result.exit_code, result.stdout) == (0, f"run {runs.id} approved, now awaiting_approval\n")
+    assert result.stderr == "It still waits for 1 more person until 2026-01-05 14:00:01 UTC.\n"
+
+
+def test_reject(ask, api, runs):
+    api.answer("POST", f"/api/v1/runs/{runs.id}/reject", runs.one(state="cancelled", reason="rejected"))
+    result = ask("runs", "reject", runs.id, "--reason", "false alarm")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"run {runs.id} rejected, now cancelled\n", "")
+    assert api.body["reason"] == "false alarm"
+
+
+@pytest.mark.parametrize("word", ["approve", "reject"])
+@pytest.mark.parametrize(
+    ("status", "title", "detail"),
+    [
+        (409, "Conflict", "run x has ended: healed; it does not wait for an approval"),
+        (404, "Not found", 'There is no run "x".'),
+        (403, "Forbidden", "The token does not open this route; it takes the write token."),
+    ],
+)
+def test_an_answer_that_is_not_taken(ask, api, word, status, title, detail):
+    api.refuse("POST", f"/api/v1/runs/x/{word}", status, title, detail)
+    result = ask("runs", word, "x")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith(f"error: {title}: {detail}\n")

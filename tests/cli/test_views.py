@@ -31,6 +31,7 @@ def episodes(api):
         "playbook": "cilium-agent-down",
         "target": {"kind": "Node", "name": "node-3", "namespace": "", "uid": "7b1f"},
         "run": "01ke6sjv780000000000000001",
+        "dry_run": False,
     }
     refused = {"decision": "refused", "reason": "target_missing", "detail": "no Node is named node-99", "run": None, "target": None}
     api.page("/api/v1/alerts", one, {**one, **refused, "fingerprint": "ff", "labels": {"node": EVIL}})
@@ -90,7 +91,24 @@ def status():
         "prometheus": "reachable",
         "alertmanager": "not configured",
         "leader": True,
+        "breaker": BREAKER,
+        "waiting": [],
+        "demoted": [],
+        "records": [],
     }
+
+
+BREAKER = {
+    "open": False,
+    "since": None,
+    "detail": "",
+    "failures": 1,
+    "most_failures": 5,
+    "runs": 3,
+    "most_runs": 20,
+    "within": "6h",
+    "reset": None,
+}
 
 
 PAUSE = {
@@ -164,6 +182,42 @@ def test_changes(ask, api, runs, golden, still):
     assert ask("changes", "list").stderr == "No changes found.\n"
 
 
+def test_a_change_that_was_not_put_back_says_why(ask, api, runs):
+    refused = {"state": "applied", "reason": "paused", "detail": "not put back: paused: everything is paused"}
+    api.page("/api/v1/changes", {**runs.change, **refused})
+    header, row = ask("changes", "list").stdout.splitlines()
+    assert row[header.index("REASON") :].startswith("paused ")
+    assert "everything is paused" in ask("changes", "list", "-o", "wide").stdout
+
+
+@pytest.fixture
+def recurring(api):
+    each = {"action": "cilium.restart_agent", "target": "Node/node-3", "playbook": "cilium-agent-down", "reason": None}
+    times = [
+        {**each, "at": "2026-01-01T10:00:00Z", "run": "run-1", "state": "healed"},
+        {**each, "at": "2026-01-03T11:00:00Z", "run": "run-2", "state": "not_healed"},
+        {**each, "at": "2026-01-05T09:00:00Z", "run": "run-3", "state": "healed", "playbook": "restart-agent"},
+    ]
+    about = {"target": "Node/node-3", "action": "cilium.restart_agent", "times": 3, "healed": 2}
+    api.page("/api/v1/report/recurrence", {**about, "first": times[0]["at"], "last": times[2]["at"], "each": times})
+    return api
+
+
+def test_report_of_what_recurs(ask, recurring, golden):
+    golden(ask("report", "recurrence").stdout + ask("report", "recurrence", "-o", "wide").stdout)
+    assert recurring.asked[-1][2] == {"at_least": "2"}
+    (one,) = json.loads(ask("report", "recurrence", "-o", "json").stdout)["items"]
+    assert [each["state"] for each in one["each"]] == ["healed", "not_healed", "healed"]
+    assert ask("report", "recurrence", "-o", "name").stdout == "Node/node-3\n"
+    ask("report", "recurrence", "--since", "2026-01-01T00:00:00Z", "--at-least", "3")
+    assert recurring.asked[-1][2] == {"at_least": "3", "since": "2026-01-01T00:00:00.000Z"}
+
+
+def test_report_of_nothing(ask, api):
+    api.page("/api/v1/report/recurrence")
+    assert ask("report", "recurrence").stderr == "No restarts that recur found.\n"
+
+
 def test_status(ask, api, status, golden, still):
     api.answer("GET", "/api/v1/status", status)
     result = ask("status")
@@ -174,11 +228,26 @@ def test_status(ask, api, status, golden, still):
 def test_status_of_a_daemon_in_trouble(ask, api, status, golden, still):
     reload = {"ok": False, "problems": ["a.yaml:3:1: x", "b.yaml:1:1: y"], "playbooks": 3, "at": "2026-01-05T10:29:50Z"}
     everything = {**PAUSE, "target": None, "until": None}
-    more = {"ready": False, "ready_detail": "the journal is closed", "paused": [PAUSE, everything], "last_reload": reload}
+    tripped = {**BREAKER, "open": True, "since": "2026-01-05T10:20:00Z", "detail": "5 failures within 6h"}
+    more = {
+        "breaker": tripped,
+        "ready": False,
+        "ready_detail": "the journal is closed",
+        "paused": [PAUSE, everything],
+        "last_reload": reload,
+    }
     api.answer("GET", "/api/v1/status", {**status, **more, "version": "0.2.0", "dry_run": True, "leader": False})
     result = ask("status")
     assert "the daemon is 0.2.0" in result.stderr
     golden(result.stdout)
+
+
+def test_status_with_what_waits_and_what_was_demoted(ask, api, status, golden, still, runs):
+    asked = {key: runs.question[key] for key in ("question", "asked_at", "expires_at", "answers")}
+    waiting = {"run": runs.id, "playbook": "cilium-agent-down", "target": "Node/node-3", "step": "", "missing": 1, **asked}
+    demoted = {"playbook": "dns", "at": "2026-01-05T09:30:00Z", "mode": "suggest", "runs": ["r3", "r2", "r1"]}
+    api.answer("GET", "/api/v1/status", {**status, "waiting": [waiting], "demoted": [demoted], "records": [RECORD]})
+    golden(ask("status").stdout)
 
 
 def test_status_json(ask, api, status):
@@ -273,6 +342,7 @@ REPORT = {
     "reason": "paused",
     "detail": "by ana: switch upgrade",
     "gates": [],
+    "evidence": [],
     "nearest": [],
 }
 UNMATCHED = {
@@ -323,6 +393,24 @@ def test_match_usage(ask, api, wrong):
     assert not api.asked
 
 
+RECORD = {
+    "playbook": "cilium-agent-down",
+    "days": 30,
+    "predicted": {"runs": 12, "people_acted": 3, "ended_alone": 8, "still_firing": 1},
+    "suggested": {
+        "runs": 9,
+        "approved": 5,
+        "rejected": 1,
+        "expired": 2,
+        "withdrawn": 1,
+        "waiting": 0,
+        "ended_after_no": 2,
+        "after_yes": {"runs": 5, "healed": 4, "failed": 1, "stopped": 0, "open": 0},
+    },
+    "by_itself": {"runs": 4, "healed": 0, "failed": 3, "stopped": 1, "open": 0},
+    "by_hand": {"runs": 0, "healed": 0, "failed": 0, "stopped": 0, "open": 0},
+    "failures_in_a_row": 3,
+}
 TAKES = """
 apiVersion: remediator.dev/v1
 kind: Playbook
@@ -347,16 +435,42 @@ ladder:
 """
 
 
+IN_FORCE = [
+    {"gate": "cooldown", "by": "always", "settings": "30m"},
+    {"gate": "crash_looping", "by": "cilium.restart_agent", "settings": None},
+    {"gate": "disturbance_budget", "by": "always", "settings": {"max_nodes": 1}},
+]
+
+
 def test_playbooks(ask, api, golden):
     takes, by_hand = (load_playbook(text, actions=actions(), gates=gates(), source="a.yaml") for text in (TAKES, BY_HAND))
     api.page("/api/v1/playbooks", takes.describe(), by_hand.describe())
-    api.answer("GET", "/api/v1/playbooks/cilium-agent-down", {**takes.describe(), "text": TAKES})
+    demoted = {"playbook": "cilium-agent-down", "at": "2026-01-05T09:30:00Z", "mode": "suggest", "runs": ["r3", "r2", "r1"]}
+    standing = {
+        "mode": "auto",
+        "mode_in_force": "suggest",
+        "demoted": demoted,
+        "record": RECORD,
+        "approval": {"expires": "1h", "people": 2},
+    }
+    api.answer("GET", "/api/v1/playbooks/cilium-agent-down", {**takes.describe(), **standing, "in_force": IN_FORCE, "text": TAKES})
     api.answer("GET", "/api/v1/playbooks/look", {**by_hand.describe(), "text": "x: \x1b[1m\n"})
     shown = ask("playbooks", "show", "cilium-agent-down").stdout + ask("playbooks", "show", "look").stdout
     assert "\x1b" not in shown
     golden(ask("playbooks", "list").stdout + ask("playbooks", "list", "-o", "wide").stdout + shown)
     assert json.loads(ask("playbooks", "list", "-o", "json").stdout) == {"items": [takes.describe(), by_hand.describe()], "next": None}
     assert ask("playbooks", "list", "-o", "name").stdout == "cilium-agent-down\nlook\n"
+
+
+def test_reinstate(ask, api):
+    lifted = {"playbook": "dns", "at": "2026-01-05T09:30:00Z", "mode": "suggest", "runs": ["r1"]}
+    api.answer("POST", "/api/v1/playbooks/dns/reinstate", lifted)
+    result = ask("playbooks", "reinstate", "dns", "--reason", "fixed")
+    assert (result.exit_code, result.stdout) == (0, "playbook dns may act again, as its file and the settings say\n")
+    assert (api.body["reason"], "@" in api.body["by"]) == ("fixed", True)
+    api.refuse("POST", "/api/v1/playbooks/dns/reinstate", 409, "Conflict", "playbook dns is not demoted")
+    result = ask("playbooks", "reinstate", "dns")
+    assert (result.exit_code, result.stderr) == (1, "error: Conflict: playbook dns is not demoted\n")
 
 
 def test_actions_and_gates_are_shown_as_they_describe_themselves(ask, api):

@@ -24,6 +24,7 @@ from remediator.kube import Kube
 from remediator.model import Mode
 from remediator.playbook import Library, load_playbook
 from remediator.run import StepEnd
+from remediator.settings import Breaker, Share
 from remediator.world import World
 
 if TYPE_CHECKING:
@@ -68,6 +69,17 @@ def refusals(reason: str, detail: str, results: list[dict[str, Any]], workload: 
     return frozenset(found or {(reason, "")})
 
 
+WIDE = Limits(
+    concurrent_runs=100,
+    concurrent_disruptive=100,
+    concurrent_per_zone=100,
+    disruptive_per_hour=10_000,
+    max_disturbed=Share(percent=100),
+    breaker=Breaker(failures=1000, runs=10_000),
+)
+"""kubectl knows nothing of what else goes on in the cluster, and here it is many drains at once."""
+
+
 class Ours:
     """Remediator as one of those who drain."""
 
@@ -90,7 +102,7 @@ class Ours:
             alertmanager=None,
             redact=Redactor(),
             cilium=Cilium(),
-            limits=Limits(concurrent_runs=100, concurrent_disruptive=100),
+            limits=WIDE,
             dry_run=False,
             mode_of=lambda _: Mode.AUTO,
             library=Library(),

@@ -18,6 +18,7 @@ import pytest
 import structlog
 
 from remediator import engine, facts, telemetry
+from remediator.beginnings import Beginnings
 from remediator.daemon import Daemon
 from remediator.decide import Decider
 from remediator.episodes import Episodes
@@ -193,6 +194,7 @@ class Deciding:
     async def restart(self):
         """As a new process that reads the journal."""
         page = await self.world.journal.episodes(open_only=False, limit=5000)
+        self.world.beginnings = Beginnings()
         self.decider = Decider(self.world, Episodes(reversed(page.items)))
 
 
@@ -245,8 +247,9 @@ class Line:
     async def run_of(self, *alerts, **more):
         """The id of the one run that these alerts lead to."""
         decisions = await self.decided(await self.deliver(*alerts, **more))
-        (run,) = [decision.run for decision in decisions if decision.decision == "run"]
-        return run
+        runs = [decision.run for decision in decisions if decision.decision == "run"]
+        assert len(runs) == 1, [(decision.decision, decision.detail) for decision in decisions]
+        return runs[0]
 
     async def when(self, run, look, what="what was waited for"):
         """The run as soon as ``look`` says yes to it. The feed wakes whoever waits, so nothing sleeps."""
@@ -273,6 +276,11 @@ class Line:
     async def step_begins(self, run, name):
         """Wait until the step is on its way."""
         return await self.when(run, lambda r: any(s.name == name and s.state == "running" for s in r.steps), f"the step {name}")
+
+    @staticmethod
+    def counted(metric, **labels):
+        """What a metric stands at; it goes on over tests, so compare."""
+        return telemetry.METRICS.registry.get_sample_value(metric, labels) or 0
 
     async def until(self, look, what="it", *, seconds=100, every=1):
         return await until(self.world.clock, look, what, seconds=seconds, every=every)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
+from remediator.drain import evictor
 from remediator.kube import kinds
 from remediator.model import Mode, Pause
 
@@ -84,7 +85,8 @@ class TestGatesAgain:
         run = await waits()
         line.outside.resolve(line.alert)
         done = await goes_on(line, run)
-        assert (done.state, done.reason) == ("cancelled", "not_firing")
+        assert (done.state, done.reason) == ("cancelled", "resolved_meanwhile")
+        assert refusing(done) == {"not_firing": "not_firing"}
         assert deletes(stage) == []
 
     async def test_an_alertmanager_that_cannot_be_asked_any_more(self, line, stage, waits):
@@ -236,6 +238,103 @@ async def cancelled(line, run):
     line.world.signals.cancel(run)
 
 
+class TestResolvedInMidRun:
+    """What disturbs nothing is finished; what would disturb is not begun any more. Then ``on_resolved``."""
+
+    @pytest.mark.parametrize(
+        ("on_resolved", "on_failure", "stays"), [("undo", "keep", False), ("keep", "keep", True), ("keep", "undo", False)]
+    )
+    async def test_half_done_work_goes_or_stays_as_the_playbook_says(self, line, stage, waits, cordoned, on_resolved, on_failure, stays):
+        run = await waits(CORDON, on_resolved=on_resolved, on_failure=on_failure)
+        assert cordoned()
+        line.outside.resolve(line.alert)  # no notification of it has come in yet: Alertmanager is asked
+        done = await goes_on(line, run)
+        assert (done.state, done.reason) == ("cancelled", "resolved_meanwhile"), done.detail
+        assert [str(step.state) for step in done.steps] == ["succeeded" if stays else "undone", "succeeded", "skipped"]
+        assert cordoned() is stays
+        assert deletes(stage) == []
+        assert (done.undoing_at is None) is stays
+
+    async def test_steps_that_disturb_nothing_are_finished_and_the_proof_decides(self, line, symptom, text, gate, cordoned):
+        symptom.cured = cordoned
+        line.load(text(steps=[gate, CORDON]))
+        await line.start()
+        alert = line.outside.fire()
+        run = await line.run_of(alert)
+        await line.step_begins(run, "gate")
+        line.outside.resolve(alert)
+        done = await goes_on(line, run)
+        assert (done.state, done.reason) == ("healed", "healed"), done.detail
+
+    async def test_a_later_rung_is_not_begun_either(self, line, stage, symptom, text, gate):
+        stage.cluster.kill_agent("node-3")
+        verify = {"query": 'symptom{node="${target.name}"} == 0', "within": "6s", "hold": "2s", "every": "2s"}
+        line.load(text(ladder=[[gate], [RESTART]], verify=verify, gates={"cooldown": "1s"}))
+        await line.start()
+        alert = line.outside.fire()
+        run = await line.run_of(alert)
+        await line.step_begins(run, "gate")
+        line.outside.resolve(alert)
+        done = await goes_on(line, run)
+        assert (done.state, done.reason, done.rung) == ("cancelled", "resolved_meanwhile", 1), done.detail
+        assert deletes(stage) == []
+
+    async def test_a_restart_that_was_sent_is_waited_for(self, line, stage, waits):
+        """The old pod is gone; to stop now would leave nobody who proves that the new one works."""
+        run = await waits()
+        line.gate.set()
+        await line.when(run, lambda r: any(s.changes for s in r.steps), "the delete")
+        line.outside.resolve(line.alert)
+        done = await line.ended(run)
+        assert (done.state, done.reason) == ("healed", "healed"), done.detail
+        assert len(deletes(stage)) == 1
+
+
+class TestResolvedInMidDrain:
+    """A drain that waits for a budget hears of the resolution at once, and not only when it asks the gates again by itself."""
+
+    @pytest.fixture
+    async def held(self, line, stage, text, monkeypatch):
+        """A drain of a node whose pod no budget lets go, and the alert that led to it."""
+        monkeypatch.setattr(evictor, "_JUDGE", timedelta(days=1))
+        stage.cluster.hold_budget("whoami", "apps")
+        node = next(pod["spec"]["nodeName"] for pod in stage.cluster.objects("Pod", "apps") if pod["spec"].get("nodeName"))
+        drain = {"drain": {"action": "node.drain", "timeout": "5h"}}
+        line.load(text(steps=[drain], on_resolved="undo", gates={"cooldown": "1s"}, deadline="6h"))
+        await line.start()
+        alert = line.outside.fire(node=node)
+        run = await line.run_of(alert)
+        await line.when(run, lambda r: "blocked_by_pdb" in r.steps[0].detail, "the budget")
+        return alert, run, node
+
+    async def test_it_stops_and_its_cordon_goes_back(self, line, held, cordoned):
+        alert, run, node = held
+        assert cordoned(node)
+        await line.decided(await line.deliver(line.outside.resolve(alert)))
+        done = await line.ended(run)
+        assert (done.state, done.reason) == ("cancelled", "resolved_meanwhile"), done.detail
+        assert not cordoned(node)
+        assert (await line.journal.changes(left_behind=True)).items == ()
+
+    async def test_a_resolution_that_alertmanager_does_not_confirm_stops_nothing(self, line, held, cordoned):
+        """One peer posted it; the one that is asked still holds the alert as firing, so the drain goes on."""
+        alert, run, node = held
+        over = line.outside.resolve(alert)
+        line.outside.fire(node=node, since=datetime.fromisoformat(alert["startsAt"]))
+        await line.decided(await line.deliver(over))
+        await line.until(lambda: asked_again(line, run), "the gates to be asked again")
+        stored = await line.journal.run(run)
+        assert stored.state == "running"
+        assert cordoned(node)
+        await cancelled(line, run)
+        await line.ended(run)
+
+
+async def asked_again(line, run):
+    stored = await line.journal.run(run)
+    return all(verdict.at > stored.steps[0].changes[0].at for verdict in stored.gates)
+
+
 class TestResolved:
     """``on_resolved: undo``: the cordon goes when the alert does."""
 
@@ -333,3 +432,18 @@ class TestResolved:
         await line.restart()
         await line.when(run, lambda r: r.steps[0].state == "undone")
         assert not cordoned()
+
+
+async def test_the_lease_on_the_node_is_held_by_the_run_and_given_back_at_its_end(line, stage, waits):
+    await line.world.kube.create(kinds.NAMESPACE, {"metadata": {"name": "medik8s-leases"}})
+    run = await waits()
+    assert stage.cluster.objects("Lease", "medik8s-leases") == [], "what disturbs nothing takes none"
+    ended = await goes_on(line, run)
+    assert ended.state == "healed"
+
+    async def given_back():
+        (lease,) = stage.cluster.objects("Lease", "medik8s-leases")
+        return "holderIdentity" not in lease["spec"]
+
+    await line.until(given_back, "the lease is given back")
+    assert not line.world.leases.holds(run)

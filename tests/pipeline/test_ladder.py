@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import timedelta
 
 import pytest
 
 from remediator.model import evolve
+from remediator.story import tell
 
 CORDON = {"cordon": {"action": "node.cordon"}}
 AGAIN = {"again": {"action": "node.cordon"}}
@@ -55,12 +58,104 @@ async def test_the_second_rung_is_tried_where_the_first_did_not_heal(line, sympt
     assert len(deadlines) == 2, "each rung has its own time to prove itself"
 
 
-async def test_no_rung_heals(line, symptom, text):
-    run = await played(line, text(ladder=[[WAIT], [CORDON]], verify=SHORT))
-    assert (run.state, run.reason, run.rung) == ("not_healed", "still_firing", 1), run.detail
-    assert states(run) == ["succeeded", "succeeded"]
-    assert run.verification.healed is False
-    assert "gives nothing" in run.detail
+def told(line, playbook, reason):
+    return line.counted("remediator_not_healed_total", playbook=playbook, reason=reason)
+
+
+async def test_no_rung_heals(line, symptom, text, logged):
+    """A person is told, in record, log and metric, with what every rung came to and what was seen on the way."""
+    before = told(line, "remedy", "no_more_rungs")
+    look = {"look": {"action": "prometheus.query", "query": "symptom"}}
+    run = await played(line, text(ladder=[[look, WAIT], [CORDON]], verify=SHORT))
+    assert (run.state, run.reason, run.rung) == ("not_healed", "no_more_rungs", 1), run.detail
+    assert states(run) == ["succeeded"] * 3
+    assert (run.verification.healed, run.verification.reason) == (False, "still_firing")
+    assert re.fullmatch(r"the rung 'rung 0': still_firing, .* gives nothing; the rung 'rung 1': still_firing, .* gives nothing", run.detail)
+    (entry,) = await line.journal.entries(ref=run.id, kind="not_healed")
+    assert (entry.data["reason"], entry.data["target"], entry.data["alert"]) == ("no_more_rungs", "Node/node-3", "Symptom")
+    assert entry.data["evidence"] == [{"step": "look", "name": "symptom"}]
+    (line_,) = [one for one in logged if one["event"].startswith("a person must look")]
+    assert (line_["log_level"], line_["run"], line_["detail"]) == ("error", run.id, run.detail)
+    assert told(line, "remedy", "no_more_rungs") == before + 1
+    story = "\n".join((await tell(line.journal, run.id)).lines)
+    assert "Every rung of the ladder was tried; a person must look." in story
+    assert f"`remediator runs show {run.id} -o json`: symptom (step look)" in story
+
+
+async def test_a_ladder_of_one_rung_ends_as_that_one_did_and_a_person_is_told_too(line, symptom, text, logged):
+    before = told(line, "remedy", "still_firing")
+    run = await played(line, text(steps=[WAIT], verify=SHORT))
+    assert (run.state, run.reason) == ("not_healed", "still_firing"), run.detail
+    assert len(await line.journal.entries(ref=run.id, kind="not_healed")) == 1
+    assert told(line, "remedy", "still_firing") == before + 1
+    assert [one for one in logged if one["event"].startswith("a person must look")]
+
+
+async def test_a_relapse_within_the_hold_time_is_not_healed_and_the_next_rung_is_tried(line, symptom, text, cordoned):
+    """The first rung seems to help, for less than the hold time; then only the second does."""
+    gone = True
+    symptom.cured = lambda node: gone or cordoned(node)
+    line.load(text(ladder=[[WAIT], [CORDON]], verify={**SHORT, "within": "3m", "hold": "3m", "every": "5s"}))
+    await line.start()
+    run = await line.run_of(line.outside.fire())
+    await line.when(run, lambda r: r.verification is not None and r.verification.held_since is not None, "the hold")
+    gone = False
+    done = await line.ended(run)
+    assert (done.state, done.rung) == ("healed", 1), done.detail
+    ends = [e.data["verification"] for e in await line.journal.entries(ref=run, kind="run") if e.data["verification"]]
+    assert "relapsed" in [v["reason"] for v in ends], [v["last"] for v in ends]
+
+
+def rungs(*lists, attempts):
+    return [{"name": f"rung {n}", "attempts": count, "steps": steps} for n, (steps, count) in enumerate(zip(lists, attempts, strict=True))]
+
+
+class TestAttempts:
+    """A rung may be tried more often than once, each time with steps and a proof of its own."""
+
+    async def test_each_attempt_has_its_steps_and_the_next_rung_comes_after_them(self, line, symptom, text, cordoned):
+        symptom.cured = cordoned
+        run = await played(line, json.dumps({**json.loads(text(verify=SHORT)), "ladder": rungs([WAIT], [CORDON], attempts=(2, 1))}))
+        assert (run.state, run.rung, run.attempt) == ("healed", 1, 1), run.detail
+        assert [(s.name, s.rung, s.attempt, s.index, str(s.state)) for s in run.steps] == [
+            ("settle", 0, 1, 0, "succeeded"), ("settle", 0, 2, 1, "succeeded"), ("cordon", 1, 1, 2, "succeeded"),
+        ]  # fmt: skip
+        entries = await line.journal.entries(ref=run.id, kind="run")
+        assert len({e.data["verification"]["deadline"] for e in entries if e.data["verification"]}) == 3
+
+    async def test_what_heals_at_the_first_attempt_is_not_tried_again(self, line, symptom, text):
+        symptom.set("node-3", False)
+        run = await played(line, json.dumps({**json.loads(text(verify=SHORT)), "ladder": rungs([WAIT], attempts=(3,))}))
+        assert (run.state, run.attempt) == ("healed", 1), run.detail
+        assert states(run) == ["succeeded", "pending", "pending"]
+
+    async def test_after_the_last_a_person_is_told(self, line, symptom, text):
+        run = await played(line, json.dumps({**json.loads(text(verify=SHORT)), "ladder": rungs([WAIT], attempts=(2,))}))
+        assert (run.state, run.reason, run.attempt) == ("not_healed", "no_more_rungs", 2), run.detail
+        assert "the rung 'rung 0', attempt 1 of 2: still_firing" in run.detail
+        assert "(rung 1, attempt 2)" in "\n".join((await tell(line.journal, run.id)).lines)
+
+    async def test_a_restart_goes_on_with_the_attempt_that_was_open(self, line, symptom, text, gate):
+        ladder = rungs([WAIT, gate], attempts=(2,))
+        line.load(json.dumps({**json.loads(text(verify=SHORT)), "ladder": ladder}))
+        await line.start()
+        run = await line.run_of(line.outside.fire())
+        line.gate.set()
+        await line.when(run, lambda r: r.attempt == 2 and r.steps[2].state == "running", "the second attempt")
+        await line.restart()
+        done = await line.ended(run)
+        assert (done.state, done.reason, done.attempt) == ("not_healed", "no_more_rungs", 2), done.detail
+        assert states(done) == ["succeeded"] * 4
+        assert [s.attempts for s in done.steps[:2]] == [1, 1], "the first attempt was not entered again"
+
+    async def test_the_changes_of_each_attempt_stand_in_it_and_are_undone_from_there(self, line, symptom, text, cordoned):
+        """The cordon of the first attempt is put back, though a step of that name has begun once more since."""
+        ladder = rungs([CORDON], attempts=(2,))
+        run = await played(line, json.dumps({**json.loads(text(verify=SHORT, on_failure="undo")), "ladder": ladder}))
+        assert run.state == "not_healed"
+        assert not cordoned()
+        assert [[str(c.state) for c in s.changes] for s in run.steps] == [["undone", "kept"], []]
+        assert states(run) == ["undone", "succeeded"]
 
 
 async def test_where_it_cannot_be_verified_no_harder_rung_is_tried(line, stage, symptom, text, cordoned):
@@ -106,6 +201,7 @@ async def test_on_failure_undo_also_when_no_rung_healed(line, symptom, text, cor
     run = await played(line, text(steps=[CORDON], verify=SHORT, on_failure="undo"))
     assert (run.state, run.reason) == ("not_healed", "still_firing")
     assert "undone: uncordoned" in run.detail
+    assert run.started_at < run.verification.ended_at <= run.undoing_at <= run.ended_at
     assert not cordoned()
 
 

@@ -14,7 +14,8 @@ LOOSE = {"gates": {"cooldown": "1s"}}
 
 
 @pytest.fixture
-def restarting(deciding, text):
+def restarting(deciding, text, symptom):
+    """With ``symptom`` Prometheus scrapes whenever it is asked, so that a leap in time does not make it stale."""
     deciding.load(text(steps=[RESTART], **LOOSE))
     return deciding
 

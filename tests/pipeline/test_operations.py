@@ -8,7 +8,11 @@ from datetime import timedelta
 import pytest
 
 from remediator.errors import UsageError
+from remediator.gates import Limits
+from remediator.model import evolve
 from remediator.server.service import ManualRequest, MatchRequest, PauseRequest
+from remediator.settings import Breaker
+from remediator.telemetry import METRICS
 
 CORDON = {"cordon": {"action": "node.cordon"}}
 SETTLE = {"settle": {"action": "wait", "for": "${parameters.pause}"}}
@@ -84,7 +88,7 @@ class TestTrigger:
         assert (run.state, run.dry_run) == ("predicted", True)
         assert open_house.stage.writes() == []
 
-    async def test_suggest_lets_a_person_act_and_no_alert(self, house, symptom, text):
+    async def test_suggest_lets_a_person_act_and_asks_for_an_alert(self, house, symptom, text):
         house.put("remedy.yaml", text(mode="suggest"))
         symptom.set("node-3", False)
         await house.start(mode="auto")
@@ -94,8 +98,8 @@ class TestTrigger:
             return (await house.journal.decisions(delivery=delivery.id)).items
 
         (suggested,) = await house.until(decided)
-        assert (suggested.decision, suggested.reason) == ("refused", "observe_only")
-        assert "remediator run remedy --target Node/node-3" in suggested.detail
+        assert suggested.decision == "run"
+        assert (await house.journal.run(suggested.run)).state == "awaiting_approval"
         assert (await house.operations.trigger(request())).decision == "run"
 
     async def test_observe_is_the_ceiling_for_people_too(self, house, text):
@@ -252,3 +256,33 @@ class TestPause:
             return [p.reason for p in open_house.operations.status().paused] == ["exam"]
 
         await open_house.until(shown)
+
+
+class TestGatesAndBreaker:
+    async def test_every_gate_that_applies_is_shown_with_why_and_its_settings(self, house, text):
+        steps = [{"cordon": {"action": "node.cordon"}}, {"restart": {"action": "cilium.restart_agent"}}]
+        house.put("remedy.yaml", text(steps=steps, gates={"cooldown": "30m", "capacity": {"headroom_percent": 10}}))
+        house.put("look.yaml", text("look", alert=None))
+        await house.start(mode="auto")
+        _, shown = await house.http("GET", "/api/v1/playbooks/remedy")
+        applying = {one["gate"]: (one["by"], one["settings"]) for one in shown["in_force"]}
+        assert applying["cooldown"] == ("always", "30m")
+        assert applying["disturbance_budget"] == ("always", None)
+        assert applying["capacity"] == ("the playbook", {"headroom_percent": 10.0})
+        assert applying["crash_looping"] == ("cilium.restart_agent", None)
+        assert "route_coverage" not in applying
+        _, shown = await house.http("GET", "/api/v1/playbooks/look")
+        disturbing = {"breaker_open", "disturbance_budget", "partition", "quorum", "rate_limited", "self", "storm", "target_leased"}
+        assert not disturbing & {one["gate"] for one in shown["in_force"]}
+
+    async def test_the_status_says_how_the_breaker_stands(self, open_house):
+        await open_house.operations.look_at_doors()
+        _, status = await open_house.http("GET", "/api/v1/status")
+        assert (status["breaker"]["open"], status["breaker"]["failures"]) == (False, 0)
+        open_house.daemon.world.limits = Limits(breaker=Breaker(runs=1))
+        decision = await open_house.operations.trigger(request())
+        assert decision.run is not None, decision.detail
+        await open_house.journal.save_run(evolve(await open_house.ended(decision.run), disruptive=True))
+        await open_house.operations.look_at_doors()
+        assert open_house.operations.status().breaker.open
+        assert METRICS.breaker_open._value.get() == 1

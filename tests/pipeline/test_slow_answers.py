@@ -85,3 +85,15 @@ async def test_what_needs_no_question_is_decided_at_once(deciding, outside, text
     decisions, seconds = await timed(deciding, alert, outside.resolve(outside.fire(node="node-1")), outside.fire("Other"))
     assert [d.decision for d in decisions] == ["duplicate", "resolved", "unmatched"]
     assert seconds < SOON / 2
+
+
+@pytest.mark.parametrize("path", ["^/prometheus", "^/api", "^/(prometheus|alertmanager)", "^/"])
+async def test_who_is_to_blame_that_nobody_tells(deciding, outside, text, path):
+    """Three alerts read the pairs once, and what hangs beside Prometheus costs no time of its own."""
+    when = {"alerts": ['alertname="Symptom"'], "target": {"kind": "Node", "culprit": "latency"}}
+    deciding.load(text(alert=None, when=when))
+    deciding.stage.cluster.slow(FOR_EVER, path=path, count=None)
+    decisions, seconds = await timed(deciding, *(outside.fire(node=f"node-{n}") for n in (1, 2, 3)))
+    assert [(d.decision, d.reason) for d in decisions] == [("refused", "unreadable")] * 3
+    assert seconds < SOON
+    assert deciding.runs == []

@@ -19,13 +19,15 @@ class RunningSimulation:
     """One simulated cluster: its Kubernetes API, Prometheus and Alertmanager, on one port."""
 
     url: str
+    rate: float = 1
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a daemon's settings say about it."""
+        """What a daemon's settings say about it. Where its clock goes faster than the daemon's, Prometheus soon lives at another time."""
+        age = {"max_age": "1d"} if self.rate > 1 else {}
         return {
             "kubernetes": {"server": self.url},
-            "prometheus": {"url": f"{self.url}/prometheus"},
+            "prometheus": {"url": f"{self.url}/prometheus", **age},
             "alertmanager": {"url": f"{self.url}/alertmanager"},
         }
 
@@ -49,6 +51,6 @@ def simulation_process(processes: Any) -> Callable[..., RunningSimulation]:
             return [sys.executable, "-m", "remediator.sim", "--port", str(ports[0]), "--rate", str(rate), "--nodes", str(nodes)]
 
         _, ports = processes.start("simulation", 1, argv, lambda ports: f"http://127.0.0.1:{ports[0]}/readyz")
-        return RunningSimulation(f"http://127.0.0.1:{ports[0]}")
+        return RunningSimulation(f"http://127.0.0.1:{ports[0]}", rate)
 
     return start

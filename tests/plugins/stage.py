@@ -83,6 +83,13 @@ class Stage:
         playbook = self.playbook(action, lasting=lasting, **parameters)
         return await self.carry(playbook, await self.begin(playbook, node=node, dry_run=dry_run))
 
+    def wide(self) -> None:
+        """Let the gates that count over the whole cluster pass, for a test of what the action itself sees there."""
+        from remediator.gates import Limits
+        from remediator.settings import Share
+
+        self.world.limits = Limits(max_disturbed=Share(percent=100))
+
     def writes(self) -> list[tuple[str, str]]:
         """What reached the API and was meant to change something: verb and path."""
         return [(w.verb, w.path) for w in self.cluster.writes()]

@@ -183,6 +183,14 @@ class Cluster:
         return [item for item in items if item["verb"] in writing and not item["dry_run"]]
 
 
+LIMITS = {
+    "disruptive_per_hour": 10_000,
+    "storm": {"episodes": 500},
+    "breaker": {"failures": 1000, "runs": 10_000},
+}
+"""So wide that nothing here is refused for what happened before it."""
+
+
 class Rig:
     """A daemon on its own folder, against a cluster that outlives it."""
 
@@ -198,7 +206,7 @@ class Rig:
         self._session = session
         self.url = f"http://127.0.0.1:{_free_port()}"
 
-    def configure(self, *playbooks: str, kubernetes_timeout: str = "10s") -> None:
+    def configure(self, *playbooks: str, kubernetes_timeout: str = "10s", mode: str = "auto") -> None:
         """Write the settings, as a user would. JSON is YAML."""
         (self.folder / "playbooks").mkdir()
         for index, text in enumerate(playbooks):
@@ -209,9 +217,10 @@ class Rig:
             "server": {"listen": self.url.removeprefix("http://"), "insecure": True},
             "store": {"url": "sqlite:///journal.db"},
             "playbooks": ["playbooks"],
-            "modes": {"*": "auto"},
+            "modes": {"*": mode},
             "kubernetes": {"server": self.between.url, "timeout": kubernetes_timeout},
             "alertmanager": {"url": f"{self.cluster.url}/alertmanager"},
+            "limits": LIMITS,
         }
         (self.folder / "settings.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()))
 

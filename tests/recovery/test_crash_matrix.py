@@ -8,14 +8,17 @@ import random
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from recovery.life import Fate, Lives, Outage, receive
 
+from remediator.approval import answer
 from remediator.clock import FastClock, iso
 from remediator.daemon import Daemon
+from remediator.errors import JournalUnavailable
 from remediator.kube.errors import Unreachable
-from remediator.model import ChangeState, DecisionKind, RunState
+from remediator.model import Answer, ChangeState, DecisionKind, Mode, RunState
 from remediator.settings import load_settings
 from remediator.sim import Simulation
 from remediator.sim.alerting.alert import Alert
@@ -31,21 +34,33 @@ class Stage:
         self.simulation = simulation
         self.lives = lives
         self.journal = lives.world.journal
+        self.asks = False
+        """Whether people are asked; somebody says yes as soon as they are."""
         self._nodes = itertools.cycle(simulation.cluster.node_names())
         self._falls = None
         simulation.cluster.store.subscribe(self._changed)
 
-    def story(self, name, *, another_falls):
+    def story(self, name, *, protected):
         self.simulation.cluster.heal()
         node = next(self._nodes)
-        self._falls = node if another_falls else None
+        self._mark(node, None)
+        self._falls = node if protected else None
         return Story(self, name, node)
 
     def _changed(self, change):
-        """Another agent hangs as soon as the node is cordoned: the restart that comes next must be refused by its gates."""
+        """Somebody protects the node as soon as it is cordoned: the restart that comes next must be refused by its gates."""
         if change.table == ("", "nodes") and change.obj["metadata"]["name"] == self._falls and change.obj["spec"].get("unschedulable"):
             node, self._falls = self._falls, None
-            asyncio.get_running_loop().call_soon(self.simulation.cluster.kill_agent, "node-1" if node != "node-1" else "node-2")
+            asyncio.get_running_loop().call_soon(self._mark, node, "true")
+
+    def _mark(self, node, value):
+        cluster = self.simulation.cluster
+        kind = cluster.kind("Node")
+        changed = cluster.store.edit(kind, cluster.get("Node", node))
+        marks = changed["metadata"].setdefault("annotations", {})
+        marks.pop("remediator.dev/protected", None)
+        marks.update({"remediator.dev/protected": value} if value else {})
+        cluster.store.replace(kind, changed)
 
 
 class Story:
@@ -79,6 +94,8 @@ class Story:
     async def tell(self, pipeline):
         if "firing" not in self.taken.values():
             self.taken[await receive(pipeline, self.body("firing"))] = "firing"
+        if self.stage.asks:
+            await self.until(partial(self.people_said_yes, pipeline._world))
         await self.until(self.run_ended)
         self.taken[await receive(pipeline, self.body("firing"))] = "firing"  # Alertmanager repeats itself
         if "resolved" not in self.taken.values():
@@ -105,6 +122,21 @@ class Story:
         assert len(runs) <= 1, "one episode led to more than one run"
         return await self.journal.run(runs.pop()) if runs else None
 
+    async def people_said_yes(self, world):
+        """As ``Operations.approve`` does, in this life; a yes that is on disk from an earlier one is not said again."""
+        run = await self.run()
+        if run is None:
+            return False
+        async with world.signals.writing(run.id):
+            stored = await world.journal.run(run.id)
+            if stored.state is RunState.AWAITING_APPROVAL:
+                try:
+                    await world.journal.save_run(answer(stored, Answer(by="anna", at=world.clock.now(), approved=True)))
+                except JournalUnavailable:
+                    return False  # it was answered 503, and is said again
+        world.signals.tell(run.id)
+        return True
+
     async def run_ended(self):
         run = await self.run()
         return run is not None and not run.state.open
@@ -121,12 +153,13 @@ class Story:
     def calls(self):
         """What was meant to change the cluster since the story began."""
         entries = list(self.cluster.request_log)[self.calls_before :]
-        return [entry for entry in entries if entry.verb in ("create", "update", "patch", "delete")]
+        return [entry for entry in entries if entry.verb in ("create", "update", "patch", "delete") and not entry.dry_run]
 
     async def reckon(self, state):
         """Raises AssertionError for whatever was lost, done twice, done to another, or told wrongly."""
         run = await self.run()
         assert run.state is state, run.detail
+        assert [len(asked.answers) for asked in run.approvals] == ([1] if self.stage.asks else [])
         changes = [change for step in run.steps for change in step.changes]
         by_request = {change.request_id: change for change in changes}
         calls = self.calls()
@@ -157,6 +190,7 @@ playbooks: [playbooks]
 modes: {{'*': auto}}
 kubernetes: {{server: '{simulation.url}'}}
 alertmanager: {{url: '{simulation.alertmanager_url}'}}
+limits: {{disruptive_per_hour: 10000, max_disturbed: 100%, storm: {{episodes: 500}}, breaker: {{failures: 1000, runs: 10000}}}}
 """
 
 
@@ -174,6 +208,13 @@ async def stage(playbook_texts, tmp_path, monkeypatch):
             await daemon.stop()
 
 
+@pytest.fixture
+def asking(stage):
+    stage.asks = True
+    stage.lives.world = replace(stage.lives.world, mode_of=lambda _: Mode.SUGGEST)
+    return stage
+
+
 STORIES = [
     pytest.param("AgentHung", False, RunState.HEALED, id="restart"),
     pytest.param("AgentHungBadly", False, RunState.HEALED, id="cordon, restart, undone when resolved"),
@@ -183,7 +224,7 @@ STORIES = [
 
 async def one_story(stage, name, another, state, fates):
     """Die at each of ``fates`` that wants it, then live to the end. What is wrong at the end; empty if nothing."""
-    story = stage.story(name, another_falls=another)
+    story = stage.story(name, protected=another)
     try:
         for fate in [*fates, Fate()]:
             if await stage.lives.live(story.tell, fate):
@@ -256,6 +297,29 @@ async def test_a_longer_outage_of_the_journal(stage):
     assert outages >= 10
 
 
+async def test_a_death_at_every_ninth_point_where_people_are_asked(asking):
+    wrong, deaths = await at_every_point(asking, *STORIES[0].values, Fate, step=9)
+    assert wrong == []
+    assert deaths >= 5
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "another", "state"), STORIES)
+async def test_a_death_at_every_point_where_people_are_asked(asking, name, another, state):
+    wrong, deaths = await at_every_point(asking, name, another, state, Fate)
+    assert wrong == []
+    assert deaths >= 50
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_an_outage_of_the_journal_at_every_point_where_people_are_asked(asking):
+    wrong, outages = await at_every_point(asking, *STORIES[0].values, lambda at: Outage(at, 1))
+    assert wrong == []
+    assert outages >= 30
+
+
 class Deaf:
     """A Kubernetes door whose first DELETE takes effect without an answer, and that cannot be asked anything afterwards."""
 
@@ -280,7 +344,7 @@ class Deaf:
 async def test_what_nobody_could_tell_is_looked_at_again_after_a_death(stage, monkeypatch):
     """Dead between "nobody can say" and the end of the step: taken for absent, the call would be sent again, and hit the new agent."""
     monkeypatch.setattr("remediator.playbook.model.StepSpec.timeout_for", lambda *_: timedelta(seconds=20))
-    story = stage.story("AgentHung", another_falls=False)
+    story = stage.story("AgentHung", protected=False)
     well = stage.lives.world
     stage.lives.world = replace(well, kube=Deaf(well.kube))
     fate = Fate("before save_step Step unknown")

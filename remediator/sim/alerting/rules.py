@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from remediator.sim.cluster import Cluster
     from remediator.sim.prometheus.server import Prometheus
 
-__all__ = ["Rule", "RuleEngine", "default_rules", "query_rule"]
+__all__ = ["Rule", "RuleEngine", "default_rules", "pair_latency", "query_rule"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,17 @@ class RuleEngine:
                 yield Sample("ALERTS", {**instance.labels, "alertstate": state}, 1)
 
 
+def pair_latency() -> Rule:
+    """One alert for each slow direction of each pair: half of them name a victim of a slow node as the one that is slow."""
+    return Rule(
+        "CiliumPairLatencyCritical",
+        _slow_pairs,
+        {"severity": "critical"},
+        {"summary": "{node} sees {target_node} answer slowly"},
+        timedelta(seconds=30),
+    )
+
+
 def default_rules() -> Iterator[Rule]:
     """The rules that every simulated cluster has."""
     yield Rule(
@@ -153,3 +164,11 @@ def _slow_nodes(_cluster: Cluster, prometheus: Prometheus) -> Iterator[dict[str,
     if isinstance(found, list):
         for element in found:
             yield dict(element[1])
+
+
+def _slow_pairs(_cluster: Cluster, prometheus: Prometheus) -> Iterator[dict[str, str]]:
+    found = prometheus.query('cilium_node_connectivity_latency_seconds{target_node_type="remote_intra_cluster"} > 0.020')
+    if isinstance(found, list):
+        for element in found:
+            labels = dict(element[1])
+            yield {"node": labels["source_node_name"], "target_node": labels["target_node_name"]}

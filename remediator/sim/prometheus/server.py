@@ -21,7 +21,7 @@ from remediator.sim.prometheus.series import Sample, SeriesStore
 from remediator.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from remediator.sim.cluster import Cluster
     from remediator.sim.prometheus.evaluate import Matrix, Value, Vector
@@ -46,6 +46,8 @@ class Prometheus:
         self.after_scrape: list[Callable[[], None]] = []
         self.scraping = True
         """False: Prometheus is up and scrapes nothing, so everything grows stale."""
+        self.unreachable: set[tuple[str, str]] = set()
+        """(job, node) of targets that it cannot scrape, however well they are; ``*`` is any."""
         self._ticks = 0
 
     def start(self) -> None:
@@ -55,8 +57,16 @@ class Prometheus:
     def scrape_once(self) -> None:
         """One scrape at the current time."""
         self._ticks += 1
-        samples = [*collect(self.cluster, self._ticks), *(sample for source in self.extra for sample in source())]
-        self.series.append(self._now(), samples)
+        scraped = (sample for found in collect(self.cluster, self._ticks) for sample in self._reached(found))
+        self.series.append(self._now(), [*scraped, *(sample for source in self.extra for sample in source())])
+
+    def _reached(self, sample: Sample) -> Iterator[Sample]:
+        """The sample, if its target can be scraped; else only that it cannot."""
+        job, node = sample.labels.get("job", ""), sample.labels.get("node", "")
+        if not self.unreachable & {(job, node), (job, "*"), ("*", node), ("*", "*")}:
+            yield sample
+        elif sample.name == "up":
+            yield sample._replace(value=0)
 
     def query(self, text: str) -> Value:
         """An instant query at the current time, for rules and tests. Raises QueryError."""

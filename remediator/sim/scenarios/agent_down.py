@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from remediator.sim.controllers.cilium import AGENT_TAINT
 from remediator.sim.objects import dig
-from remediator.sim.scenarios.base import Scenario, Truth
+from remediator.sim.scenarios.base import Act, May, Scenario, Truth
 
 if TYPE_CHECKING:
     from remediator.sim.simulation import Simulation
@@ -36,6 +36,7 @@ SCENARIO = Scenario(
         cure="Replace the agent's pod on that node, and no other.",
         alerts=("CiliumAgentDown",),
         playbook="cilium-agent-down",
+        may=(May(Act.RESTART_AGENT, f"Node/{NODE}", most=1),),
     ),
     play=_play,
     healed=_healed,

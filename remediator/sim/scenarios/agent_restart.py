@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from remediator.sim.alerting.rules import Rule
 from remediator.sim.objects import dig
-from remediator.sim.scenarios.base import Scenario, Truth
+from remediator.sim.scenarios.base import Act, May, Scenario, Truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +94,7 @@ SCENARIO = Scenario(
         cure="Replace the agent's pod on that node; the new agent regenerates what it finds.",
         alerts=(ALERT,),
         playbook="restart-agent",
+        may=(May(Act.RESTART_AGENT, f"Node/{NODE}", most=1),),
     ),
     play=_play,
     healed=_healed,

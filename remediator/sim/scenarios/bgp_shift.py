@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remediator.sim.alerting.rules import Rule
-from remediator.sim.scenarios.base import Scenario, Truth
+from remediator.sim.scenarios.base import Act, May, Scenario, Truth
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +58,7 @@ SCENARIO = Scenario(
         cure="Withdraw the node's routes; the other nodes announce the same addresses.",
         alerts=(ALERT,),
         playbook="shift-bgp-away",
+        may=(May(Act.WITHDRAW, f"Node/{NODE}", most=1),),
     ),
     play=_play,
     healed=_healed,

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from remediator.sim.objects import dig, labels_of
-from remediator.sim.scenarios.base import Scenario, Truth
+from remediator.sim.scenarios.base import Act, May, Scenario, Truth
 
 if TYPE_CHECKING:
     from remediator.sim.objects import Obj
@@ -86,6 +86,7 @@ SCENARIO = Scenario(
         cure="Evict every pod, never more at once than its budget allows, and leave the DaemonSets alone.",
         alerts=(),
         playbook="drain-node",
+        may=(May(Act.CORDON, f"Node/{NODE}", most=1), May(Act.EVICT, f"Node/{NODE}")),
     ),
     play=_play,
     healed=lambda sim: not _left(sim),

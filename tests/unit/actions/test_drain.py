@@ -207,6 +207,7 @@ async def test_it_stops_when_paused(stage, farm):
 
 
 async def test_it_stops_when_its_alert_resolves(stage, farm):
+    stage.wide()
     from datetime import timedelta
 
     from remediator.model import Alert, AlertStatus, Trigger, TriggerKind
@@ -224,7 +225,7 @@ async def test_it_stops_when_its_alert_resolves(stage, farm):
         await stage.world.clock.sleep(timedelta(seconds=1))
 
     done = await _meanwhile(stage, resolve, lasting="30m", alert=alert, trigger=trigger)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.NOT_FIRING), done.detail
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.RESOLVED_MEANWHILE), done.detail
     assert len(farm.pods()) == 2
 
 

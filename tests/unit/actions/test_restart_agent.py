@@ -7,7 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from remediator import facts
+from remediator import facts, readings
+from remediator.cluster.model import Network
+from remediator.kube.records import Pod
 from remediator.model import PLAN, Alert, AlertStatus, ChangeState, StepState, Trigger, TriggerKind, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
@@ -238,11 +240,16 @@ async def test_without_prometheus_the_record_says_what_was_not_checked(stage):
     assert "Prometheus is not asked" in " ".join(evidence(done, PLAN))
 
 
-async def test_a_prometheus_that_did_not_answer_before_is_not_waited_for_after(stage):
+async def test_a_prometheus_that_did_not_answer_before_is_not_waited_for_after(stage, monkeypatch):
+    monkeypatch.setattr(readings, "read_network", _all_is_well)  # else the gate partition refuses before the action looks
     stage.cluster.fail(path="/prometheus/", status=503, count=None)
     done = await stage.step(ACTION, ready_for="5s")
     assert done.end is StepEnd.SUCCEEDED, done.detail
     assert "503" in evidence(done, "not checked")[0]
+
+
+async def _all_is_well(_):
+    return Network(unreachable=(0.0,) * 5, targets=12)
 
 
 async def test_a_prometheus_that_answers_no_more_proves_nothing(stage):
@@ -359,7 +366,7 @@ async def test_never_a_second_restart_in_one_run(stage):
     stage.world.prometheus = None
     first = await stage.carry(playbook, await stage.begin(playbook, node="node-3"))
     assert first.end is StepEnd.SUCCEEDED
-    again = evolve(first.run.steps[0], name="again", index=1, state=StepState.PENDING, changes=(), evidence=())
+    again = evolve(first.run.steps[0], attempt=2, index=1, state=StepState.PENDING, started_at=None, changes=(), evidence=())
     await stage.world.journal.save_step(first.run.id, again)
     spec = playbook.ladder[0].steps[0]
     from remediator.run import run_step
@@ -368,6 +375,14 @@ async def test_never_a_second_restart_in_one_run(stage):
     ending = await run_step(stage.world, playbook, stored, stored.steps[1], spec)
     assert (ending.end, ending.reason) == (StepEnd.FAILED, Reason.ATTEMPTS_EXHAUSTED)
     assert [verb for verb, _ in stage.writes()] == ["delete"]
+
+
+async def test_a_cluster_whose_clock_is_ahead_does_not_keep_the_proof_waiting(stage, monkeypatch):
+    """The new agent is Ready in an hour, by its own account; what counts is when it was seen to be."""
+    told = Pod.ready_since.fget
+    monkeypatch.setattr(Pod, "ready_since", property(lambda pod: (at := told(pod)) and at + timedelta(hours=1)))
+    done = await stage.step(ACTION, ready_for="5s", lasting="15m")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
 
 
 def test_never_a_fleet_wide_restart():

@@ -211,6 +211,7 @@ async def test_trap_9_it_waits_until_the_series_are_gone(stage):
 
 
 async def test_trap_10_speakers_with_dead_agents_do_not_count(stage):
+    stage.wide()
     for node in ("node-1", "node-2", "node-4"):
         stage.cluster.kill_agent(node)
     done = await step(stage)
@@ -227,6 +228,7 @@ async def test_trap_11_argo_cd_does_not_stand_in_the_way_of_a_node_label(stage):
 
 
 async def test_refuses_while_another_shift_is_under_way(stage):
+    stage.wide()
     stage.cluster.timing.bgp_operator = _minutes(30)
     await by_hand(stage, kinds.NODE, "node-5", {"metadata": {"labels": {DRAIN_LABEL: "true"}}})
     await stage.until(lambda: DRAIN_LABEL in stage.cluster.get("CiliumNode", "node-5")["metadata"]["labels"])

@@ -88,6 +88,7 @@ async def test_trap_11_refuses_what_argo_cd_would_revert(stage):
 
 
 async def test_refuses_where_the_other_router_does_not_hear_enough(stage):
+    stage.wide()
     for node in ("node-1", "node-2", "node-3", "node-4"):
         stage.cluster.bgp.cut.add((node, TOR2))
     await stage.until(lambda: len(stage.cluster.bgp.table(TOR2)["10.25.150.223/32"]) == 1)
@@ -98,6 +99,7 @@ async def test_refuses_where_the_other_router_does_not_hear_enough(stage):
 
 
 async def test_refuses_while_an_agent_that_speaks_is_not_ready(stage):
+    stage.wide()
     stage.cluster.kill_agent("node-4")
     done = await step(stage, peer_config="peer-tor1")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.AGENT_NOT_READY)

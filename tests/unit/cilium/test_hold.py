@@ -45,6 +45,19 @@ async def test_it_must_hold_without_a_break():
     assert ctx.told[:4] == ["no pod", "it", "it", "not ready"]
 
 
+async def test_a_clock_that_is_set_back_begins_it_anew_and_does_not_lengthen_it():
+    ctx = Clocked()
+
+    async def pending():
+        if ctx.at == NOW + timedelta(seconds=20):
+            ctx.at -= timedelta(hours=1)
+        return ""
+
+    since = await hold(ctx, "it", pending, lasting=timedelta(seconds=30))
+    assert since == NOW + timedelta(seconds=20) - timedelta(hours=1)
+    assert ctx.now() == since + timedelta(seconds=30)
+
+
 async def test_nothing_to_hold_is_proved_at_once():
     ctx = Clocked()
     assert await hold(ctx, "it", ctx.pending, lasting=timedelta(0)) == NOW

@@ -39,3 +39,14 @@ def test_every_dependency_has_a_line(root):
     page = (root / "docs" / "dependencies.md").read_text()
     missing = [name for name in (re.split(r"[\[>=<]", line)[0] for line in named) if name not in page]
     assert missing == []
+
+
+def test_failures_page_names_tests_that_exist_and_all_that_show_a_fault(root):
+    page = (root / "docs" / "failures.md").read_text()
+    named = re.findall(r"\| `(tests/[\w/]+\.py)::(\w+)` \|$", page, re.MULTILINE)
+    assert len(named) == len([line for line in page.splitlines() if line.startswith("| ")]) - 1
+    missing = [f"{file}::{test}" for file, test in named if f"def {test}(" not in (root / file).read_text()]
+    assert missing == []
+    faults = "tests/pipeline/test_faults.py"
+    shown = set(re.findall(r"def (test_\w+)\(", (root / faults).read_text()))
+    assert shown == {test for file, test in named if file == faults}

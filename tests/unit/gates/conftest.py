@@ -5,12 +5,16 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
+from remediator.attribution import Finding, Kind
 from remediator.bgp.model import Routes
+from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
+from remediator.cluster.fit import Load
+from remediator.cluster.model import Cluster, Network, Node, Own, Symptom, View
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
 from remediator.kube.workloads import DaemonSet, Deployment
-from remediator.model import Alert, AlertStatus, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
+from remediator.model import Alert, AlertStatus, Approval, Mode, Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
 NODE = Target(kind="Node", name="node-3", uid="uid-3")
@@ -83,6 +87,16 @@ def case(alert):
 
 
 @pytest.fixture
+def a_question():
+    """What people were asked; fields by keyword."""
+
+    def make(**fields):
+        return evolve(Approval(asked_at=NOW - timedelta(hours=1), expires_at=NOW + timedelta(hours=1)), **fields)
+
+    return make
+
+
+@pytest.fixture
 def a_run():
     """A run on the target that ended healed an hour ago; fields by keyword."""
 
@@ -113,25 +127,47 @@ def snapshot(alert, cilium):
             "pauses": (),
             "open_runs": (),
             "history": (),
+            "restarts": (),
             "active_alerts": {alert.episode: ()},
             "target": node,
             "namespace": None,
             "routes": Routes(),
             "cilium": cilium(),
-            "own_node": "node-1",
+            "view": View(detail="outside"),
+            "own": Own(node="node-1"),
+            "recent_runs": (),
+            "failures": Past(),
+            "episodes": (),
+            "cluster": Cluster(nodes=tuple(Node(name=f"node-{n}") for n in range(1, 6))),
+            "lease": None,
+            "load": Load(),
+            "symptom": Symptom(query="x > 1", values=(2.0,)),
+            "network": Network(unreachable=(0.0,) * 5, targets=12),
+            "finding": Finding(kind=Kind.NODE, node="node-3", words="all the others say so"),
         }
         names = {
             "pauses": Fact.PAUSES,
             "open_runs": Fact.OPEN_RUNS,
             "history": Fact.HISTORY,
+            "restarts": Fact.RESTARTS,
             "active_alerts": Fact.ACTIVE_ALERTS,
             "target": Fact.TARGET,
             "namespace": Fact.NAMESPACE,
             "routes": Fact.ROUTES,
             "cilium": Fact.CILIUM,
-            "own_node": Fact.OWN_NODE,
+            "view": Fact.VIEW,
+            "own": Fact.OWN,
+            "recent_runs": Fact.RECENT_RUNS,
+            "failures": Fact.FAILURES,
+            "episodes": Fact.EPISODES,
+            "cluster": Fact.CLUSTER,
+            "network": Fact.NETWORK,
+            "lease": Fact.LEASE,
+            "load": Fact.LOAD,
+            "symptom": Fact.STILL_TRUE,
+            "finding": Fact.FINDING,
         }
-        return Snapshot(at=NOW, facts={names[name]: value for name, value in {**known, **facts}.items()})
+        return Snapshot(at=facts.pop("at", NOW), facts={names[name]: value for name, value in {**known, **facts}.items()})
 
     return make
 

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.gates import Unread
+from remediator.gates import Limits, Unread
+from remediator.gates.disturbance_budget import Settings
 from remediator.model import evolve
 from remediator.reasons import Reason
+from remediator.settings import Share
 
 
 def node(**conditions):
@@ -37,6 +39,15 @@ def test_before_only_this_node_is_affected(judge, case, snapshot, cilium, pod):
     assert verdict.reason is Reason.AGENT_NOT_READY
     assert "cilium-node-2" in verdict.detail
     assert "cilium-node-3" not in verdict.detail
+
+
+def test_as_many_others_may_be_down_as_nodes_may_be_disturbed_besides_the_target(judge, case, snapshot, cilium, pod):
+    down = snapshot(cilium=cilium(pods=[pod("node-1"), pod("node-2", ready=False), pod("node-3", ready=False)]))
+    two, one = (evolve(case, limits=Limits(max_disturbed=Share(count=count))) for count in (2, 1))
+    assert judge("agent_not_ready", two, down).allowed
+    assert not judge("agent_not_ready", one, down).allowed
+    narrow = evolve(two, settings={"disturbance": Settings.model_validate({"max_nodes": 1})})
+    assert not judge("agent_not_ready", narrow, down).allowed, "the playbook's own limit is the narrower one"
 
 
 def test_a_node_without_any_agent_pod_counts_as_down(judge, case, snapshot, cilium, pod):

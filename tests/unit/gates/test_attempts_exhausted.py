@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from remediator.gates.attempts_exhausted import Settings
-from remediator.model import evolve
+from remediator.model import ApprovalState, evolve
 from remediator.reasons import Reason
 
 
@@ -69,3 +69,21 @@ def test_never_allows_more_than_the_limit_within_the_window(ages, most):
     case = Case(playbook="p", mode=Mode.AUTO, target=node, trigger=TriggerKind.ALERT, settings=settings)
     verdict = gates()["attempts_exhausted"]().judge(case, Snapshot(at=now, facts={Fact.HISTORY: runs}))
     assert verdict.allowed == (sum(age < 6 * 60 for age in ages) < most)
+
+
+@pytest.mark.parametrize(("state", "counts"), [("approved", True), ("rejected", False), ("expired", False), ("withdrawn", False)])
+def test_what_nobody_approved_is_no_attempt(judge, case, snapshot, a_run, a_question, state, counts):
+    run = a_run(approvals=(a_question(state=ApprovalState(state)),))
+    assert judge("attempts_exhausted", limited(case, most=1), snapshot(history=(run,))).allowed is not counts
+
+
+def test_each_of_several_windows_has_its_own_number(judge, case, snapshot, a_run, now):
+    from remediator.gates.attempts_exhausted import Settings
+
+    settings = Settings.model_validate({"max": 2, "within": "1h", "also": [{"max": 3, "within": "7d"}]})
+    asked = evolve(case, settings={"attempts": settings})
+    runs = [a_run(started_at=now - timedelta(hours=h)) for h in (2, 30, 60)]
+    assert judge("attempts_exhausted", asked, snapshot(history=tuple(runs[:2]))).detail == (
+        "0 of 2 attempts within 1h, 2 of 3 attempts within 7d"
+    )
+    assert not judge("attempts_exhausted", asked, snapshot(history=tuple(runs))).allowed

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from remediator.gates.cooldown import Settings
-from remediator.model import evolve
+from remediator.model import ApprovalState, TriggerKind, evolve
 from remediator.reasons import Reason
 
 
@@ -34,3 +34,9 @@ def test_without_the_setting_there_is_none(judge, case, snapshot, a_run, now):
 def test_the_refusal_says_when_it_ends(judge, cooling, snapshot, a_run, now):
     verdict = judge("cooldown", cooling, snapshot(history=(a_run(ended_at=now - timedelta(minutes=10)),)))
     assert "2026-01-05T10:20:00.000Z" in verdict.detail
+
+
+@pytest.mark.parametrize(("trigger", "refused"), [(TriggerKind.ALERT, True), (TriggerKind.MANUAL, False)])
+def test_what_nobody_approved_only_keeps_people_from_being_asked_again(judge, cooling, snapshot, a_run, a_question, now, trigger, refused):
+    run = a_run(ended_at=now, approvals=(a_question(state=ApprovalState.REJECTED),))
+    assert judge("cooldown", evolve(cooling, trigger=trigger), snapshot(history=(run,))).allowed is not refused

@@ -33,13 +33,22 @@ def test_every_gate_that_an_action_brings_is_there():
     ("fact", "concerned"),
     [
         ("pauses", {"paused"}),
-        ("open_runs", {"target_busy", "concurrency"}),
+        ("open_runs", {"target_busy", "concurrency", "disturbance_budget"}),
         ("active_alerts", {"not_firing", "silenced"}),
         ("target", {"paused", "target_changed", "protected", "agent_not_ready"}),
         ("namespace", {"paused", "protected"}),
         ("history", {"duplicate"}),
+        ("restarts", {"recurrence"}),
         ("cilium", {"agent_not_ready", "crash_looping", "operator_down", "rollout_in_progress"}),
+        ("finding", {"no_culprit"}),
         ("routes", {"bgp_agent", "bgp_conflict", "bgp_shift", "route_coverage"}),
+        ("recent_runs", {"rate_limited"}),
+        ("failures", {"breaker_open"}),
+        ("episodes", {"storm"}),
+        ("cluster", {"disturbance_budget", "partition", "quorum", "self"}),
+        ("network", {"partition"}),
+        ("view", {"partition"}),
+        ("lease", {"target_leased"}),
     ],
 )
 def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):
@@ -73,3 +82,14 @@ def test_every_gate_describes_itself():
         text = gate.describe()
         assert text["summary"]
         assert text["name"] == gate.name
+
+
+def test_what_disturbs_nothing_passes_gates_that_are_only_for_the_disruptive_and_nothing_is_read_for_it(case, snapshot):
+    harmless = evolve(case, disruptive=False)
+    only = [gate for gate in in_force(harmless) if gate.only_disruptive]
+    assert only
+    assert {fact for gate in only for fact in gate.needs(harmless)} == set()
+    assert all(gate.needs(case) == gate.reads for gate in only)
+    verdicts = evaluate(harmless, evolve(snapshot(), facts={}), only)
+    assert {verdict.detail for verdict in verdicts} == {"nothing in it disturbs"}
+    assert all(verdict.allowed for verdict in verdicts)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from remediator.model import RunState, Target, evolve
+import pytest
+
+from remediator.model import Mode, RunState, Target, TriggerKind, evolve
 from remediator.reasons import Reason
 
 
@@ -21,3 +23,18 @@ def test_dry_and_live_runs_do_not_stand_in_each_others_way(judge, case, snapshot
     dry = a_run(state=RunState.RUNNING, dry_run=True)
     assert judge("target_busy", case, snapshot(open_runs=(dry,))).allowed
     assert not judge("target_busy", evolve(case, dry_run=True), snapshot(open_runs=(dry,))).allowed
+
+
+@pytest.mark.parametrize(
+    ("more", "refused"),
+    [({"mode": Mode.SUGGEST}, True), ({"mode": Mode.AUTO}, False), ({"mode": Mode.SUGGEST, "trigger": TriggerKind.MANUAL}, False)],
+    ids=["would ask too", "acts by itself", "a person acts"],
+)
+def test_a_run_that_waits_for_people_only_keeps_them_from_being_asked_twice(judge, case, snapshot, a_run, a_question, more, refused):
+    waiting = a_run(state=RunState.AWAITING_APPROVAL, ended_at=None, approvals=(a_question(),))
+    assert (not judge("target_busy", evolve(case, **more), snapshot(open_runs=(waiting,))).allowed) is refused
+
+
+def test_a_run_that_waits_in_mid_run_keeps_its_target(judge, case, snapshot, a_run, a_question):
+    waiting = a_run(state=RunState.AWAITING_APPROVAL, ended_at=None, approvals=(a_question(step=1),))
+    assert not judge("target_busy", case, snapshot(open_runs=(waiting,))).allowed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import Engine, event
 
-from remediator.model import DecisionKind, RunState, Target
+from remediator.model import ChangeState, DecisionKind, RunState, Target
 
 
 async def pages(ask):
@@ -111,6 +111,32 @@ async def test_runs_by_each_filter(journal, make):
     assert await journal.open_runs() == [other]
 
 
+async def test_what_was_done_is_what_took_effect_or_may_have_in_live_runs(journal, make):
+    agent, node = "cilium.restart_agent", "Node/node-3"
+    live, other = make.run(state=RunState.HEALED), make.run(target=Target(kind="Node", name="node-4"))
+    dry = make.run(dry_run=True)
+    for run in (live, other, dry):
+        await journal.save_run(run)
+    counted = [make.change(live.id, at=at, state=state) for at, state in ((1, ChangeState.KEPT), (2, ChangeState.UNKNOWN))]
+    elsewhere = make.change(other.id, at=3, state=ChangeState.APPLIED)
+    not_counted = [
+        make.change(live.id, at=4, state=ChangeState.ABSENT),
+        make.change(live.id, at=4, state=ChangeState.KEPT, undoes="x"),
+        make.change(live.id, at=4, state=ChangeState.APPLIED, action="node.cordon"),
+        make.change(dry.id, at=4, dry_run=True),
+    ]
+    for change in (*counted, elsewhere, *not_counted):
+        await journal.save_change(change)
+    found = await journal.done(frozenset({agent}), since=make.time(0))
+    assert [(d.at, d.target, d.run, d.state) for d in found] == [
+        (make.time(3), "Node/node-4", other.id, "running"),
+        (make.time(2), node, live.id, "healed"),
+        (make.time(1), node, live.id, "healed"),
+    ]
+    assert [d.at for d in await journal.done(frozenset({agent}), since=make.time(2), target=node)] == [make.time(2)]
+    assert await journal.done(frozenset(), since=make.time(0)) == []
+
+
 @pytest.fixture
 def asked():
     """The statements that reach the database meanwhile."""
@@ -146,6 +172,8 @@ async def test_every_list_has_an_index(open_journal, tmp_path, make, asked):
         await journal.runs(**filters, cursor=cursor)
     await journal.run(run.id)
     await journal.history("Node/node-3", since=make.time(0))
+    for target in (None, "Node/node-3"):
+        await journal.done(frozenset({"a"}), since=make.time(0), target=target)
     for filters in ({}, {"run": "x"}, {"left_behind": True}):
         await journal.changes(**filters)
     await journal.pauses(make.time(0))

@@ -106,6 +106,8 @@ async def test_an_episode_is_one_firing(journal, make):
     assert (await journal.episodes()).items == (later,)
     assert (await journal.episodes(open_only=False, fingerprint=first.fingerprint)).items == (later, closed)
     assert (await journal.episodes(open_only=False, name="Other")).items == ()
+    assert (await journal.episodes(open_only=False, names=["Other", first.name])).items == (later, closed)
+    assert (await journal.episodes(names=["Other"])).items == (await journal.episodes(names=[])).items == ()
 
 
 async def test_pauses_hold_until_they_end(journal, make):

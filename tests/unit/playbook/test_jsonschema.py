@@ -24,6 +24,21 @@ def errors(validator, text):
     return [error.message for error in validator.iter_errors(read_documents("x", text)[0].data)]
 
 
+CULPRITS = ["latency", "reachability", "{of: loss}", "{of: latency, above: 5ms}", "{of: loss, above: 0.1%}"]
+
+
+@pytest.mark.parametrize("culprit", CULPRITS)
+def test_every_form_of_a_culprit_fits_the_schema_and_loads(validator, valid, load, culprit):
+    text = valid.replace("{kind: Node, ", f"{{kind: Node, culprit: {culprit}, ")
+    assert errors(validator, text) == []
+    assert load(text).when.target.culprit is not None
+
+
+@pytest.mark.parametrize("culprit", ["latancy", "{of: jitter}", "{of: loss, over: 1%}", "{above: 5ms}", "{of: latency, above: 20}"])
+def test_what_is_no_culprit_is_marked(validator, valid, culprit):
+    assert errors(validator, valid.replace("{kind: Node, ", f"{{kind: Node, culprit: {culprit}, "))
+
+
 def test_what_loads_fits_the_schema(validator, valid):
     assert errors(validator, valid) == []
 

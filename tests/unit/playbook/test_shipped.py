@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from remediator.errors import DocumentError
 from remediator.model import Mode
 from remediator.playbook import files_of, load_library, shipped
 
@@ -79,6 +80,37 @@ def test_before_a_cooldown_of_half_an_hour_and_two_attempts_a_day(library):
     gates = library.by_name("cilium-agent-down").gates
     assert gates["cooldown"].root == timedelta(minutes=30)
     assert (gates["attempts"].max, gates["attempts"].within) == (2, timedelta(hours=24))
+
+
+ATTRIBUTED = [
+    ("node-latency", ("NodeLatencyCritical", "CiliumHealthLatencyCritical", "CiliumPairLatencyCritical"), ("latency", 0.020)),
+    ("node-latency-warning", ("NodeLatencyWarning", "CiliumHealthLatencyWarning"), ("latency", 0.005)),
+    (
+        "node-packet-loss",
+        ("NodePacketLossCritical", "CiliumDatapathDropRatioCritical", "NodeNicErrors", "NodeTcpRetransmitsHigh"),
+        ("loss", 0.01),
+    ),
+    ("node-packet-loss-warning", ("NodePacketLossWarning", "CiliumDatapathDropRatioWarning"), ("loss", 0.001)),
+]
+
+
+@pytest.mark.parametrize(("name", "alerts", "culprit"), ATTRIBUTED)
+def test_what_is_seen_between_nodes_is_attributed_and_warnings_touch_nothing(library, name, alerts, culprit):
+    for alert in alerts:
+        assert [one.name for one in library.playbooks if one.matches({"alertname": alert, "node": "node-3"})] == [name]
+    playbook = library.by_name(name)
+    found = playbook.when.target.culprit
+    assert ((found.of, found.limit), playbook.disruptive) == (culprit, not name.endswith("-warning"))
+
+
+def test_the_symptoms_of_playbooks_are_those_that_attribution_knows(load, valid):
+    from remediator.attribution import Symptom
+
+    for symptom in Symptom:
+        text = valid.replace("{kind: Node, ", f"{{kind: Node, culprit: {symptom}, ")
+        assert 0 < load(text).when.target.culprit.limit < symptom.total
+    with pytest.raises(DocumentError, match=f"known are {', '.join(Symptom)}"):
+        load(valid.replace("{kind: Node, ", "{kind: Node, culprit: xyz, "))
 
 
 def test_restart_agent_is_for_people(library):

@@ -15,9 +15,12 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from remediator.bgp.coverage import Rules, report
 from remediator.bgp.model import Node, Routes
+from remediator.breaker import Reset, Standing
 from remediator.clock import ManualClock
+from remediator.demotion import Demotion
 from remediator.errors import UsageError
 from remediator.feed import Feed
+from remediator.gates import gates
 from remediator.journal import ChainReport
 from remediator.kube.errors import Unreachable
 from remediator.model import (
@@ -25,6 +28,7 @@ from remediator.model import (
     ChangeState,
     Decision,
     DecisionKind,
+    Done,
     Entry,
     Episode,
     Mode,
@@ -42,8 +46,10 @@ from remediator.model import (
     evolve,
     new_id,
 )
+from remediator.promotion import Record
 from remediator.reasons import Reason
 from remediator.receive import Limits, parse_delivery
+from remediator.recurrence import recurrences
 from remediator.server import MatchReport, NearMiss, ReloadReport, Status, Tokens, build_app
 from remediator.story import Story
 
@@ -141,11 +147,13 @@ class FakeService:
 
     def __init__(self) -> None:
         self.unreachable = False
+        self.waiting: tuple[Any, ...] = ()
+        self.demoted: tuple[Any, ...] = ()
         self.journal = FakeJournal()
         self.feed = Feed(queue=8)
         self.library = SimpleNamespace(playbooks=(a_playbook(),))
         self.actions = {"wait": SimpleNamespace(describe=lambda: {"name": "wait", "summary": "Let time pass"})}
-        self.gates = {"paused": SimpleNamespace(describe=lambda: {"name": "paused", "key": None})}
+        self.gates = {"paused": gates()["paused"]}
         self.calls: list[tuple[str, Any]] = []
         self.fails: Exception | None = None
         self.gate = asyncio.Event()
@@ -184,6 +192,24 @@ class FakeService:
         await self._did("undo", (run, by, reason))
         return self._altered(run, state=RunState.UNDOING)
 
+    async def approve(self, run, *, by, reason, named):
+        await self._did("approve", (run, by, reason, named))
+        return self._altered(run)
+
+    async def reject(self, run, *, by, reason):
+        await self._did("reject", (run, by, reason))
+        return self._altered(run, state=RunState.CANCELLED)
+
+    async def reinstate(self, playbook, *, by, reason):
+        await self._did("reinstate", (playbook, by, reason))
+        return Demotion(playbook=playbook, at=NOW, runs=("r1", "r2"))
+
+    def mode_of(self, playbook):
+        return {"mode_in_force": "suggest", "demoted": None}
+
+    async def record(self, playbook):
+        return Record(playbook=playbook.name)
+
     def _altered(self, run, **fields):
         if not self.journal.the_runs[run].state.open:
             raise UsageError(f"run {run} has ended")
@@ -197,6 +223,13 @@ class FakeService:
         await self._did("resume", scope)
         return 2
 
+    async def breaker(self):
+        return Standing(open=False, failures=0, most_failures=5, runs=1, most_runs=20, within="6h")
+
+    async def reset_breaker(self, request):
+        await self._did("reset_breaker", request)
+        return Reset(at=NOW, by=request.by, reason=request.reason, backlog=request.backlog, opened_at=NOW)
+
     async def reload(self):
         await self._did("reload", None)
         return self.report
@@ -204,6 +237,11 @@ class FakeService:
     async def why(self, ref):
         await self._did("why", ref)
         return Story(ref=ref, kind="nothing", lines=("The journal knows nothing of it.",))
+
+    async def recurrence(self, *, since=None, at_least=2):
+        self.asked_of_recurrence = since, at_least
+        done = Done(action="cilium.restart_agent", target="Node/n", at=NOW, run="run-1", playbook="p", state=RunState.HEALED)
+        return Page(items=recurrences([done] * 3, at_least=at_least))
 
     async def bgp(self):
         if self.unreachable:
@@ -230,6 +268,9 @@ class FakeService:
             leader=True,
         )
 
+    async def full_status(self):
+        return evolve(self.status(), waiting=self.waiting, demoted=self.demoted)
+
     def ready(self):
         return self.is_ready
 
@@ -237,7 +278,10 @@ class FakeService:
 def a_playbook() -> Any:
     """As the library holds it; only what the API shows."""
     shown = {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab"}
-    return SimpleNamespace(name="cilium-agent-down", text="apiVersion: remediator.dev/v1\n", describe=lambda: shown)
+    gates = {"gates": {}}
+    return SimpleNamespace(
+        name="cilium-agent-down", text="apiVersion: remediator.dev/v1\n", ladder=(), disruptive=True, describe=lambda: {**shown, **gates}
+    )
 
 
 class Api:

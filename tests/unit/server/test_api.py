@@ -117,13 +117,27 @@ async def test_why_tells_a_story(api, service):
 
 async def test_the_catalogue(api):
     (playbook,) = (await api.get("/api/v1/playbooks"))["items"]
-    assert playbook == {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab"}
-    assert (await api.get("/api/v1/playbooks/cilium-agent-down"))["text"].startswith("apiVersion")
+    standing = {"mode_in_force": "suggest", "demoted": None}
+    assert playbook == {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab", "gates": {}, **standing}
+    shown = await api.get("/api/v1/playbooks/cilium-agent-down")
+    assert shown["text"].startswith("apiVersion")
+    assert shown["record"]["suggested"]["approved"] == 0
+    assert {"gate": "paused", "by": "always", "settings": None} in shown["in_force"]
     assert (await api.get("/api/v1/actions"))["items"][0]["name"] == "wait"
     assert (await api.get("/api/v1/actions/wait"))["summary"] == "Let time pass"
     assert (await api.get("/api/v1/gates"))["items"][0]["name"] == "paused"
     assert (await api.get("/api/v1/status"))["ready_detail"] == "leader"
     assert (await api.get("/api/v1/journal/verify"))["ok"] is True
+
+
+async def test_the_report_takes_a_time_and_a_number(api, service):
+    (one,) = (await api.get("/api/v1/report/recurrence?since=3d&at_least=3"))["items"]
+    assert (one["target"], one["times"], one["healed"], len(one["each"])) == ("Node/n", 3, 3, 3)
+    since, least = service.asked_of_recurrence
+    assert since is not None
+    assert least == 3
+    assert (await api.get("/api/v1/report/recurrence?at_least=4"))["items"] == []
+    assert "whole number" in (await api.problem("GET", "/api/v1/report/recurrence?at_least=0", 400))["detail"]
 
 
 async def test_bgp_is_read_when_asked_for(api, service):
@@ -212,3 +226,15 @@ class TestFirstPage:
         service.journal.the_pauses = [Pause(id="p", reason="<b>night</b>", by="ada", at=NOW, until=NOW)]
         text = await (await api("GET", "/", token="read")).text()
         assert "<strong>Paused</strong>: everything, by ada: &lt;b&gt;night" in text
+
+    async def test_it_shows_what_waits_for_people_and_what_was_demoted(self, api, service):
+        from remediator.demotion import Demotion
+        from remediator.server.service import Waiting
+
+        what = {"run": "r1", "playbook": "p", "target": "Node/node-3", "question": "May <p> act?", "missing": 2}
+        service.waiting = (Waiting(asked_at=NOW, expires_at=NOW, **what),)
+        service.demoted = (Demotion(playbook="dns", at=NOW),)
+        text = await (await api("GET", "/", token="read")).text()
+        assert "Wait for approval" in text
+        assert "May &lt;p&gt; act?" in text
+        assert "dns, since" in text

@@ -54,7 +54,9 @@ ANSWERS = [
     "/api/v1/actions",
     "/api/v1/status",
     "/api/v1/pause",
+    "/api/v1/breaker",
     "/api/v1/why?ref=x",
+    "/api/v1/report/recurrence?since=3d&at_least=3",
     "/api/v1/journal/verify",
 ]
 

@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from remediator.breaker import Backlog
 from remediator.errors import UsageError
 from remediator.model import Decision, DecisionKind, Pause, RunState, Verdict
 from remediator.reasons import Reason
 from remediator.server import ManualRequest, MatchRequest, PauseRequest, ReloadReport
+from remediator.server.service import BreakerRequest
 
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 ASK = {"playbook": "restart-agent", "target": "Node/node-2"}
@@ -97,13 +99,54 @@ class TestInterventions:
         await api.problem("POST", f"/api/v1/runs/nope/{verb}", 404)
         assert not service.calls
 
-    @pytest.mark.parametrize("verb", ["approve", "reject"])
-    async def test_no_run_waits_for_approval_yet(self, api, service, run, verb):
-        service.journal.the_runs["run-1"] = run()
-        assert "does not wait" in (await api.problem("POST", f"/api/v1/runs/run-1/{verb}", 409))["detail"]
+    @pytest.mark.parametrize(("asked", "named"), [({"by": "ada", "reason": "go"}, True), ({}, False), ({"by": " "}, False)])
+    async def test_a_yes_tells_whether_somebody_gave_a_name(self, api, service, run, asked, named):
+        service.journal.the_runs["run-1"] = run(state=RunState.AWAITING_APPROVAL)
+        assert (await api("POST", "/api/v1/runs/run-1/approve", json=asked)).status == 200
+        assert service.calls == [("approve", ("run-1", asked.get("by") or "api, 127.0.0.1", asked.get("reason", ""), named))]
 
-    async def test_no_breaker_is_open_yet(self, api):
-        await api.problem("POST", "/api/v1/breaker/reset", 409)
+    async def test_a_no(self, api, service, run):
+        service.journal.the_runs["run-1"] = run(state=RunState.AWAITING_APPROVAL)
+        response = await api("POST", "/api/v1/runs/run-1/reject", json={"by": "ada", "reason": "false alarm"})
+        assert (await response.json())["state"] == "cancelled"
+        assert service.calls == [("reject", ("run-1", "ada", "false alarm"))]
+
+    @pytest.mark.parametrize("verb", ["approve", "reject"])
+    async def test_an_answer_that_nobody_waits_for_is_a_conflict(self, api, service, run, verb):
+        service.journal.the_runs["run-1"] = run()
+        service.fails = UsageError("run run-1 is running; it does not wait for an approval")
+        problem = await api.problem("POST", f"/api/v1/runs/run-1/{verb}", 409)
+        assert (problem["state"], "does not wait" in problem["detail"]) == ("running", True)
+
+    async def test_a_demoted_playbook_is_reinstated(self, api, service):
+        path = "/api/v1/playbooks/cilium-agent-down/reinstate"
+        response = await api("POST", path, json={"by": "ada", "reason": "fixed"})
+        assert (await response.json())["runs"] == ["r1", "r2"]
+        assert service.calls == [("reinstate", ("cilium-agent-down", "ada", "fixed"))]
+        service.fails = UsageError("playbook cilium-agent-down is not demoted")
+        assert "is not demoted" in (await api.problem("POST", path, 409))["detail"]
+        await api.problem("POST", "/api/v1/playbooks/nope/reinstate", 404)
+
+
+class TestBreaker:
+    async def test_how_it_stands(self, api):
+        found = await api.get("/api/v1/breaker")
+        assert (found["open"], found["most_failures"], found["reset"]) == (False, 5, None)
+
+    async def test_reset(self, api, service):
+        response = await api("POST", "/api/v1/breaker/reset", json={"backlog": "skip", "reason": "a switch", "by": "ada"})
+        assert (await response.json())["backlog"] == "skip"
+        assert service.calls == [("reset_breaker", BreakerRequest(backlog=Backlog.SKIP, reason="a switch", by="ada"))]
+
+    @pytest.mark.parametrize("asked", [{}, {"backlog": "keep"}, {"backlog": "skip", "reasn": "x"}])
+    async def test_whoever_resets_must_say_what_becomes_of_the_backlog(self, api, service, asked):
+        await api.problem("POST", "/api/v1/breaker/reset", 400, json=asked)
+        assert not service.calls
+
+    async def test_a_closed_one_is_a_409(self, api, service):
+        service.fails = UsageError("No breaker is open.")
+        problem = await api.problem("POST", "/api/v1/breaker/reset", 409, json={"backlog": "resume"})
+        assert problem["detail"] == "No breaker is open."
 
 
 class TestPause:

@@ -237,7 +237,7 @@ class TestScenarios:
         for one in scenarios:
             assert one.summary
             assert one.broken
-            assert one.truth.target.count("/") in (1, 2)
+            assert one.truth.target.count("/") in (1, 2) or one.truth.target == "", "one object, or no object is to blame"
             assert one.truth.alerts or one.asks, "an alert, a person, or one after the other"
 
     def test_unknown_ones_get_a_suggestion(self):
@@ -245,7 +245,7 @@ class TestScenarios:
             scenario("agent-dwon")
         assert scenario("agent-down").name == "agent-down"
 
-    @pytest.mark.parametrize("one", all_scenarios(), ids=lambda s: s.name)
+    @pytest.mark.parametrize("one", [one for one in all_scenarios() if one.demo], ids=lambda s: s.name)
     async def test_each_raises_its_alerts_and_is_not_healed_by_itself(self, sim, seconds, one):
         assert one.healed(sim)
         await sim.play(one)
@@ -253,7 +253,7 @@ class TestScenarios:
         assert not one.healed(sim)
         assert set(one.truth.alerts) <= {a.labels["alertname"] for a in sim.alertmanager.open_alerts()}
 
-    @pytest.mark.parametrize("name", ["agent-down", "agent-restart"])
+    @pytest.mark.parametrize("name", ["agent-down", "agent-restart", "slow-node"])
     async def test_an_agent_is_healed_by_replacing_the_pod(self, sim, seconds, name):
         one = scenario(name)
         await sim.play(one)

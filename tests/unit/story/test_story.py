@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.model import ChangeState, Resource, RunState, StepState, Target, Trigger, TriggerKind, evolve
+from remediator.model import ChangeState, Evidence, Resource, RunState, StepState, Target, Trigger, TriggerKind, Verdict, evolve, to_json
 from remediator.reasons import Reason
 from remediator.story import tell
 
@@ -46,6 +46,32 @@ async def test_refused_by_gates(journal, incident, golden):
     gates = incident.verdicts(1, paused="by ana: switch upgrade", cooldown="last run ended 09:50:00, next possible 10:20:00")
     more = {"playbook": "cilium-agent-down", "target": Target(kind="Node", name="node-3"), "gates": gates}
     await incident.decide(1, "refused", delivery, reason=Reason.PAUSED, detail="by ana: switch upgrade", **more)
+    golden((await tell(journal, "CiliumAgentDown")).lines)
+
+
+async def test_nobody_is_to_blame(journal, incident, golden):
+    told = {
+        "symptom": "latency",
+        "limit": 0.02,
+        "kind": "link",
+        "nodes": ["node-2", "node-5"],
+        "words": "only that link is bad",
+        "sound": 4,
+    }
+    told["votes"] = [{"node": "node-5", "against": 1, "of": 4, "share": 0.25, "beside": ["hint"]}]
+    told["matrix"] = {
+        "symptom": "latency",
+        "limit": 0.02,
+        "at": incident.time(1),
+        "nodes": ["node-2", "node-5"],
+        "rows": [[None, 0.04], [0.03, None]],
+    }
+    delivery = await incident.deliver(0, incident.alert())
+    no = Verdict(gate="no_culprit", allowed=False, reason=Reason.NO_CULPRIT, detail="link: only that link is bad", at=incident.time(1))
+    gates = (*incident.verdicts(1), no)
+    evidence = (Evidence(name="attribution", at=incident.time(1), data=to_json(told)),)
+    more = {"playbook": "node-latency", "target": Target(kind="Node", name="node-3"), "gates": gates, "evidence": evidence}
+    await incident.decide(1, "refused", delivery, reason=Reason.NO_CULPRIT, detail="link: only that link is bad", **more)
     golden((await tell(journal, "CiliumAgentDown")).lines)
 
 

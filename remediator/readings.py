@@ -1,0 +1,101 @@
+"""Reads what gates judge the whole of things by: recent runs and episodes, the breaker's past, the cluster.
+
+In: which fact, the case, the doors. Out: the fact's value, as the accessors of ``Snapshot`` name it. Raised: the errors of the doors.
+``facts`` calls it, gives each a deadline and makes of every error an Unread.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from remediator.beginnings import LOOK_BACK as OF_STORMS
+from remediator.breaker import LOOK_BACK, NOTE, Past, Reset
+from remediator.cluster.load import read_load
+from remediator.cluster.read import read_cluster, read_lease, read_network, read_own, read_symptom
+from remediator.cluster.view import read_view
+from remediator.errors import ExpressionError, Unreadable
+from remediator.gates import Case, Fact
+from remediator.model import from_json
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from remediator.beginnings import Beginning
+    from remediator.cluster.model import Cluster, Network, Symptom, View
+    from remediator.world import World
+
+__all__ = ["breaker_past", "read"]
+
+_RECENT = timedelta(days=1)
+_MOST_EPISODES = 1000
+"""Twice as many as make the largest storm."""
+
+
+def read(fact: Fact, case: Case, world: World) -> Awaitable[Any]:
+    """The value of ``fact``."""
+    return _READERS[fact](world, case)
+
+
+async def _recent_runs(world: World) -> Any:
+    return await world.journal.recent_runs(since=world.clock.now() - _RECENT)
+
+
+async def _cluster(world: World) -> Cluster:
+    return await read_cluster(world.kube, world.cilium.namespace, world.cilium.agent_selector)
+
+
+async def _network(world: World) -> Network | None:
+    return await read_network(world.prometheus) if world.prometheus is not None else None
+
+
+async def _view(world: World) -> View:
+    return await read_view(world.kube, world.cilium.health_port, (await read_own()).node)
+
+
+async def _symptom(world: World, case: Case) -> Symptom:
+    """The gate's setting is a template; the alert is not among what it may name, so that its text never reaches a query."""
+    if world.prometheus is None:
+        raise Unreadable("Prometheus", "the settings name no prometheus.url")
+    target, cilium = case.target, world.cilium
+    values = {
+        "target": {"kind": target.kind, "name": target.name, "namespace": target.namespace, "uid": target.uid},
+        "cilium": {"namespace": cilium.namespace, "agent_selector": cilium.agent_selector},
+    }
+    try:
+        query = case.settings["still_true"].root.text(values)
+    except ExpressionError as error:
+        raise Unreadable("still_true", str(error)) from error
+    return await read_symptom(world.prometheus, query)
+
+
+async def breaker_past(world: World) -> Past:
+    """What the breaker is judged by. Raises JournalError."""
+    now = world.clock.now()
+    note = await world.journal.last_note(NOTE)
+    reset = from_json(note.data, Reset) if note is not None else None
+    since = max(now - LOOK_BACK, reset.at) if reset is not None else now - LOOK_BACK
+    runs = await world.journal.recent_runs(since=since - _RECENT, dry_run=False)  # one that began before the reset may fail after it
+    return Past(runs=tuple(runs), reset=reset)
+
+
+async def _episodes(world: World) -> tuple[Beginning, ...]:
+    """From memory; of the journal only once, so that a storm of deliveries costs no storm of queries."""
+    now = world.clock.now()
+    if not world.beginnings.complete:
+        world.beginnings.recall(await world.journal.recent_episodes(since=now - OF_STORMS, most=_MOST_EPISODES), now)
+    return world.beginnings.until(now)
+
+
+_READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
+    Fact.RECENT_RUNS: lambda world, _: _recent_runs(world),
+    Fact.FAILURES: lambda world, _: breaker_past(world),
+    Fact.EPISODES: lambda world, _: _episodes(world),
+    Fact.CLUSTER: lambda world, _: _cluster(world),
+    Fact.NETWORK: lambda world, _: _network(world),
+    Fact.VIEW: lambda world, _: _view(world),
+    Fact.OWN: lambda _, __: read_own(),
+    Fact.LEASE: lambda world, case: read_lease(world.kube, case.target.name),
+    Fact.LOAD: lambda world, case: read_load(world.kube, case.target.name),
+    Fact.STILL_TRUE: _symptom,
+}

@@ -1,0 +1,89 @@
+"""The daemon in this process, on a simulated cluster, with its files in a folder, as a user would have it.
+
+In: a running simulation, a clock, a folder. Out: an open House with the daemon's address and a client. What it logs goes to a file there.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sys
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Self
+
+from remediator.client import Client
+from remediator.daemon import Daemon
+from remediator.settings import load_settings
+from remediator.telemetry import configure_logging
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from remediator.clock import Clock
+    from remediator.sim import Simulation
+
+__all__ = ["House"]
+
+_SETTINGS = """\
+apiVersion: remediator.dev/v1
+kind: Settings
+server:
+  listen: 127.0.0.1:0
+  webhook_token_file: webhook.token
+  read_token_file: read.token
+  write_token_file: write.token
+store: {{url: 'sqlite:///journal.db'}}
+mode: auto
+modes: {{'*': auto}}   # shipped playbooks only suggest, until somebody trusts them
+kubernetes: {{server: '{simulation.url}'}}
+prometheus: {{url: '{simulation.prometheus_url}'}}
+alertmanager: {{url: '{simulation.alertmanager_url}'}}
+"""
+
+
+class House:
+    """Use it as an async context manager; leaving it stops the daemon."""
+
+    def __init__(self, simulation: Simulation, clock: Clock, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
+        """``settings``: further sections of the settings file."""
+        self.folder = folder
+        self.tokens = {scope: secrets.token_urlsafe(24) for scope in ("webhook", "read", "write")}
+        self.log = folder / "daemon.log"
+        self.daemon: Daemon
+        self.client: Client
+        self._simulation = simulation
+        self._clock = clock
+        self._settings = dict(settings or {})
+        self._stack = AsyncExitStack()
+
+    @property
+    def webhook(self) -> str:
+        """Where Alertmanager posts."""
+        return f"{self.daemon.url}/api/v1/alerts"
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            log = stack.enter_context(self.log.open("w", encoding="utf-8"))
+            stack.callback(configure_logging, stream=sys.stderr)
+            configure_logging(json=False, stream=log)
+            self.daemon = await Daemon.build(load_settings(self._files(), env={}), clock=self._clock)
+            stack.push_async_callback(self.daemon.stop)
+            await self.daemon.start()
+            self.client = await stack.enter_async_context(Client(self.daemon.url, token=self.tokens.get))
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def _files(self) -> Path:
+        """Write tokens and settings; the path of the settings."""
+        for scope, token in self.tokens.items():
+            path = self.folder / f"{scope}.token"
+            path.touch(mode=0o600)
+            path.write_text(token + "\n", encoding="utf-8")
+        settings = self.folder / "settings.yaml"
+        more = "".join(f"{name}: {json.dumps(section)}\n" for name, section in self._settings.items())  # JSON is YAML
+        settings.write_text(_SETTINGS.format(simulation=self._simulation) + more, encoding="utf-8")
+        return settings

@@ -1,0 +1,102 @@
+"""promtool and amtool on what deploy/ ships: rules that parse, rules that fire for the right reason and no other, a valid routing tree."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
+LONG = {"policy-surge"}
+"""A day of samples."""
+
+
+def run(program, *arguments, cwd=PROMETHEUS, package="prometheus"):
+    if shutil.which(program) is None:
+        pytest.skip(f"{program} is not installed (Debian package {package})")
+    done = subprocess.run([program, *arguments], check=False, cwd=cwd, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.prometheus
+def test_the_rules_parse():
+    assert "SUCCESS" in run("promtool", "check", "rules", "rules.yaml")
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(p.stem, marks=[pytest.mark.long] if p.stem in LONG else []) for p in sorted((PROMETHEUS / "tests").glob("*.yaml"))],
+)
+def test_the_rules_fire_for_the_right_reason(name):
+    run("promtool", "test", "rules", f"{name}.yaml", cwd=PROMETHEUS / "tests")
+
+
+@pytest.mark.prometheus
+def test_the_example_of_probes_is_a_configuration():
+    assert "SUCCESS" in run("promtool", "check", "config", "prometheus.yaml")
+
+
+@pytest.mark.prometheus
+def test_each_probe_has_the_labels_that_the_rules_read():
+    found = json.loads(run("promtool", "check", "service-discovery", "--timeout=1s", "prometheus.yaml", "remediator-probes"))
+    labels = [target["labels"] for target in found]
+    assert len(labels) == 22
+    assert all(each["__address__"] == "blackbox-exporter.monitoring:9115" for each in labels)
+    unbound = [each for each in labels if each.get("service") == "unbound"]
+    assert {each["__param_module"] for each in unbound} == {"dns_udp", "dns_tcp"}
+    assert {(each["instance"], each["__param_target"], each["deployment"]) for each in unbound} == {
+        ("10.25.150.252:53", "10.25.150.252:53", "unbound")
+    }
+
+
+ALERTMANAGER = PROMETHEUS.parent / "alertmanager"
+
+
+@pytest.mark.alertmanager
+def test_the_example_of_alertmanager_is_a_configuration():
+    assert "SUCCESS" in run("amtool", "check-config", "example.yml", cwd=ALERTMANAGER, package="prometheus-alertmanager")
+
+
+@pytest.mark.alertmanager
+def test_a_common_cause_inhibits_alerts_about_nodes_and_no_others(alertmanager):
+    rules = yaml.safe_load((ALERTMANAGER / "example.yml").read_text())["inhibit_rules"]
+    running = alertmanager(inhibit_rules=rules)
+
+    def alert(name, kind, severity="critical", **more):
+        return {"alertname": name, "kind": kind, "severity": severity, **more}
+
+    def muted(*alerts, until):
+        """Post them, and wait until just those are inhibited; a cause is taken note of in the background."""
+        running.post(*alerts)
+        deadline = time.monotonic() + 20
+        while True:
+            found = sorted(each["labels"]["alertname"] for each in running.alerts() if each["status"]["inhibitedBy"])
+            if found == sorted(until):
+                return
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)
+
+    nodes = [
+        alert("NodeLatencyCritical", "latency", target_node="node-3"),
+        alert("NodeLatencyWarning", "latency", "warning", target_node="node-3"),
+        alert("NodeLatencyWarning", "latency", "warning", target_node="node-4"),
+        alert("NodeFailure", "node", node="node-1"),
+        alert("CiliumAgentDown", "agent", node="node-1"),
+        alert("CiliumAgentDown", "agent", node="node-2"),
+    ]
+    muted(*nodes, until=["NodeLatencyWarning", "CiliumAgentDown"])
+    services = [
+        alert("GatewayProbeFailing", "gateway", gateway="external"),
+        alert("ServiceEndpointDown", "service", service="grafana", gateway="external"),
+        alert("ServiceEndpointDown", "service", service="proxmox"),
+        alert("UnboundDown", "dns", service="unbound"),
+    ]
+    muted(*services, until=["NodeLatencyWarning", "CiliumAgentDown", "ServiceEndpointDown"])
+    muted(alert("NetworkPartitionSuspected", "partition"), until=[each["alertname"] for each in nodes] + ["ServiceEndpointDown"])

@@ -1,0 +1,157 @@
+"""A dry run decides, asks and calls as a live run does from the same state, up to the first place where the world answers.
+
+For each incident that a person can watch the playbook that should take it, by its alert or by a person; and each other shipped playbook.
+The other incidents change in the middle of a run, so two runs from the same state do not meet the same world.
+A difference is a fault of the product.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from remediator.match import find
+from remediator.model import PLAN, RunState, Trigger, TriggerKind, evolve
+from remediator.sim import all_scenarios
+from remediator.sim.objects import encode
+
+TARGETS = {"Node": ("Node", "", "node-3"), "Deployment": ("Deployment", "kube-system", "cilium-operator")}
+"""By the kind that a playbook acts on; Node where only people trigger it."""
+MOVES = {"patch", "create", "delete", "update", "deletecollection"}
+_CHANGES_BY_ITSELF = re.compile(
+    r"\b[0-9a-hjkmnp-tv-z]{26}\b"  # ids of runs
+    r"|\b\d{4}-\d\d-\d\dT[\d:.]+Z"
+    r'|(?<="path":"/metadata/resourceVersion","value":)"\d+"'  # a node is written to by its kubelet
+)
+
+
+def shipped(root):
+    documents = [yaml.safe_load(path.read_text()) for path in sorted((root / "playbooks").glob("*.yaml"))]
+    return [document["metadata"]["name"] for document in documents if document["kind"] == "Playbook"]
+
+
+def pytest_generate_tests(metafunc):
+    if "played" in metafunc.fixturenames:
+        scenes = [(scene.truth.playbook, scene) for scene in all_scenarios() if scene.truth.playbook and scene.demo]
+        taken = {playbook for playbook, _ in scenes}
+        scenes += [(name, None) for name in shipped(metafunc.config.rootpath) if name not in taken]
+        metafunc.parametrize("played", scenes, ids=[f"{name}-{scene.name}" if scene else name for name, scene in scenes])
+
+
+@pytest.fixture
+def rate():
+    """Slow enough that a busy machine is in time with BGP sessions."""
+    return 30
+
+
+@pytest.fixture
+async def ready(line, stage, root, played):
+    """The pipeline with every shipped playbook, and the world as the case wants it."""
+    name, scene = played
+    line.load(*(path.read_text() for path in sorted((root / "playbooks").glob("*.yaml"))))
+    await line.start()
+    if name == "return-node":
+        done = await stage.step("node.cordon")
+        stored = await line.journal.run(done.run.id)
+        await line.journal.save_run(evolve(stored, state=RunState.DONE, ended_at=line.world.clock.now()))
+    if scene is not None:
+        await stage.simulation.play(scene)
+    return line
+
+
+async def the_alert(line, stage, scene):
+    """As Alertmanager would post it now, once it fires."""
+
+    async def fires():
+        now = line.world.clock.now()
+        found = [a for a in stage.simulation.alertmanager.alerts.values() if a.labels["alertname"] in scene.truth.alerts]
+        return found[0].webhook(now) if found else None
+
+    return await line.until(fires, "the alert")
+
+
+async def one(line, stage, played, *, dry):
+    """Decide and carry it to its end; the decision, the run, and every request since, in order."""
+    name, scene = played
+    playbook = line.world.library.by_name(name)
+    line.world.dry_run = dry
+    alert = await the_alert(line, stage, scene) if scene is not None and scene.truth.alerts and not scene.asks else None
+    after = stage.cluster.request_log.count
+    if alert is not None:
+        (decision,) = await line.decided(await line.deliver(alert))
+    else:
+        kind, namespace, target = TARGETS[playbook.when.target.kind if playbook.when else "Node"]
+        trigger = Trigger(kind=TriggerKind.MANUAL, by="anna", reason="to see")
+        found = await find(kind, target, namespace, line.world.kube)
+        judged = await line.pipeline.decider.person(playbook, found, trigger, parameters=playbook.fill({}), dry_run=dry)
+        decision = judged.decision
+        await line.pipeline.begin([judged.run] if judged.run else [])
+    run = await line.ended(decision.run) if decision.run else None
+    # The lease on a node is a lock: a live run takes it, a dry one only its shadow.
+    calls = [entry for entry in stage.cluster.request_log if entry.seq > after and "medik8s-leases" not in entry.path]
+    return SimpleNamespace(decision=decision, run=run, calls=calls)
+
+
+def shape(call):
+    """What was asked, without what differs from one moment to the next."""
+    query = {k: v for k, v in call.query.items() if k not in ("dryRun", "time", "resourceVersion", "timeoutSeconds")}
+    body = _CHANGES_BY_ITSELF.sub("*", encode(_undated(call.body)).decode()) if call.body is not None else ""
+    return call.service, call.verb, call.path, tuple(sorted(query.items())), body
+
+
+def _undated(body):
+    """A dry run says so in the body of deletes and evictions."""
+    if isinstance(body, dict):
+        return {key: _undated(value) for key, value in body.items() if key != "dryRun" and (key, value) != ("deleteOptions", {})}
+    return [_undated(item) for item in body] if isinstance(body, list) else body
+
+
+def moves(calls):
+    return [call for call in calls if call.service == "kubernetes" and call.verb in MOVES and not call.path.endswith("accessreviews")]
+
+
+def until_the_world_answers(calls):
+    """Up to the first call that changes something, itself included; in a dry run the same call with dryRun."""
+    real = next((n for n, call in enumerate(calls) if call.writes), len(calls) - 1)
+    return calls[: real + 1]
+
+
+def verdicts(gates):
+    return [(verdict.gate, verdict.allowed, verdict.reason) for verdict in gates]
+
+
+def plans(run):
+    """What each step said that it would do."""
+    return [(step.name, [seen.data for seen in step.evidence if seen.name == PLAN]) for step in run.steps]
+
+
+async def test_the_same_decision_gates_and_calls(ready, stage, played):
+    before = len(stage.cluster.writes())
+    dry = await one(ready, stage, played, dry=True)
+    assert stage.cluster.writes()[before:] == [], "a dry run changed something"
+    live = await one(ready, stage, played, dry=False)
+    assert (dry.decision.decision, dry.decision.reason) == (live.decision.decision, live.decision.reason), live.decision.detail
+    assert verdicts(dry.decision.gates) == verdicts(live.decision.gates)
+    if live.run is None:
+        assert dry.run is None
+        return
+    assert (dry.run.dry_run, live.run.dry_run) == (True, False)
+    assert dry.run.state == "predicted", dry.run.detail
+    assert played[1] is None or not played[1].truth.healable or live.run.state == "healed", live.run.detail
+    assert verdicts(dry.run.gates) == verdicts(live.run.gates), "asked again in mid-run"
+    assert plans(dry.run) == plans(live.run)
+
+    first = until_the_world_answers(live.calls)
+    asked, told = list(map(shape, moves(first))), list(map(shape, moves(dry.calls)))
+    assert told[: len(asked)] == asked, "the same calls in the same order"
+    if not asked:
+        return  # it only looks
+    same = [call for call in dry.calls if call.seq <= moves(dry.calls)[len(asked) - 1].seq]
+    reads = Counter(shape(call) for call in first if call not in moves(first))
+    assert Counter(shape(call) for call in same if call not in moves(same)) == reads, "and the same questions before them"
+    if played[1] is not None:
+        assert {(verb, path) for _, verb, path, *_ in told} == {(verb, path) for _, verb, path, *_ in map(shape, moves(live.calls))}

@@ -1,0 +1,121 @@
+"""What a maintenance window held is decided again when it ends: by itself, once, with all gates, also after a restart."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from remediator.episodes import Episodes
+from remediator.gates import Limits
+from remediator.model import Mode
+from remediator.reasons import Reason
+from remediator.windows import Window
+
+
+@pytest.fixture
+def maintenance(stage):
+    """For the next two hours."""
+    now = stage.world.clock.now()
+    window = Window.model_validate({"since": now - timedelta(hours=1), "until": now + timedelta(hours=2)})
+    stage.world.limits = Limits(maintenance=(window,))
+
+
+@pytest.fixture
+async def held(line, maintenance, symptom, text):
+    """An alert that the window held, and the decision on it."""
+    line.load(text())
+    await line.start()
+    alert = line.outside.fire()
+    (decision,) = await line.decided(await line.deliver(alert))
+    assert (decision.decision, decision.reason) == ("held", Reason.MAINTENANCE)
+    return alert
+
+
+async def second(line, alert):
+    """The decision that follows the held one."""
+
+    async def look():
+        page = await line.journal.decisions(fingerprint=alert["fingerprint"])
+        return page.items[0] if len(page.items) > 1 else None
+
+    return await line.until(look, "a second decision")
+
+
+async def test_when_the_window_ends_it_runs_without_being_delivered_again(line, held, symptom, later):
+    symptom.cured = lambda _: True
+    later(hours=3)
+    decision = await second(line, held)
+    assert decision.decision == "run"
+    run = await line.ended(decision.run)
+    assert (run.state, run.trigger.reason, run.alert.fingerprint) == ("healed", "Symptom", held["fingerprint"])
+    (episode,) = (await line.journal.episodes(open_only=False, fingerprint=held["fingerprint"])).items
+    assert (episode.run, episode.deliveries) == (run.id, 1)
+
+
+async def test_also_if_the_window_ends_while_no_daemon_is_there(line, held, symptom, later):
+    symptom.cured = lambda _: True
+    await line.stop()
+    later(hours=3)
+    await line.restart()
+    assert (await second(line, held)).decision == "run"
+
+
+async def test_it_stays_held_as_long_as_the_window_is_open(line, held):
+    await line.world.clock.sleep(timedelta(minutes=1))
+    page = await line.journal.decisions(fingerprint=held["fingerprint"])
+    assert [decision.decision for decision in page.items] == ["held"]
+
+
+async def test_one_that_resolved_meanwhile_is_left_alone(line, held, later):
+    await line.decided(await line.deliver(line.outside.resolve(held)))
+    later(hours=3)
+    await line.world.clock.sleep(timedelta(minutes=1))
+    page = await line.journal.decisions(fingerprint=held["fingerprint"])
+    assert [decision.decision for decision in page.items] == ["resolved", "held"]
+
+
+async def test_one_that_alertmanager_does_not_hold_any_more_is_refused(line, held, later):
+    line.outside.resolve(held)
+    later(hours=3)
+    decision = await second(line, held)
+    assert (decision.decision, decision.reason) == ("refused", Reason.NOT_FIRING)
+
+
+async def test_whatever_else_refuses_during_maintenance_is_asked_again_too(deciding, maintenance, outside, text, later):
+    deciding.load(text())
+    deciding.world.mode_of = lambda _: Mode.OBSERVE
+    (decision,) = await deciding.decide(alert := outside.fire())
+    assert (decision.decision, decision.reason) == ("held", Reason.MAINTENANCE)
+    later(hours=3)
+    assert await deciding.decider.held() == 1
+    assert (await deciding.episode(alert)).reason is Reason.OBSERVE_ONLY
+    assert not deciding.decider.holds
+
+
+async def test_what_was_kept_without_anybody_knowing_is_not_decided_twice(deciding, maintenance, outside, text, later, symptom):
+    """The commit took place and its answer was lost: memory still holds what the disk decided."""
+    deciding.load(text())
+    await deciding.decide(alert := outside.fire())
+    stale = await deciding.episode(alert)
+    later(hours=3)
+    assert await deciding.decider.held() == 1
+    (run,) = deciding.decider.runs_to_begin()
+    deciding.decider._episodes = Episodes([stale])
+    assert await deciding.decider.held() == 1
+    assert [again.id for again in deciding.decider.runs_to_begin()] == [run.id], "it is in doubt whether it began"
+    assert not deciding.decider.holds
+    assert len((await deciding.world.journal.runs()).items) == 1
+
+
+async def test_a_delivery_that_the_journal_no_longer_has_is_given_up(deciding, maintenance, outside, text, later, monkeypatch):
+    deciding.load(text())
+    await deciding.decide(outside.fire())
+    later(hours=3)
+
+    async def gone(_):
+        return None
+
+    monkeypatch.setattr(deciding.world.journal, "delivery", gone)
+    assert await deciding.decider.held() == 1
+    assert not deciding.decider.holds
