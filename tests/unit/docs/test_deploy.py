@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 
 import pytest
 import yaml
 
-from remediator.actions import actions
+from remediator.actions import Cilium, actions
+from remediator.gates import gates
+from remediator.playbook import Library
+from remediator.rights import needed
 from remediator.settings import load_settings
 
 
@@ -28,21 +32,21 @@ def granted(root, part="base"):
     }
 
 
-def test_the_base_grants_what_the_actions_declare(root):
-    have = granted(root)
-    needed = {
-        ("kube-system" if rule.scope == "cilium.namespace" else "", group, resource, verb)
-        for action in actions().values()
-        for rule in action.rbac
-        for group in rule.groups
-        for resource in rule.resources
-        for verb in rule.verbs
-    }
-    assert needed <= have
-    extra = have - needed
-    leases = {("", "coordination.k8s.io", "leases", verb) for verb in ("get", "create", "patch")}
-    read = {("", "", "namespaces", "get"), *leases}
-    assert extra == read, "only what gates and target resolution read and try comes on top"
+def test_what_is_derived_from_the_code_is_current(root, monkeypatch):
+    monkeypatch.syspath_prepend(str(root / "deploy"))
+    derived = importlib.import_module("generate").files()
+    assert len(derived) == 4
+    stale = [str(path.relative_to(root)) for path, content in derived.items() if path.read_text() != content]
+    assert not stale, "make rbac"
+
+
+def test_the_base_grants_what_the_shipped_playbooks_need_and_no_more(root):
+    library = Library.load((root / "playbooks",), actions=actions(), gates=gates())
+    leases = granted(root, "components/medik8s")
+    needs = {(need.namespace, need.group, need.resource, need.verb) for need in needed(library.playbooks, Cilium())}
+    assert granted(root) | leases == needs
+    assert {right[0] for right in leases} == {"medik8s-leases"}, "that namespace is not in every cluster, so it is granted apart"
+    assert {right[0] for right in granted(root)} == {"", "kube-system", "kube-node-lease"}
 
 
 def test_what_is_optional_is_granted_by_its_component_and_not_by_the_base(root):
@@ -62,7 +66,7 @@ def test_the_settings_of_the_base_are_valid_and_a_dry_run(root, tmp_path):
 
 KINDS = [
     *("ClusterRole", "ClusterRoleBinding", "ConfigMap", "Deployment", "Namespace"),
-    *("PersistentVolumeClaim", "Role", "RoleBinding", "Service", "ServiceAccount"),
+    *("PersistentVolumeClaim", "Role", "Role", "RoleBinding", "RoleBinding", "Service", "ServiceAccount"),
 ]
 
 
