@@ -71,7 +71,8 @@ def _rules(paths: tuple[Path, ...]) -> tuple[Grant, ...]:
     from remediator.rights import grants, needed
     from remediator.settings import load_settings
 
-    settings = load_settings(Path(flags().config)) if flags().config else None
+    config = flags().config
+    settings = load_settings(Path(config)) if config else None
     cilium = Cilium(namespace=settings.cilium.namespace) if settings else Cilium()
     library = Library.load(paths or (settings.playbooks if settings else ()) or (shipped(),), actions=actions(), gates=gates())
     return grants(needed(library.playbooks, cilium))
