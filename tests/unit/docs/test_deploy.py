@@ -4,6 +4,7 @@ import importlib
 import os
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -91,3 +92,27 @@ def test_kustomize_builds_an_overlay_with_the_right_to_exec(root, tmp_path):
     overlay.mkdir()
     (overlay / "kustomization.yaml").write_text("resources: [../base]\ncomponents: [../components/exec]\n")
     assert kustomized(overlay) == sorted([*KINDS, "Role", "RoleBinding"])
+
+
+def test_the_image_gets_what_the_daemon_needs_and_no_tools(root):
+    command = [sys.executable, str(root / "deploy" / "runtime_lock.py"), str(root / "requirements.lock")]
+    part = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    names = {line.split("==")[0] for line in part.splitlines() if line[:1].isalpha()}
+    assert {"aiohttp", "kubernetes-asyncio", "psycopg", "psycopg-binary", "sqlalchemy"} <= names
+    assert not {"pytest", "ruff", "mypy", "hypothesis", "deptry"} & names
+    assert part.count("--hash=sha256:") > len(names)
+
+
+def test_what_alertmanager_is_told_is_the_same_for_the_operator(root):
+    plain = yaml.safe_load((root / "deploy" / "alertmanager" / "example.yml").read_text())
+    (route,) = plain["route"]["routes"]
+    (hook,) = next(one for one in plain["receivers"] if one["name"] == "remediator")["webhook_configs"]
+    spec = yaml.safe_load((root / "deploy" / "alertmanager" / "alertmanagerconfig.yaml").read_text())["spec"]
+    (theirs,) = spec["receivers"][0]["webhookConfigs"]
+    assert spec["route"]["groupBy"] == route["group_by"]
+    assert {"node", "target_node"} <= set(route["group_by"])
+    assert (spec["route"]["groupWait"], spec["route"]["groupInterval"]) == (route["group_wait"], route["group_interval"])
+    assert ['{name}{matchType}"{value}"'.format(**one) for one in spec["route"]["matchers"]] == route["matchers"]
+    assert (theirs["url"], theirs["sendResolved"], theirs["maxAlerts"]) == (hook["url"], True, 0)
+    assert (hook["send_resolved"], hook["max_alerts"]) == (True, 0)
+    assert "credentials_file" in hook["http_config"]["authorization"], "a token in a file, not in the configuration"
