@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from remediator.bgp.model import Routes
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
-    from remediator.cluster.fit import Load
+    from remediator.cluster.constraints import Load
     from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom, View
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
