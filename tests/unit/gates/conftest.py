@@ -126,6 +126,7 @@ def snapshot(alert, cilium):
         known = {
             "pauses": (),
             "open_runs": (),
+            "undoing": (),
             "history": (),
             "restarts": (),
             "active_alerts": {alert.episode: ()},
@@ -148,6 +149,7 @@ def snapshot(alert, cilium):
         names = {
             "pauses": Fact.PAUSES,
             "open_runs": Fact.OPEN_RUNS,
+            "undoing": Fact.UNDOING,
             "history": Fact.HISTORY,
             "restarts": Fact.RESTARTS,
             "active_alerts": Fact.ACTIVE_ALERTS,
