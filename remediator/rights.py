@@ -74,11 +74,26 @@ FACTS: Mapping[Fact, tuple[Rule, ...]] = {
     Fact.VIEW: (_NODES, Rule(groups=(_LEASE,), resources=("leases",), verbs=("create",), scope=_NODE_LEASES)),
     Fact.CLUSTER: (_NODES, _PODS, Rule(groups=("cilium.io",), resources=("ciliumbgpnodeconfigs",), verbs=("list",))),
     Fact.LEASE: (Rule(groups=(_LEASE,), resources=("leases",), verbs=("get",), scope=LEASES),),
-    Fact.LOAD: (_NODES, _PODS),
+    Fact.LOAD: (
+        _NODES,
+        _PODS,
+        Rule(resources=("namespaces", "persistentvolumeclaims", "persistentvolumes"), verbs=("list",)),
+        Rule(groups=("storage.k8s.io",), resources=("storageclasses",), verbs=("list",)),
+    ),
     Fact.FINDING: (_NODES,),
     **dict.fromkeys(
         (
-            *(Fact.PAUSES, Fact.OPEN_RUNS, Fact.HISTORY, Fact.RESTARTS, Fact.ACTIVE_ALERTS, Fact.OWN, Fact.RECENT_RUNS, Fact.FAILURES),
+            *(
+                Fact.PAUSES,
+                Fact.OPEN_RUNS,
+                Fact.UNDOING,
+                Fact.HISTORY,
+                Fact.RESTARTS,
+                Fact.ACTIVE_ALERTS,
+                Fact.OWN,
+                Fact.RECENT_RUNS,
+                Fact.FAILURES,
+            ),
             *(Fact.EPISODES, Fact.NETWORK, Fact.STILL_TRUE, Fact.RIGHTS, Fact.TARGET),
         ),
         (),

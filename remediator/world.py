@@ -68,6 +68,9 @@ class World:
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""
 
+    undoing: set[str] = field(default_factory=set)
+    """Ended runs whose changes are being put back now; a restart takes those up again."""
+
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""
         return self.demotions.under(playbook.name, self.mode_of(playbook))

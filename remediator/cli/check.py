@@ -1,4 +1,4 @@
-"""``check``: lint of playbooks, settings and the alert rules beside them. It asks nobody, but for ``--cluster`` the API server."""
+"""``check``: lint of playbooks, their tests, settings and alert rules. It asks nobody, but for ``--cluster`` the API server."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["check"]
 @configured
 @formatted
 def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster: bool) -> int:
-    """Check playbooks and settings; print every problem.
+    """Check playbooks, their tests and settings; print every problem.
 
     Each on a line of its own, as path:line:col: message. PATH is a file or a folder. Without PATH: the settings file of --config or
     REMEDIATOR_CONFIG with its playbooks, or else the folder playbooks. Exits with 1 if there is a problem.
@@ -65,9 +65,11 @@ def _problems(paths: tuple[Path, ...], rules: tuple[Path, ...]) -> list[Problem]
     from remediator.errors import Problem
     from remediator.gates import gates
     from remediator.playbook import check_paths, files_of
+    from remediator.testing.read import check_tests
 
     empty = [Problem(str(path), 1, 1, "the folder holds no *.yaml file") for path in paths if path.is_dir() and not files_of(path)]
-    return empty + check_paths(paths, actions=actions(), gates=gates(), rules=rules)
+    found = empty + check_paths(paths, actions=actions(), gates=gates(), rules=rules)
+    return list(dict.fromkeys([*found, *check_tests(paths)]))
 
 
 def _lacking(paths: tuple[Path, ...]) -> list[Problem]:
