@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from remediator.beginnings import Beginning
     from remediator.cluster.model import Cluster, Network, Symptom, View
+    from remediator.model import Run
     from remediator.world import World
 
 __all__ = ["breaker_past", "read"]
@@ -39,6 +40,11 @@ def read(fact: Fact, case: Case, world: World) -> Awaitable[Any]:
 
 async def _recent_runs(world: World) -> Any:
     return await world.journal.recent_runs(since=world.clock.now() - _RECENT)
+
+
+async def _undoing(world: World) -> tuple[Run, ...]:
+    found = [await world.journal.run(run) for run in sorted(world.undoing)]
+    return tuple(run for run in found if run is not None)
 
 
 async def _cluster(world: World) -> Cluster:
@@ -89,6 +95,7 @@ async def _episodes(world: World) -> tuple[Beginning, ...]:
 
 _READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
     Fact.RECENT_RUNS: lambda world, _: _recent_runs(world),
+    Fact.UNDOING: lambda world, _: _undoing(world),
     Fact.FAILURES: lambda world, _: breaker_past(world),
     Fact.EPISODES: lambda world, _: _episodes(world),
     Fact.CLUSTER: lambda world, _: _cluster(world),

@@ -65,6 +65,9 @@ class World:
     asking: Asking = field(default_factory=Asking)
     demotions: Demotions = field(default_factory=Demotions)
 
+    undoing: set[str] = field(default_factory=set)
+    """Ended runs whose changes are being put back now; a restart takes those up again."""
+
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""
         return self.demotions.under(playbook.name, self.mode_of(playbook))

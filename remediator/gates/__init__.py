@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from remediator.bgp.model import Routes
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
-    from remediator.cluster.fit import Load
+    from remediator.cluster.constraints import Load
     from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom, View
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
@@ -45,6 +45,7 @@ class Fact(StrEnum):
 
     PAUSES = "pauses"
     OPEN_RUNS = "open runs"
+    UNDOING = "ended runs whose changes are put back now"
     HISTORY = "history of the target"
     RESTARTS = "earlier restarts of the target"
     ACTIVE_ALERTS = "active alerts"
@@ -147,6 +148,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def open_runs(self) -> tuple[Run, ...]:
         """Runs that have not ended."""
         return self._read(Fact.OPEN_RUNS)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def undoing(self) -> tuple[Run, ...]:
+        """Runs that have ended and whose changes are being put back now."""
+        return self._read(Fact.UNDOING)  # type: ignore[no-any-return]  # as above
 
     @property
     def history(self) -> tuple[Run, ...]:

@@ -57,10 +57,16 @@ def test_who_restarts_heals_where_that_heals(tmp_path):
         ("slow-link", "no_culprit"),
         ("maintenance-window", "maintenance"),
         ("upgrade-elsewhere", "disturbance_budget"),
-        ("node-paused", "paused"),
     ],
 )
 def test_without_its_gate_something_wrong_is_done(name, gate, tmp_path, monkeypatch):
     """So that it is the gate that holds it back, and nothing by chance."""
     monkeypatch.setattr(gates()[gate], "judge", lambda self, _case, snapshot: self.allow(snapshot))
     assert play(name, Daemons, tmp_path).score.wrong
+
+
+@pytest.mark.long
+def test_a_pause_holds_without_its_gate_too(tmp_path, monkeypatch):
+    """Each call that would change something looks at the mark itself; ``tests/pipeline/test_pause_before_each_call.py`` shows where."""
+    monkeypatch.setattr(gates()["paused"], "judge", lambda self, _case, snapshot: self.allow(snapshot))
+    assert play("node-paused", Daemons, tmp_path).score.wrong == ()

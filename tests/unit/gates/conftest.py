@@ -9,7 +9,7 @@ from remediator.attribution import Finding, Kind
 from remediator.bgp.model import Routes
 from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
-from remediator.cluster.fit import Load
+from remediator.cluster.constraints import Load
 from remediator.cluster.model import Cluster, Network, Node, Own, Symptom, View
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
@@ -126,6 +126,7 @@ def snapshot(alert, cilium):
         known = {
             "pauses": (),
             "open_runs": (),
+            "undoing": (),
             "history": (),
             "restarts": (),
             "active_alerts": {alert.episode: ()},
@@ -148,6 +149,7 @@ def snapshot(alert, cilium):
         names = {
             "pauses": Fact.PAUSES,
             "open_runs": Fact.OPEN_RUNS,
+            "undoing": Fact.UNDOING,
             "history": Fact.HISTORY,
             "restarts": Fact.RESTARTS,
             "active_alerts": Fact.ACTIVE_ALERTS,
