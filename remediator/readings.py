@@ -17,6 +17,7 @@ from remediator.cluster.view import read_view
 from remediator.errors import ExpressionError, Unreadable
 from remediator.gates import Case, Fact
 from remediator.model import from_json
+from remediator.rights import lacking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -93,6 +94,14 @@ async def _episodes(world: World) -> tuple[Beginning, ...]:
     return world.beginnings.until(now)
 
 
+async def _rights(world: World, case: Case) -> str:
+    """Of the playbook as it is loaded now; one that was taken away meanwhile is left to the API server."""
+    playbook = next((one for one in world.library.playbooks if one.name == case.playbook), None)
+    if world.rights is None or playbook is None:
+        return ""
+    return lacking(await world.rights.missing(playbook))
+
+
 _READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
     Fact.RECENT_RUNS: lambda world, _: _recent_runs(world),
     Fact.UNDOING: lambda world, _: _undoing(world),
@@ -105,4 +114,5 @@ _READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
     Fact.LEASE: lambda world, case: read_lease(world.kube, case.target.name),
     Fact.LOAD: lambda world, case: read_load(world.kube, case.target.name),
     Fact.STILL_TRUE: _symptom,
+    Fact.RIGHTS: _rights,
 }

@@ -42,6 +42,7 @@ _COMMANDS = {
         "actions": Entry("library", "actions", "List and show the actions that steps may use."),
         "gates": Entry("library", "gates", "List the gates that every run passes."),
         "scenarios": Entry("demo", "scenarios", "List the incidents that the demo can play."),
+        "rbac": Entry("rbac", "rbac", "Print the least Roles for playbooks, each rule with who needs it."),
         "schema": Entry("schema", "schema", "Print the JSON Schema of playbooks, settings or playbook tests."),
     },
     "Other": {

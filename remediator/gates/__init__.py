@@ -64,6 +64,7 @@ class Fact(StrEnum):
     STILL_TRUE = "the playbook's expression"
     LOAD = "pods of the target and room elsewhere"
     FINDING = "who is to blame"
+    RIGHTS = "what our account may do"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -243,6 +244,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def finding(self) -> Finding:
         """Which node explains what is seen between nodes."""
         return self._read(Fact.FINDING)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def missing_rights(self) -> str:
+        """In words what the playbook needs and our account may not; empty if it may do all of it."""
+        return self._read(Fact.RIGHTS)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

@@ -144,6 +144,7 @@ def snapshot(alert, cilium):
             "load": Load(),
             "symptom": Symptom(query="x > 1", values=(2.0,)),
             "network": Network(unreachable=(0.0,) * 5, targets=12),
+            "rights": "",
             "finding": Finding(kind=Kind.NODE, node="node-3", words="all the others say so"),
         }
         names = {
@@ -159,6 +160,7 @@ def snapshot(alert, cilium):
             "cilium": Fact.CILIUM,
             "view": Fact.VIEW,
             "own": Fact.OWN,
+            "rights": Fact.RIGHTS,
             "recent_runs": Fact.RECENT_RUNS,
             "failures": Fact.FAILURES,
             "episodes": Fact.EPISODES,
