@@ -83,18 +83,8 @@ FACTS: Mapping[Fact, tuple[Rule, ...]] = {
     Fact.FINDING: (_NODES,),
     **dict.fromkeys(
         (
-            *(
-                Fact.PAUSES,
-                Fact.OPEN_RUNS,
-                Fact.UNDOING,
-                Fact.HISTORY,
-                Fact.RESTARTS,
-                Fact.ACTIVE_ALERTS,
-                Fact.OWN,
-                Fact.RECENT_RUNS,
-                Fact.FAILURES,
-            ),
-            *(Fact.EPISODES, Fact.NETWORK, Fact.STILL_TRUE, Fact.RIGHTS, Fact.TARGET),
+            *(Fact.PAUSES, Fact.OPEN_RUNS, Fact.HISTORY, Fact.RESTARTS, Fact.ACTIVE_ALERTS, Fact.OWN, Fact.RECENT_RUNS, Fact.FAILURES),
+            *(Fact.EPISODES, Fact.NETWORK, Fact.STILL_TRUE, Fact.RIGHTS, Fact.TARGET, Fact.UNDOING),
         ),
         (),
     ),
