@@ -90,9 +90,11 @@ def _standing(run: Run) -> str:
     """Why it does not wait, in words that follow its name."""
     last = run.approvals[-1] if run.approvals else None
     told = f"{'is' if run.state.open else 'has ended:'} {run.state}"
-    if last is not None and last.state is not ApprovalState.WAITING:
-        told += f" ({words.approval(last)})"
-    return told
+    if last is None or last.state is ApprovalState.WAITING:
+        return told
+    if run.state is RunState.AWAITING_APPROVAL:  # answered, or too late, a moment ago: what follows is not written down yet
+        told = f"is {last.state}"
+    return f"{told} ({words.approval(last)})"
 
 
 def _with(run: Run, last: Approval) -> Run:
