@@ -176,4 +176,3 @@ def _settled(stage):
     found = stage.cluster.get("Deployment", "cilium-operator", "kube-system")
     seen = found["status"]["observedGeneration"] == found["metadata"]["generation"]
     return seen and len(operators(stage)) == found["spec"]["replicas"] == found["status"].get("replicas", 0)
-
