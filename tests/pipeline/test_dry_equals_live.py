@@ -1,24 +1,23 @@
 """A dry run decides, asks and calls as a live run does from the same state, up to the first place where the world answers.
 
 For each incident that a person can watch the playbook that should take it, by its alert or by a person; and each other shipped playbook.
-The other incidents change in the middle of a run, so two runs from the same state do not meet the same world.
+The other incidents are compared up to the first change, on a clock that leaps: tests/acceptance/test_dry_scenarios.py.
 A difference is a fault of the product.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
 import yaml
+from standins.calls import moves, shape
 
 from remediator.approval import answer
 from remediator.match import find
 from remediator.model import PLAN, Answer, RunState, Trigger, TriggerKind, evolve
 from remediator.sim import all_scenarios
-from remediator.sim.objects import encode
 
 TARGETS = {
     "Node": ("Node", "", "node-3"),
@@ -30,12 +29,6 @@ OF_PLAYBOOKS = {"hubble": ("Deployment", "kube-system", "coredns")}
 """There is no relay in the simulated cluster; another Deployment stands in for it."""
 _SLOW = dict.fromkeys(("cilium-endpoints-unreachable", "encryption", "pressure", "storage-path"), pytest.mark.long)
 """What the simulated Prometheus does not measure is never proved, and a live run waits for its proof to the end."""
-MOVES = {"patch", "create", "delete", "update", "deletecollection"}
-_CHANGES_BY_ITSELF = re.compile(
-    r"\b[0-9a-hjkmnp-tv-z]{26}\b"  # ids of runs
-    r"|\b\d{4}-\d\d-\d\dT[\d:.]+Z"
-    r'|(?<="path":"/metadata/resourceVersion","value":)"\d+"'  # a node is written to by its kubelet
-)
 
 
 def shipped(root):
@@ -129,24 +122,6 @@ async def ended(line, run):
         async with line.world.signals.writing(run):
             await line.journal.save_run(answer(await line.journal.run(run), said))
     return await line.ended(run)
-
-
-def shape(call):
-    """What was asked, without what differs from one moment to the next."""
-    query = {k: v for k, v in call.query.items() if k not in ("dryRun", "time", "resourceVersion", "timeoutSeconds")}
-    body = _CHANGES_BY_ITSELF.sub("*", encode(_undated(call.body)).decode()) if call.body is not None else ""
-    return call.service, call.verb, call.path, tuple(sorted(query.items())), body
-
-
-def _undated(body):
-    """A dry run says so in the body of deletes and evictions."""
-    if isinstance(body, dict):
-        return {key: _undated(value) for key, value in body.items() if key != "dryRun" and (key, value) != ("deleteOptions", {})}
-    return [_undated(item) for item in body] if isinstance(body, list) else body
-
-
-def moves(calls):
-    return [call for call in calls if call.service == "kubernetes" and call.verb in MOVES and not call.path.endswith("accessreviews")]
 
 
 def until_the_world_answers(calls):
