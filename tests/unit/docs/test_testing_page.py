@@ -20,4 +20,6 @@ def test_every_key_is_named(page, model):
 
 
 def test_the_schema_in_the_tree_is_the_one_of_the_models(root):
-    assert json.loads((root / "docs" / "schema" / "test.schema.json").read_text(encoding="utf-8")) == schema_test()
+    assert json.loads((root / "docs" / "schema" / "test.schema.json").read_text(encoding="utf-8")) == schema_test(), (
+        "remediator schema test > docs/schema/test.schema.json"
+    )
