@@ -15,6 +15,7 @@ from remediator.server.routing import Hall, mount
 if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.server.auth import Tokens
+    from remediator.server.proxy import Proxy
     from remediator.server.service import Service
 
 __all__ = ["HALL", "ROUTES", "build_app"]
@@ -27,6 +28,7 @@ def build_app(
     service: Service,
     *,
     tokens: Tokens,
+    proxy: Proxy | None = None,
     max_body: int = 4 * 1024 * 1024,
     clock: Clock,
     body_seconds: float = 30.0,
@@ -41,7 +43,7 @@ def build_app(
     """
     hall = Hall(
         service=service,
-        doorkeeper=Doorkeeper(tokens),
+        doorkeeper=Doorkeeper(tokens, clock=clock, proxy=proxy),
         clock=clock,
         max_body=max_body,
         body_seconds=body_seconds,
