@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from remediator.model import encode
-from remediator.server import breaker, catalogue, intake, manage, openapi, records, steer, streams
+from remediator.server import breaker, catalogue, intake, manage, openapi, pages, records, steer, streams
 from remediator.server.auth import Doorkeeper
 from remediator.server.middleware import around
 from remediator.server.routing import Hall, mount
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["HALL", "ROUTES", "build_app"]
 
-ROUTES = (*intake.ROUTES, *records.ROUTES, *streams.ROUTES, *steer.ROUTES, *breaker.ROUTES, *catalogue.ROUTES, *manage.ROUTES)
+ROUTES = (
+    *intake.ROUTES,
+    *records.ROUTES,
+    *streams.ROUTES,
+    *steer.ROUTES,
+    *breaker.ROUTES,
+    *catalogue.ROUTES,
+    *manage.ROUTES,
+    *pages.ROUTES,
+)
 HALL = web.AppKey("hall", Hall)
 
 

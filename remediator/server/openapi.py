@@ -75,6 +75,9 @@ def _operation(route: Route, by_type: dict[str, Any]) -> dict[str, Any]:
         operation["parameters"] = parameters
     if route.body is not None:
         operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(route.body)]}}}
+    if route.fields is not None:
+        form = {"type": "object", "properties": {name: {"type": "string"} for name in route.fields}}
+        operation["requestBody"] = {"content": {"application/x-www-form-urlencoded": {"schema": form}}}
     return operation
 
 
@@ -84,9 +87,9 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _name(route: Route) -> str:
-    """``GET /api/v1/runs/{id}`` -> ``get_runs_id``."""
+    """``GET /api/v1/runs/{id}`` -> ``get_runs_id``; of the page ``get_page_runs_id``."""
     words = re.findall(r"[A-Za-z]+", route.path.removeprefix("/api/v1"))
-    return "_".join([route.method.lower(), *words])
+    return "_".join([route.method.lower(), *(["page"] if route.media == "text/html" else []), *words])
 
 
 def _of_path(path: str) -> list[dict[str, Any]]:

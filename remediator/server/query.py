@@ -21,7 +21,20 @@ if TYPE_CHECKING:
 
     from multidict import MultiMapping
 
-__all__ = ["Filter", "at_least", "boolean", "decision", "duration_or_time", "limit", "page", "paging", "read_query", "states", "text"]
+__all__ = [
+    "Filter",
+    "at_least",
+    "boolean",
+    "decision",
+    "duration_or_time",
+    "limit",
+    "or_empty",
+    "page",
+    "paging",
+    "read_query",
+    "states",
+    "text",
+]
 
 MOST = 500
 
@@ -142,6 +155,12 @@ def at_least() -> Filter:
     """How often something must have happened to be told."""
     schema = {"type": "integer", "minimum": 1, "maximum": MOST}
     return Filter("at_least", _limit, "Only what happened so often; 2 if not said.", schema)
+
+
+def or_empty(known: Filter) -> Filter:
+    """The same for a form, which sends an empty value for what was left open."""
+    nothing: tuple[()] | None = () if known.several else None
+    return known._replace(parse=lambda raw: known.parse(raw) if raw else nothing)
 
 
 def page(items: Sequence[dict[str, Any]], asked: Mapping[str, Any]) -> Page[dict[str, Any]]:

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from remediator.model import encode
 from remediator.server.auth import Scope
-from remediator.server.body import read_body, read_noun
+from remediator.server.body import read_body, read_form, read_noun
 from remediator.server.query import Filter, read_query
 
 if TYPE_CHECKING:
@@ -71,6 +71,10 @@ class Call:
         """The body of a delivery."""
         return await read_body(self.request, limit=self.hall.max_body, seconds=self.hall.body_seconds)
 
+    async def form(self, names: tuple[str, ...]) -> dict[str, str]:
+        """The fields of a form, ``""`` for what was not sent; others are left alone."""
+        return await read_form(self.request, names, seconds=self.hall.body_seconds)
+
     async def noun(self, kind: type[T]) -> T:
         """The body as ``kind``."""
         return await read_noun(self.request, kind, seconds=self.hall.body_seconds)
@@ -113,6 +117,8 @@ class Route:
     query: tuple[Filter, ...] = ()
     lenient: bool = False
     """Whether unknown query parameters are let pass: a wrong 4xx to Alertmanager loses an alert."""
+    fields: tuple[str, ...] | None = None
+    """What a form sends; None for a route that takes no form."""
     streams: bool = False
     fails: tuple[int, ...] = ()
     """Statuses of its own, beside those that follow from the rest."""
@@ -125,7 +131,7 @@ class Route:
         guarded = self.scope is not Scope.NONE
         found = {*self.fails, *((401, 403, 429, 503) if guarded else ()), *(() if self.lenient and self.body is None else (400,))}
         found |= {404} if "{" in self.path else set()
-        found |= {413} if self.body is not None else set()
+        found |= {413} if self.body is not None or self.fields is not None else set()
         return tuple(sorted(found))
 
 

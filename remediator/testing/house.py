@@ -35,7 +35,6 @@ server:
   write_token_file: write.token
 store: {{url: 'sqlite:///journal.db'}}
 mode: auto
-modes: {{'*': auto}}   # shipped playbooks only suggest, until somebody trusts them
 kubernetes: {{server: '{simulation.url}'}}
 prometheus: {{url: '{simulation.prometheus_url}'}}
 alertmanager: {{url: '{simulation.alertmanager_url}'}}
@@ -46,7 +45,7 @@ class House:
     """Use it as an async context manager; leaving it stops the daemon."""
 
     def __init__(self, simulation: Simulation, clock: Clock, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
-        """``settings``: further sections of the settings file."""
+        """``settings``: further sections of the settings file. Shipped playbooks act here, unless ``modes`` says otherwise."""
         self.folder = folder
         self.tokens = {scope: secrets.token_urlsafe(24) for scope in ("webhook", "read", "write")}
         self.log = folder / "daemon.log"
@@ -54,7 +53,7 @@ class House:
         self.client: Client
         self._simulation = simulation
         self._clock = clock
-        self._settings = dict(settings or {})
+        self._settings = {"modes": {"*": "auto"}, **(settings or {})}
         self._stack = AsyncExitStack()
 
     @property
