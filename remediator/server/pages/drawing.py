@@ -21,6 +21,8 @@ __all__ = ["bars", "plot"]
 
 _WIDTH, _HEIGHT = 640, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 26, 24
+_BESIDE = 26
+"""Marks nearer than this share a number."""
 
 
 def plot(series: Series, marks: Sequence[tuple[datetime, str]]) -> Markup:
@@ -46,7 +48,7 @@ def plot(series: Series, marks: Sequence[tuple[datetime, str]]) -> Markup:
         Markup('<line class="axis" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(_LEFT, y(low), _WIDTH - _RIGHT, y(low)),
         Markup('<line class="limit" x1="{}" y1="{:.1f}" x2="{}" y2="{:.1f}"/>').format(_LEFT, limit, _WIDTH - _RIGHT, limit),
         Markup('<text class="limit-text" x="{}" y="{:.1f}" text-anchor="end">{:g}</text>').format(_LEFT - 6, limit + 4, series.limit),
-        *(_mark(number, x(at), words) for number, (at, words) in enumerate(marks, 1)),
+        *(_mark(numbers, at, words) for numbers, at, words in _apart([(x(at), words) for at, words in marks])),
         Markup('<polyline class="line" points="{}"/>').format(line),
         Markup('<text x="{}" y="{}">{}</text>').format(_LEFT, _HEIGHT - 6, moment(start)),
         Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(_WIDTH - _RIGHT, _HEIGHT - 6, moment(end, start)),
@@ -55,7 +57,21 @@ def plot(series: Series, marks: Sequence[tuple[datetime, str]]) -> Markup:
     return Markup().join(parts)
 
 
-def _mark(number: int, at: float, words: str) -> Markup:
+def _apart(marks: Sequence[tuple[float, str]]) -> list[tuple[str, float, str]]:
+    """Marks that would lie on one another as one: ``1-4``."""
+    groups: list[list[int]] = []
+    for number, (at, _) in enumerate(marks):
+        if groups and at - marks[groups[-1][0]][0] < _BESIDE:
+            groups[-1].append(number)
+        else:
+            groups.append([number])
+    return [
+        (f"{group[0] + 1}" + (f"-{group[-1] + 1}" if len(group) > 1 else ""), marks[group[0]][0], "; ".join(marks[one][1] for one in group))
+        for group in groups
+    ]
+
+
+def _mark(number: str, at: float, words: str) -> Markup:
     return Markup(
         '<g class="mark"><title>{}</title><line x1="{:.1f}" y1="{}" x2="{:.1f}" y2="{}"/>'
         '<text x="{:.1f}" y="{}" text-anchor="middle">{}</text></g>'

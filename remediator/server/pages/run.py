@@ -78,12 +78,15 @@ def plan_of(run: Run) -> list[tuple[str, list[str]]]:
     return found
 
 
+def _came(delivery: Delivery) -> str:
+    count = len(delivery.alerts)
+    return f"{count} {'alert' if count == 1 else 'alerts'} from {delivery.sender or 'Alertmanager'}"
+
+
 def happenings(run: Run, delivery: Delivery | None, decision: Decision | None) -> Iterator[Happened]:
     """Everything that has a time, and the steps still to come."""
     if delivery is not None:
-        yield Happened(
-            at=delivery.received_at, title="Delivered", lines=(f"{len(delivery.alerts)} alerts from {delivery.sender or 'Alertmanager'}",)
-        )
+        yield Happened(at=delivery.received_at, title="Delivered", lines=(_came(delivery),))
     by = f" by {run.trigger.by}" if run.trigger.by else ""
     told = (words.allowed_by(decision.gates), words.folded(decision.detail)) if decision is not None else ()
     reason = (words.folded(run.trigger.reason),) if run.trigger.reason else ()
