@@ -34,6 +34,7 @@ from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library, files_of, load_playbook, shipped
+from remediator.rights import Rights
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
@@ -54,6 +55,7 @@ log = structlog.get_logger(__name__)
 _STOP = timedelta(seconds=20)
 """For the calls under way when the daemon is told to stop; Kubernetes kills a pod after 30 s by default."""
 _LOOK_AT_DOORS = timedelta(seconds=30)
+_ASK_FOR_RIGHTS = timedelta(minutes=5)
 _LOOK_AT_FILES = timedelta(seconds=5)
 """Real time between two looks at the playbooks where nothing hints at a change: some file systems tell nobody."""
 _YOUNG = 10_000
@@ -77,14 +79,14 @@ class Daemon:
 
     @classmethod
     async def build(cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None) -> Daemon:
-        """Open every door. Raises DocumentError (playbooks), JournalUnavailable, KubeError, UsageError (token files)."""
+        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files)."""
         clock = clock or SystemClock()
         async with AsyncExitStack() as stack:
             tokens, secrets = _tokens(settings)
             redact = Redactor(secrets)
             configure_logging(redact=redact.data)
             seen = _contents(settings)
-            library = _load(settings)
+            library, problems = _load_rest(settings)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
             world = World(
@@ -118,8 +120,9 @@ class Daemon:
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
+            world.rights = Rights(world.kube, clock, world.cilium)
             pipeline = Pipeline(world, settings.store.full_url())
-            report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=clock.now())
+            report = ReloadReport(ok=not problems, problems=problems, playbooks=len(library.playbooks), at=clock.now())
             operations = Operations(
                 world,
                 pipeline,
@@ -144,6 +147,7 @@ class Daemon:
         await self._listen(listen)
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
+        self._background(self._keep_asking(), "ask for rights")
         self.operations.not_ready = ""
         log.info(
             "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
@@ -170,6 +174,7 @@ class Daemon:
             self.world.library = library
             report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
             log.info("playbooks reloaded", playbooks=len(library.playbooks))
+            await self.operations.look_at_rights()
         _announce(self.world.library, report)
         try:
             await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
@@ -219,6 +224,11 @@ class Daemon:
                 log.warning("the journal could not be asked for pauses", error=str(error))
             await self.world.clock.sleep(_LOOK_AT_DOORS)
 
+    async def _keep_asking(self) -> None:
+        while True:
+            await self.operations.look_at_rights()
+            await self.world.clock.sleep(_ASK_FOR_RIGHTS)
+
 
 async def serve(settings: Settings, *, dry_run: bool | None = None, listen: str | None = None) -> int:
     """Run until SIGTERM or SIGINT; SIGHUP reloads. The exit status."""
@@ -254,6 +264,15 @@ def _settle_memory() -> None:
 
 def _load(settings: Settings) -> Library:
     return Library.load(settings.playbooks or (shipped(),), actions=actions(), gates=gates())
+
+
+def _load_rest(settings: Settings) -> tuple[Library, tuple[str, ...]]:
+    """At start there are no old ones that could stay in force: what can be read serves, and the files that cannot are named."""
+    library, problems = Library.load_rest(settings.playbooks or (shipped(),), actions=actions(), gates=gates())
+    told = tuple(map(str, problems))
+    if told:
+        log.error("playbook files were refused; the others are in force", problems=told, playbooks=len(library.playbooks))
+    return library, told
 
 
 def _folders(settings: Settings) -> list[Path]:

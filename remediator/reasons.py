@@ -40,6 +40,7 @@ class Reason(StrEnum):
     UNMANAGED_PODS = "unmanaged_pods"
     LOCAL_STORAGE = "local_storage"
     ROLLOUT_IN_PROGRESS = "rollout_in_progress"
+    SINGLE_REPLICA = "single_replica"
     OPERATOR_DOWN = "operator_down"
     CRASH_LOOPING = "crash_looping"
     GITOPS_MANAGED = "gitops_managed"
@@ -50,6 +51,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     TRUNCATED = "truncated"
     AGENT_NOT_READY = "agent_not_ready"
+    MISSING_RIGHT = "missing_right"
     # endings
     HEALED = "healed"
     STILL_FIRING = "still_firing"
@@ -96,6 +98,7 @@ _SENTENCES = {
     Reason.UNMANAGED_PODS: "Pods without a controller would be lost.",
     Reason.LOCAL_STORAGE: "Pods with local data would lose it.",
     Reason.ROLLOUT_IN_PROGRESS: "A rollout of the workload is in progress.",
+    Reason.SINGLE_REPLICA: "The workload has one replica, so replacing it interrupts what it does.",
     Reason.OPERATOR_DOWN: "The Cilium operator is not available, so the change would not take effect.",
     Reason.CRASH_LOOPING: "The container restarts by itself again and again; another restart would not help.",
     Reason.GITOPS_MANAGED: "A GitOps controller manages the object and would revert the change.",
@@ -106,6 +109,7 @@ _SENTENCES = {
     Reason.UNREADABLE: "A signal that the decision needs could not be read, so the answer is no.",
     Reason.TRUNCATED: "Alertmanager cut alerts off this notification, so the number of targets is unknown.",
     Reason.AGENT_NOT_READY: "A Cilium agent that the change depends on is not ready.",
+    Reason.MISSING_RIGHT: "The daemon's account in the cluster lacks a right that the playbook needs; the detail names it.",
     Reason.HEALED: "The symptom is gone and stayed gone for the hold time.",
     Reason.STILL_FIRING: "The symptom was still there when the time to verify ran out.",
     Reason.RELAPSED: "The symptom went and came back within the hold time.",

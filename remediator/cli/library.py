@@ -37,7 +37,8 @@ def _when(item: Item, key: str) -> Any:
 def _mode(item: Item) -> str:
     """The mode in force; a daemon that is older than this CLI knows only the file's."""
     mode = str(item.get("mode_in_force") or item.get("mode") or "")
-    return f"{mode} (demoted)" if item.get("demoted") else mode
+    mode = f"{mode} (demoted)" if item.get("demoted") else mode
+    return f"{mode} (unavailable)" if item.get("missing_rights") else mode
 
 
 _PLAYBOOKS: tuple[Column[Item], ...] = (

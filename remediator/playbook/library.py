@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remediator.document import Document, load_text, read_documents, suggest
@@ -17,12 +18,13 @@ from remediator.settings import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from remediator.playbook.check import ActionInfo, GateInfo
     from remediator.playbook.model import Playbook
 
-__all__ = ["Library", "check_paths", "files_of", "load_library"]
+__all__ = ["Library", "check_paths", "files_of", "is_test", "load_library"]
+
+_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,21 @@ class Library:
         if problems:
             raise DocumentError(problems)
         return cls(tuple(playbook for playbook, _ in found))
+
+    @classmethod
+    def load_rest(
+        cls, paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]
+    ) -> tuple[Library, list[Problem]]:
+        """The playbooks of those files that nothing is wrong with, and the problems of the others.
+
+        Raises DocumentError with every problem if a path leads nowhere, or no playbook is left.
+        """
+        found, problems = _read(paths, actions, gates)
+        bad = {problem.path for problem in problems}
+        rest = tuple(playbook for playbook, _ in found if playbook.source not in bad)
+        if problems and (not rest or not all(Path(path).is_file() for path in bad)):
+            raise DocumentError(problems)
+        return cls(rest), problems
 
     @property
     def revision(self) -> str:
@@ -72,15 +89,21 @@ def check_paths(
 def files_of(path: Path) -> list[Path]:
     """``path`` itself, or all ``*.yaml`` and ``*.yml`` files under a folder. Raises DocumentError if there is nothing there.
 
-    Hidden entries are left out: a mounted ConfigMap shows its files once by name and once more in ``..data``.
+    Hidden entries are left out: a mounted ConfigMap shows its files once by name and once more in ``..data``. So are tests: files named
+    ``*.test.yaml``, and folders named ``tests``.
     """
     if not path.is_dir():
         if not path.exists():
             raise DocumentError([Problem(str(path), 1, 1, "no such file or folder")])
         return [path]
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    inner = [file for entry in entries if entry.is_dir() for file in files_of(entry)]
-    return [entry for entry in entries if entry.suffix in (".yaml", ".yml") and not entry.is_dir()] + inner
+    inner = [file for entry in entries if entry.is_dir() and entry.name != "tests" for file in files_of(entry)]
+    return [entry for entry in entries if entry.suffix in _SUFFIXES and not entry.is_dir() and not is_test(entry)] + inner
+
+
+def is_test(file: Path) -> bool:
+    """Whether a file is one of playbook tests by its name."""
+    return file.suffix in _SUFFIXES and file.stem.endswith(".test")
 
 
 Found = list[tuple["Playbook", Document]]

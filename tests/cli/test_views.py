@@ -94,6 +94,7 @@ def status():
         "breaker": BREAKER,
         "waiting": [],
         "demoted": [],
+        "unavailable": [],
         "records": [],
     }
 
