@@ -13,17 +13,18 @@ from remediator.attribution import hints_of, judge
 from remediator.attribution.hints import OF_A_NODE_ITSELF
 from remediator.attribution.places import away, places
 from remediator.attribution.read import matrix
+from remediator.attribution.table import table
 from remediator.errors import Unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
-    from remediator.attribution import Finding, Hint, Sought
+    from remediator.attribution import Finding, Hint, Matrix, Sought, Table
     from remediator.model import Alert
     from remediator.world import World
 
-__all__ = ["find", "own_episode"]
+__all__ = ["find", "own_episode", "survey"]
 
 _MOST = 500
 """Open episodes that may give a hint; one node has a handful of them."""
@@ -40,6 +41,20 @@ async def find(
     world: World, sought: Sought, nodes: Sequence[Mapping[str, Any]], active: Collection[Key], own: Key | None
 ) -> tuple[Finding, tuple[Hint, ...]]:
     """Who is to blame now. ``active``: the episodes that Alertmanager holds; what it no longer holds is no evidence."""
+    seen, hints = await _seen(world, sought, nodes, active, own)
+    # In a thread: a full mesh of some hundred nodes takes longer than requests should wait for their turn.
+    return await asyncio.to_thread(judge, seen, hints), hints
+
+
+async def survey(world: World, sought: Sought, nodes: Sequence[Mapping[str, Any]], active: Collection[Key]) -> tuple[Table, Finding]:
+    """The same for people who want to look: all pairs that fit, and who would be blamed."""
+    seen, hints = await _seen(world, sought, nodes, active, None)
+    return await asyncio.to_thread(lambda: (table(seen), judge(seen, hints)))
+
+
+async def _seen(
+    world: World, sought: Sought, nodes: Sequence[Mapping[str, Any]], active: Collection[Key], own: Key | None
+) -> tuple[Matrix, tuple[Hint, ...]]:
     if world.prometheus is None:
         raise Unreadable("Prometheus", "the settings name no prometheus.url to ask")
     now = world.clock.now()
@@ -49,6 +64,4 @@ async def find(
         world.journal.episodes(names=sorted(OF_A_NODE_ITSELF), limit=_MOST),
     )
     keys = ((episode, (episode.fingerprint, episode.starts_at)) for episode in open_ones.items)
-    hints = hints_of([episode for episode, key in keys if key in active and key != own], taking_part)
-    # In a thread: a full mesh of some hundred nodes takes longer than requests should wait for their turn.
-    return await asyncio.to_thread(judge, seen, hints), hints
+    return seen, hints_of([episode for episode, key in keys if key in active and key != own], taking_part)

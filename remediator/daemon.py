@@ -35,7 +35,7 @@ from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library, files_of, load_playbook, shipped
 from remediator.rights import Rights
-from remediator.server import Tokens, build_app
+from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging
@@ -130,7 +130,7 @@ class Daemon:
                 ceiling=settings.mode,
                 first_load=report,
             )
-            app = build_app(operations, tokens=tokens, max_body=settings.server.max_body, clock=clock)
+            app = build_app(operations, tokens=tokens, proxy=_proxy(settings), max_body=settings.server.max_body, clock=clock)
             daemon = cls(settings, operations, pipeline, app, world)
             daemon._seen = seen
             operations.on_reload = daemon.reload
@@ -333,9 +333,20 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     files = {"webhook": server.webhook_token_file, "read": server.read_token_file, "write": server.write_token_file}
     values = {name: _secret(f"server.{name}_token_file", path) for name, path in files.items() if path}
     others = [settings.prometheus.token_file, settings.alertmanager.token_file, settings.store.password_file]
-    secrets = [*values.values(), *(_secret("token_file", path) for path in others if path)]
-    tokens = Tokens(webhook=values.get("webhook"), read=values.get("read"), write=values.get("write"), insecure=server.insecure)
+    named = tuple(
+        Named(name=one.name, token=_secret(f"server.tokens, {one.name}", one.file), scope=Scope(one.scope)) for one in server.tokens
+    )
+    secrets = [*values.values(), *(one.token for one in named), *(_secret("token_file", path) for path in others if path)]
+    try:
+        tokens = Tokens(**values, named=named, insecure=server.insecure)
+    except ValueError as error:
+        raise UsageError(f"server: {error}") from error
     return tokens, secrets
+
+
+def _proxy(settings: Settings) -> Proxy:
+    proxy = settings.server.proxy
+    return Proxy(proxy.addresses, read=proxy.read_groups, write=proxy.write_groups)
 
 
 def _secret(setting: str, path: Path) -> str:

@@ -22,6 +22,7 @@ from remediator.errors import JournalUnavailable, KubeError, MonitoringError, Re
 from remediator.facts import Facts
 from remediator.gates import gates
 from remediator.kube import kinds
+from remediator.lookout import course, overlook
 from remediator.match import choose, find, nearest
 from remediator.model import (
     Alert,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from remediator.playbook import Library, Playbook
     from remediator.promotion import Record
     from remediator.recurrence import Recurrence
-    from remediator.server.service import BreakerRequest, ManualRequest, MatchRequest, PauseRequest, ReloadReport
+    from remediator.server.service import BreakerRequest, ClusterView, ManualRequest, MatchRequest, PauseRequest, ReloadReport, Series
     from remediator.world import World
 
 __all__ = ["Operations"]
@@ -332,6 +333,14 @@ class Operations:
             world.kube, world.prometheus, namespace=where.namespace, agents=where.agent_selector, now=world.clock.now()
         )
         return report(routes, Rules(min_speakers=world.limits.min_speakers))
+
+    async def cluster(self) -> ClusterView:
+        """See Service."""
+        return await overlook(self._world)
+
+    async def series(self, run: Run) -> Series:
+        """See Service."""
+        return await course(self._world, run)
 
     def status(self) -> Status:
         """See Service."""

@@ -34,6 +34,10 @@ class Metrics:
         self.build = Info(p + "build", "Version of this program", registry=r)
         self.build.info({"version": __version__})
         self.webhook_requests = Counter(p + "webhook_requests_total", "Webhook calls by HTTP status", ["code"], registry=r)
+        self.auth_failures = Counter(p + "auth_failures_total", "Requests that were not let in", ["reason"], registry=r)
+        self.forged_headers = Counter(
+            p + "forged_identity_headers_total", "Remote-User or Remote-Groups from where no listed proxy is", registry=r
+        )
         self.alerts_received = Counter(p + "alerts_received_total", "Alerts in stored deliveries", ["status"], registry=r)
         self.alerts_truncated = Counter(p + "alerts_truncated_total", "Alerts that Alertmanager cut off", registry=r)
         self.alerts_unmatched = Counter(p + "alerts_unmatched_total", "Alerts that no playbook takes", registry=r)
@@ -68,6 +72,8 @@ class Metrics:
         self.leader = Gauge(p + "leader", "1 if this replica acts", registry=r)
         for code in ("200", "400", "401", "413", "503"):
             self.webhook_requests.labels(code)
+        for reason in ("unknown_token", "limited", "csrf"):
+            self.auth_failures.labels(reason)
         for status in ("firing", "resolved"):
             self.alerts_received.labels(status)
 

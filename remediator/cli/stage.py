@@ -106,6 +106,8 @@ class _Demo:
             self._say(f"A simulated cluster of {_NODES} nodes is up, where time runs {_RATE} times as fast.")
             house = await stack.enter_async_context(House(simulation, self._clock, self._folder))
             self._say(f"The daemon is up at {house.daemon.url}.")
+            if not once:
+                self._say(f"Its page is there too; sign in with {house.tokens['write']}")
             self.result = await self._incident(simulation, house)
             if not once:
                 self._clock.settle()
@@ -178,7 +180,11 @@ class _Demo:
     def _invite(self, simulation: Simulation, house: House) -> None:
         name = (self._scenario.truth.alerts or (self._scenario.truth.target,))[0]
         token = self._folder / "write.token"
-        click.echo(_INVITATION.format(daemon=house.daemon, simulation=simulation, token=token, log=house.log, name=name))
+        click.echo(
+            _INVITATION.format(
+                daemon=house.daemon, simulation=simulation, token=token, secret=house.tokens["write"], log=house.log, name=name
+            )
+        )
 
 
 async def _newest(client: Client) -> Delivery | None:
@@ -196,7 +202,12 @@ async def _closed(client: Client) -> bool | None:
 
 
 _INVITATION = """
-Everything stays up until ctrl-C. To look around, in another terminal:
+Everything stays up until ctrl-C.
+
+The page:  {daemon.url}/
+Sign in:   {secret}   (of this demo only)
+
+In another terminal:
 
   export REMEDIATOR_SERVER={daemon.url}
   export REMEDIATOR_TOKEN_FILE={token}

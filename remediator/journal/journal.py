@@ -198,9 +198,9 @@ class Journal:
         """One delivery."""
         return await self._read(queries.delivery, id)
 
-    async def deliveries(self, *, limit: int = 50, cursor: str | None = None) -> Page[Delivery]:
-        """Newest first."""
-        return await self._read(queries.deliveries, limit, cursor)
+    async def deliveries(self, *, since: datetime | None = None, limit: int = 50, cursor: str | None = None) -> Page[Delivery]:
+        """Newest first. ``since`` looks at when they were received."""
+        return await self._read(queries.deliveries, since, limit, cursor)
 
     async def decisions(
         self,

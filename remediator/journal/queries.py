@@ -83,9 +83,10 @@ def delivery(connection: Connection, id_: str) -> Delivery | None:
     return None if row is None else delivery_of(row)
 
 
-def deliveries(connection: Connection, limit: int, cursor: str | None) -> Page[Delivery]:
+def deliveries(connection: Connection, since: datetime | None, limit: int, cursor: str | None) -> Page[Delivery]:
     """Newest first."""
-    rows, further = newest_first(connection, DELIVERY, (), DELIVERY.c.received_at, limit=limit, cursor=cursor)
+    recent = [DELIVERY.c.received_at >= stamp(since)] if since is not None else []
+    rows, further = newest_first(connection, DELIVERY, recent, DELIVERY.c.received_at, limit=limit, cursor=cursor)
     return Page(items=tuple(map(delivery_of, rows)), next=further)
 
 

@@ -15,7 +15,7 @@ import msgspec
 from remediator.model import Noun
 from remediator.monitoring.errors import AlertmanagerUnusable, PrometheusUnusable, cut
 
-__all__ = ["ActiveAlert", "NaN", "Sample", "read_alerts", "read_complaint", "read_samples"]
+__all__ = ["ActiveAlert", "NaN", "Sample", "read_alerts", "read_complaint", "read_points", "read_samples"]
 
 NaN = Literal["refuse", "drop", "keep"]
 
@@ -68,6 +68,10 @@ class _Series(msgspec.Struct):
     value: tuple[float, str] | None = None
 
 
+class _Range(msgspec.Struct):
+    values: list[tuple[float, str]] = []
+
+
 class _AlertStatus(msgspec.Struct):
     silenced_by: tuple[str, ...] | None = msgspec.field(default=None, name="silencedBy")
     inhibited_by: tuple[str, ...] | None = msgspec.field(default=None, name="inhibitedBy")
@@ -89,6 +93,16 @@ def read_samples(body: bytes, *, nan: NaN = "refuse") -> list[Sample]:
         raise PrometheusUnusable(f"the result may be partial: {cut('; '.join(answer.warnings))}")
     samples = [_sample(series) for series in _series(answer.data)]
     return _numbers(samples, nan)
+
+
+def read_points(body: bytes) -> list[tuple[datetime, float]]:
+    """The first series of an answer to ``/api/v1/query_range``, for a drawing; nothing may be decided by it."""
+    answer: _Answer = _decode(body, _Answer)
+    if answer.status != "success" or answer.data is None or answer.data.result_type != "matrix":
+        raise PrometheusUnusable("not the result of a range query")
+    ranges: list[_Range] = _decode(answer.data.result, list[_Range])
+    points = [(datetime.fromtimestamp(at, UTC), float(value)) for at, value in (ranges[0].values if ranges else ())]
+    return [(at, value) for at, value in points if math.isfinite(value)]
 
 
 def read_complaint(body: bytes) -> str:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from remediator import __version__
-from remediator.monitoring.answers import NaN, Sample, read_complaint, read_samples
+from remediator.monitoring.answers import NaN, Sample, read_complaint, read_points, read_samples
 from remediator.monitoring.errors import PrometheusRefused, PrometheusStale, PrometheusUnreachable, PrometheusUnusable, cut
 from remediator.monitoring.threads import Crowded, Threads
 from remediator.monitoring.tokens import bearer
@@ -24,6 +24,7 @@ from remediator.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     import requests
@@ -82,6 +83,13 @@ class Prometheus:
         samples: list[Sample] = await self._counted(self._ask(promql, lambda body: read_samples(body, nan=nan)))
         return samples
 
+    async def points(self, promql: str, *, start: datetime, end: datetime, step: timedelta) -> list[tuple[datetime, float]]:
+        """How the first series went from ``start`` to ``end``, for a drawing. Raises as ``query`` does."""
+        asked: list[tuple[datetime, float]] = await self._counted(
+            self._answer(lambda client: client.ask_range(promql, (start, end, step), self._seconds, self._token_file), read_points)
+        )
+        return asked
+
     async def age(self, promql: str) -> timedelta | None:
         """How old the newest raw sample behind a plain selector (``up{job="x"}``) is, on Prometheus's own clock; None if there is none.
 
@@ -127,8 +135,12 @@ class Prometheus:
         return answer
 
     async def _ask(self, promql: str, read: Callable[[bytes], list[Sample]]) -> list[Sample]:
+        found: list[Sample] = await self._answer(lambda client: client.ask(promql, self._seconds, self._token_file), read)
+        return found
+
+    async def _answer(self, ask: Callable[[_Client], bytes], read: Callable[[bytes], Any]) -> Any:
         try:
-            body = await self._threads.run(lambda client: client.ask(promql, self._seconds, self._token_file), self._seconds + _SLACK)
+            body = await self._threads.run(ask, self._seconds + _SLACK)
         except TimeoutError as error:
             raise PrometheusUnreachable(f"no answer within {self._seconds:g} s from {self._url}") from error
         except Crowded as error:
@@ -166,11 +178,25 @@ class _Client:
 
     def ask(self, promql: str, seconds: float, token_file: Path | None) -> bytes:
         """The body of the answer. Raises MonitoringErrors only."""
+        params = {"timeout": f"{seconds:.3f}"}
+        # requests takes fractions of a second
+        return self._call(lambda: self._connect.custom_query(promql, params, timeout=seconds), seconds, token_file)  # type: ignore[arg-type]
+
+    def ask_range(self, promql: str, span: tuple[datetime, datetime, timedelta], seconds: float, token_file: Path | None) -> bytes:
+        """The same for a range query."""
+        start, end, step = span
+        params, text = {"timeout": f"{seconds:.3f}"}, f"{step.total_seconds():g}"
+        return self._call(
+            lambda: self._connect.custom_query_range(promql, start, end, text, params, timeout=seconds),  # type: ignore[arg-type] # as above
+            seconds,
+            token_file,
+        )
+
+    def _call(self, ask: Callable[[], Any], seconds: float, token_file: Path | None) -> bytes:
         self._connect.headers = {"User-Agent": f"remediator/{__version__}", **bearer(token_file)}
         self._last = None
         try:
-            params = {"timeout": f"{seconds:.3f}"}
-            self._connect.custom_query(promql, params, timeout=seconds)  # type: ignore[arg-type] # requests takes fractions of a second
+            ask()
         except self._requests.TooManyRedirects as error:
             raise PrometheusUnreachable(f"{self._url} redirects; the settings should name the final address") from error
         except self._requests.Timeout as error:

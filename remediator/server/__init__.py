@@ -22,23 +22,33 @@ from remediator.server.service import (
 
 if TYPE_CHECKING:
     from remediator.server.app import build_app
-    from remediator.server.auth import Tokens
+    from remediator.server.auth import Named, Scope, Tokens
+    from remediator.server.proxy import Proxy
 
 __all__ = [
     "Intervention",
     "ManualRequest",
     "MatchReport",
     "MatchRequest",
+    "Named",
     "NearMiss",
     "PauseRequest",
+    "Proxy",
     "ReloadReport",
+    "Scope",
     "Service",
     "Status",
     "Tokens",
     "build_app",
 ]
 
-_LATER = {"Tokens": "remediator.server.auth", "build_app": "remediator.server.app"}
+_LATER = {
+    "Named": "remediator.server.auth",
+    "Proxy": "remediator.server.proxy",
+    "Scope": "remediator.server.auth",
+    "Tokens": "remediator.server.auth",
+    "build_app": "remediator.server.app",
+}
 
 
 def __getattr__(name: str) -> Any:

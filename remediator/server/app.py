@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from remediator.model import encode
-from remediator.server import breaker, catalogue, intake, manage, openapi, records, steer, streams
+from remediator.server import breaker, catalogue, intake, manage, openapi, pages, records, steer, streams
 from remediator.server.auth import Doorkeeper
 from remediator.server.middleware import around
 from remediator.server.routing import Hall, mount
@@ -15,11 +15,21 @@ from remediator.server.routing import Hall, mount
 if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.server.auth import Tokens
+    from remediator.server.proxy import Proxy
     from remediator.server.service import Service
 
 __all__ = ["HALL", "ROUTES", "build_app"]
 
-ROUTES = (*intake.ROUTES, *records.ROUTES, *streams.ROUTES, *steer.ROUTES, *breaker.ROUTES, *catalogue.ROUTES, *manage.ROUTES)
+ROUTES = (
+    *intake.ROUTES,
+    *records.ROUTES,
+    *streams.ROUTES,
+    *steer.ROUTES,
+    *breaker.ROUTES,
+    *catalogue.ROUTES,
+    *manage.ROUTES,
+    *pages.ROUTES,
+)
 HALL = web.AppKey("hall", Hall)
 
 
@@ -27,6 +37,7 @@ def build_app(
     service: Service,
     *,
     tokens: Tokens,
+    proxy: Proxy | None = None,
     max_body: int = 4 * 1024 * 1024,
     clock: Clock,
     body_seconds: float = 30.0,
@@ -41,7 +52,7 @@ def build_app(
     """
     hall = Hall(
         service=service,
-        doorkeeper=Doorkeeper(tokens),
+        doorkeeper=Doorkeeper(tokens, clock=clock, proxy=proxy),
         clock=clock,
         max_body=max_body,
         body_seconds=body_seconds,

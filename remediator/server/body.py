@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import difflib
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import parse_qsl
 
 import msgspec
 from aiohttp import web
@@ -25,11 +26,12 @@ if TYPE_CHECKING:
 
     from aiohttp import StreamReader
 
-__all__ = ["read_body", "read_noun", "suggestion"]
+__all__ = ["read_body", "read_form", "read_noun", "suggestion"]
 
 T = TypeVar("T")
 SMALL = 256 * 1024
 """What a request of the API, other than a delivery, may have at most."""
+_FORM = 64 * 1024
 
 
 async def read_body(request: web.Request, *, limit: int, seconds: float) -> bytes:
@@ -74,6 +76,20 @@ async def read_noun(request: web.Request, kind: type[T], *, seconds: float) -> T
             if name not in names:
                 raise PayloadError(f"is not known here{suggestion(name, names)}", path=name[:100])
     return convert(data, kind)
+
+
+async def read_form(request: web.Request, names: Iterable[str], *, seconds: float) -> dict[str, str]:
+    """The fields ``names`` of a form as browsers send it, the last of several; ``""`` for what is missing. Raises HttpProblem 400."""
+    body = await read_body(request, limit=_FORM, seconds=seconds)
+    if body and request.content_type != "application/x-www-form-urlencoded":
+        raise HttpProblem(400, "Bad request", "Send the fields as application/x-www-form-urlencoded.")
+    try:
+        sent = dict(parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=50))
+    except ValueError:
+        raise HttpProblem(400, "Bad request", "The fields of the form cannot be read.") from None
+    if any("\0" in value for value in sent.values()):
+        raise HttpProblem(400, "Bad request", "The form holds a NUL character.")
+    return {name: sent.get(name, "") for name in names}
 
 
 def suggestion(name: str, names: Iterable[str]) -> str:

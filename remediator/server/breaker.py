@@ -42,5 +42,6 @@ ROUTES = (
         summary="Close the breaker",
         answer=Reset,
         body=BreakerRequest,
+        fails=(409,),
     ),
 )

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.bgp.coverage import Report
 from remediator.model import Page
+from remediator.server import query
 from remediator.server.auth import Scope
 from remediator.server.problems import no_such
 from remediator.server.routing import Route
-from remediator.server.service import Status
+from remediator.server.service import ClusterView, Status
 
 if TYPE_CHECKING:
     from remediator.gates import Gate
@@ -22,7 +23,7 @@ __all__ = ["ROUTES"]
 
 async def playbooks(call: Call) -> Page[dict[str, Any]]:
     """``GET /api/v1/playbooks``"""
-    return Page(items=tuple({**one.describe(), **call.service.mode_of(one)} for one in call.service.library.playbooks))
+    return query.page([{**one.describe(), **call.service.mode_of(one)} for one in call.service.library.playbooks], call.query)
 
 
 async def playbook(call: Call) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def _in_force(playbook: Playbook, service: Service) -> list[dict[str, Any]]:
 
 async def actions(call: Call) -> Page[dict[str, Any]]:
     """``GET /api/v1/actions``"""
-    return Page(items=tuple(action.describe() for action in call.service.actions.values()))
+    return query.page([action.describe() for action in call.service.actions.values()], call.query)
 
 
 async def action(call: Call) -> dict[str, Any]:
@@ -68,7 +69,7 @@ async def action(call: Call) -> dict[str, Any]:
 
 async def gates(call: Call) -> Page[dict[str, Any]]:
     """``GET /api/v1/gates``"""
-    return Page(items=tuple(gate.describe() for gate in call.service.gates.values()))
+    return query.page([gate.describe() for gate in call.service.gates.values()], call.query)
 
 
 async def bgp(call: Call) -> Report:
@@ -76,20 +77,34 @@ async def bgp(call: Call) -> Report:
     return await call.service.bgp()
 
 
+async def cluster(call: Call) -> ClusterView:
+    """``GET /api/v1/cluster``: read from the cluster now."""
+    return await call.service.cluster()
+
+
 async def status(call: Call) -> Status:
     """``GET /api/v1/status``"""
     return await call.service.full_status()
 
 
+_PAGED: dict[str, Any] = {"query": query.paging()}
+
 ROUTES = tuple(
-    Route(method="GET", path=f"/api/v1/{path}", scope=Scope.READ, handler=handler, summary=summary, answer=answer)
-    for path, handler, summary, answer in (
-        ("playbooks", playbooks, "The playbooks in force", Page[dict[str, Any]]),
-        ("playbooks/{name}", playbook, "One playbook, with its text", dict[str, Any]),
-        ("actions", actions, "What steps can do", Page[dict[str, Any]]),
-        ("actions/{name}", action, "One action, with its parameters' schema", dict[str, Any]),
-        ("gates", gates, "What may forbid a run", Page[dict[str, Any]]),
-        ("bgp", bgp, "Who announces what by BGP, and what would be left without each node", Report),
-        ("status", status, "The daemon at a glance", Status),
+    Route(method="GET", path=f"/api/v1/{path}", scope=Scope.READ, handler=handler, summary=summary, answer=answer, **dict(more))
+    for path, handler, summary, answer, more in (
+        ("playbooks", playbooks, "The playbooks in force", Page[dict[str, Any]], _PAGED),
+        ("playbooks/{name}", playbook, "One playbook, with its text", dict[str, Any], {}),
+        ("actions", actions, "What steps can do", Page[dict[str, Any]], _PAGED),
+        ("actions/{name}", action, "One action, with its parameters' schema", dict[str, Any], {}),
+        ("gates", gates, "What may forbid a run", Page[dict[str, Any]], _PAGED),
+        ("bgp", bgp, "Who announces what by BGP, and what would be left without each node", Report, {"fails": (502,)}),
+        (
+            "cluster",
+            cluster,
+            "The nodes, the disturbance budget, and what nodes measure towards one another",
+            ClusterView,
+            {"fails": (502,)},
+        ),
+        ("status", status, "The daemon at a glance", Status, {}),
     )
 )

@@ -1,4 +1,4 @@
-"""The management routes that the Prometheus family has taught everybody, the OpenAPI document and the first page."""
+"""The management routes that the Prometheus family has taught everybody and the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from remediator.server import openapi, page
+from remediator.server import openapi
 from remediator.server.auth import Scope
 from remediator.server.problems import RETRY_AFTER, HttpProblem
 from remediator.server.routing import Route
@@ -47,14 +47,6 @@ async def document(call: Call) -> web.Response:
     return web.Response(body=call.request.app[DOCUMENT], content_type="application/json")
 
 
-async def first_page(call: Call) -> web.Response:
-    """``GET /``"""
-    runs = await call.service.journal.runs(limit=page.RUNS)
-    headers = {"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Referrer-Policy": "no-referrer"}
-    text = page.render(await call.service.full_status(), runs.items)
-    return web.Response(text=text, content_type="text/html", headers=headers)
-
-
 ROUTES = (
     Route(method="GET", path="/-/healthy", scope=Scope.NONE, handler=healthy, summary="Alive", media="text/plain", lenient=True),
     Route(method="GET", path="/-/ready", scope=Scope.NONE, handler=ready, summary="Takes work", media="text/plain", lenient=True),
@@ -67,5 +59,4 @@ ROUTES = (
         summary="This document",
         media=openapi.MEDIA_TYPE,
     ),
-    Route(method="GET", path="/", scope=Scope.READ, handler=first_page, summary="Status as a page", media="text/html"),
 )

@@ -14,6 +14,7 @@ from aiohttp import web
 
 from remediator.errors import JournalUnavailable
 from remediator.ids import short_id
+from remediator.server.pages.frame import error_page, wants_page
 from remediator.server.problems import HttpProblem, problem_of, respond
 from remediator.telemetry import METRICS
 
@@ -80,7 +81,7 @@ def _answer(error: Exception, request: web.Request, request_id: str) -> web.Stre
         problem = HttpProblem(500, "Internal error", f"The log has it under request {request_id}.")
     elif isinstance(error, JournalUnavailable):
         _log.error("request not kept", **where, error=str(error))
-    response = respond(problem, request_id)
+    response = error_page(problem, request, request_id) if wants_page(request) else respond(problem, request_id)
     if not request.content.is_eof():
         response.force_close()  # the rest of the body is not worth waiting for
     return response

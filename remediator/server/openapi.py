@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -66,10 +67,7 @@ def _operation(route: Route, by_type: dict[str, Any]) -> dict[str, Any]:
         "security": [] if route.scope is Scope.NONE else [{route.scope.value: []}],
         "responses": {
             str(route.status): {"description": "As asked.", "content": content},
-            "default": {
-                "description": "What went wrong.",
-                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
-            },
+            **{str(status): _problem(status) for status in route.refusals},
         },
     }
     parameters = [*_of_path(route.path), *map(_of_query, route.query)]
@@ -77,13 +75,21 @@ def _operation(route: Route, by_type: dict[str, Any]) -> dict[str, Any]:
         operation["parameters"] = parameters
     if route.body is not None:
         operation["requestBody"] = {"content": {"application/json": {"schema": by_type[repr(route.body)]}}}
+    if route.fields is not None:
+        form = {"type": "object", "properties": {name: {"type": "string"} for name in route.fields}}
+        operation["requestBody"] = {"content": {"application/x-www-form-urlencoded": {"schema": form}}}
     return operation
 
 
+def _problem(status: int) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {"description": f"{HTTPStatus(status).phrase}.", "content": content}
+
+
 def _name(route: Route) -> str:
-    """``GET /api/v1/runs/{id}`` -> ``get_runs_id``."""
+    """``GET /api/v1/runs/{id}`` -> ``get_runs_id``; of the page ``get_page_runs_id``."""
     words = re.findall(r"[A-Za-z]+", route.path.removeprefix("/api/v1"))
-    return "_".join([route.method.lower(), *words])
+    return "_".join([route.method.lower(), *(["page"] if route.media == "text/html" else []), *words])
 
 
 def _of_path(path: str) -> list[dict[str, Any]]:

@@ -11,17 +11,30 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from remediator.clock import parse_time
-from remediator.model import DecisionKind, RunState
+from remediator.model import DecisionKind, Page, RunState
 from remediator.server.body import suggestion
 from remediator.server.problems import HttpProblem
 from remediator.units import parse_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from multidict import MultiMapping
 
-__all__ = ["Filter", "at_least", "boolean", "decision", "duration_or_time", "limit", "paging", "read_query", "states", "text"]
+__all__ = [
+    "Filter",
+    "at_least",
+    "boolean",
+    "decision",
+    "duration_or_time",
+    "limit",
+    "or_empty",
+    "page",
+    "paging",
+    "read_query",
+    "states",
+    "text",
+]
 
 MOST = 500
 
@@ -142,6 +155,23 @@ def at_least() -> Filter:
     """How often something must have happened to be told."""
     schema = {"type": "integer", "minimum": 1, "maximum": MOST}
     return Filter("at_least", _limit, "Only what happened so often; 2 if not said.", schema)
+
+
+def or_empty(known: Filter) -> Filter:
+    """The same for a form, which sends an empty value for what was left open."""
+    nothing: tuple[()] | None = () if known.several else None
+    return known._replace(parse=lambda raw: known.parse(raw) if raw else nothing)
+
+
+def page(items: Sequence[dict[str, Any]], asked: Mapping[str, Any]) -> Page[dict[str, Any]]:
+    """A page of what is in memory, by ``name``: all of it unless ``limit`` says less; ``next`` is the last name on the page."""
+    after, most = asked.get("cursor"), asked.get("limit", MOST)
+    rest = [item for item in sorted(items, key=_by_name) if after is None or _by_name(item) > after]
+    return Page(items=tuple(rest[:most]), next=_by_name(rest[most - 1]) if len(rest) > most else None)
+
+
+def _by_name(item: Mapping[str, Any]) -> str:
+    return str(item["name"])
 
 
 def paging() -> tuple[Filter, Filter]:

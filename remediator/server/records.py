@@ -11,6 +11,7 @@ from remediator.server import query
 from remediator.server.auth import Scope
 from remediator.server.problems import no_such
 from remediator.server.routing import Route
+from remediator.server.service import Series
 from remediator.story import Story
 
 if TYPE_CHECKING:
@@ -32,6 +33,11 @@ async def the_run(call: Call) -> Run:
     if run is None:
         raise no_such("run", name)
     return run
+
+
+async def series(call: Call) -> Series:
+    """``GET /api/v1/runs/{id}/series``"""
+    return await call.service.series(await the_run(call))
 
 
 async def alerts(call: Call) -> Page[Episode]:
@@ -115,8 +121,9 @@ _OF_DECISIONS = (
 ROUTES = (
     _read("runs", runs, "Runs, newest first", Page[Run], query.states(), _PLAYBOOK, _TARGET, _SINCE, _DRY, *query.paging()),
     _read("runs/{id}", the_run, "One run with its steps and changes", Run),
+    _read("runs/{id}/series", series, "The metric that its verification compares", Series),
     _read("alerts", alerts, "Open episodes and what was decided on them", Page[Episode], _ALL, _FINGERPRINT, _NAME, *query.paging()),
-    _read("deliveries", deliveries, "Webhook calls, newest first", Page[Delivery], *query.paging()),
+    _read("deliveries", deliveries, "Webhook calls, newest first", Page[Delivery], _SINCE, *query.paging()),
     _read("deliveries/{id}", delivery, "One webhook call", Delivery),
     _read("decisions", decisions, "Decisions, newest first", Page[Decision], *_OF_DECISIONS, *query.paging()),
     _read("decisions/{id}", decision, "One decision", Decision),

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from aiohttp import web
 
 from remediator.model import encode
-from remediator.server.body import read_body, read_noun
+from remediator.server.auth import Scope
+from remediator.server.body import read_body, read_form, read_noun
 from remediator.server.query import Filter, read_query
 
 if TYPE_CHECKING:
     from remediator.clock import Clock
-    from remediator.server.auth import Doorkeeper, Scope
+    from remediator.server.auth import Doorkeeper, Person
     from remediator.server.service import Service
 
 __all__ = ["Answer", "Call", "Hall", "Handler", "Route", "mount"]
@@ -44,10 +45,11 @@ class Hall:
 class Call:
     """One request on its way to a handler, admitted and with its query parsed."""
 
-    __slots__ = ("hall", "query", "request")
+    __slots__ = ("hall", "person", "query", "request")
 
-    def __init__(self, hall: Hall, request: web.Request, query: dict[str, Any]) -> None:
+    def __init__(self, hall: Hall, request: web.Request, query: dict[str, Any], person: Person) -> None:
         self.hall = hall
+        self.person = person
         self.request = request
         self.query = query
 
@@ -69,13 +71,21 @@ class Call:
         """The body of a delivery."""
         return await read_body(self.request, limit=self.hall.max_body, seconds=self.hall.body_seconds)
 
+    async def form(self, names: tuple[str, ...]) -> dict[str, str]:
+        """The fields of a form, ``""`` for what was not sent; others are left alone."""
+        return await read_form(self.request, names, seconds=self.hall.body_seconds)
+
     async def noun(self, kind: type[T]) -> T:
         """The body as ``kind``."""
         return await read_noun(self.request, kind, seconds=self.hall.body_seconds)
 
     def by(self, claimed: str | None) -> str:
-        """Who asks: what the request claims, or else where it comes from."""
-        return claimed or f"api, {self.peer}"
+        """Who asks: whose token it is or whom the proxy names; else what the request claims, or else where it comes from."""
+        return self.person.name or claimed or self.person.claim or f"api, {self.peer}"
+
+    def told_who(self, claimed: str) -> bool:
+        """Whether a person gave a name, or is known by one."""
+        return bool(self.person.name or claimed.strip() or self.person.claim)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +117,22 @@ class Route:
     query: tuple[Filter, ...] = ()
     lenient: bool = False
     """Whether unknown query parameters are let pass: a wrong 4xx to Alertmanager loses an alert."""
+    fields: tuple[str, ...] | None = None
+    """What a form sends; None for a route that takes no form."""
     streams: bool = False
+    fails: tuple[int, ...] = ()
+    """Statuses of its own, beside those that follow from the rest."""
+    browser: bool = False
+    """Whether the cookie of a sign-in counts here: for pages, and what they read."""
+
+    @property
+    def refusals(self) -> tuple[int, ...]:
+        """Every status but its own that it may answer with."""
+        guarded = self.scope is not Scope.NONE
+        found = {*self.fails, *((401, 403, 429, 503) if guarded else ()), *(() if self.lenient and self.body is None else (400,))}
+        found |= {404} if "{" in self.path else set()
+        found |= {413} if self.body is not None or self.fields is not None else set()
+        return tuple(sorted(found))
 
 
 def mount(app: web.Application, hall: Hall, routes: tuple[Route, ...]) -> None:
@@ -121,9 +146,9 @@ def mount(app: web.Application, hall: Hall, routes: tuple[Route, ...]) -> None:
 
 def _bound(hall: Hall, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        hall.doorkeeper.admit(request, route.scope)
+        person = hall.doorkeeper.admit(request, route.scope, browser=route.browser)
         query = {} if route.lenient else read_query(request.query, route.query, hall.clock.now())
-        result = await route.handler(Call(hall, request, query))
+        result = await route.handler(Call(hall, request, query, person))
         if isinstance(result, web.StreamResponse):
             return result
         if isinstance(result, Answer):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 
+from remediator.attribution import Table
 from remediator.breaker import Backlog, Standing
 from remediator.demotion import Demotion
 from remediator.model import Answer, ApprovalState, DecisionKind, Evidence, Mode, Noun, Pause, Target, Verdict
@@ -32,13 +33,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BreakerRequest",
+    "ClusterView",
     "Intervention",
     "ManualRequest",
     "MatchReport",
     "MatchRequest",
     "NearMiss",
+    "NodeView",
+    "Pairs",
     "PauseRequest",
     "ReloadReport",
+    "Series",
     "Service",
     "Status",
     "Waiting",
@@ -207,6 +212,52 @@ class Status(Noun, frozen=True, kw_only=True):
     """Of every playbook that ran lately: what was predicted and suggested, what people did, and what came of it."""
 
 
+class NodeView(Noun, frozen=True, kw_only=True):
+    """One node: what disturbs it, whoever caused that, and which open runs work on it."""
+
+    name: str
+    zone: str = ""
+    control_plane: bool = False
+    troubles: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+
+class Pairs(Noun, frozen=True, kw_only=True):
+    """What nodes measure towards one another, and who would be blamed for it."""
+
+    table: Table
+    node: str | None = None
+    """Who is blamed."""
+    words: str = ""
+
+
+class ClusterView(Noun, frozen=True, kw_only=True):
+    """``GET /api/v1/cluster``: the nodes now, how much of the disturbance budget is used, and the pairs that can be read."""
+
+    nodes: tuple[NodeView, ...]
+    disturbed: int
+    most: int
+    """So many nodes may be disturbed at once."""
+    pairs: tuple[Pairs, ...] = ()
+    unread: tuple[str, ...] = ()
+    """What could not be read, in words."""
+    at: datetime
+
+
+class Series(Noun, frozen=True, kw_only=True):
+    """``GET /api/v1/runs/{id}/series``: how what the verification compares went.
+
+    Empty if it compares no metric.
+    """
+
+    query: str = ""
+    operator: str = ""
+    limit: float | None = None
+    points: tuple[tuple[datetime, float], ...] = ()
+    detail: str = ""
+    """Why there is nothing, where something went wrong."""
+
+
 class Service(Protocol):
     """The daemon as the server sees it. Every method may also raise JournalUnavailable."""
 
@@ -302,6 +353,14 @@ class Service(Protocol):
 
     async def bgp(self) -> Report:
         """Who announces what, as it is now. Raises KubeError, Unreadable."""
+        ...
+
+    async def cluster(self) -> ClusterView:
+        """The nodes as they are now. Raises KubeError, Unreadable."""
+        ...
+
+    async def series(self, run: Run) -> Series:
+        """The verifying metric of a run."""
         ...
 
     def status(self) -> Status:

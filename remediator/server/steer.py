@@ -1,7 +1,7 @@
 """What people do to the daemon: manual runs, answers, cancel, undo, pause, match, reload. In: requests' nouns; out: what became of them.
 
-409 where a gate or the state of things says no; 400 where the request makes no sense. ``by`` is what the request claims, since a token
-tells no person apart from another.
+409 where a gate or the state of things says no; 400 where the request makes no sense. ``by`` is what the request claims, unless a token of
+their own or a proxy tells who it is.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ async def _intervene(call: Call, act: Callable[..., Awaitable[Run]], asked: Inte
 async def approve(call: Call) -> Run:
     """``POST /api/v1/runs/{id}/approve``: one person's yes."""
     asked = await call.noun(Intervention)
-    return await _intervene(call, partial(call.service.approve, named=bool(asked.by.strip())), asked)
+    return await _intervene(call, partial(call.service.approve, named=call.told_who(asked.by)), asked)
 
 
 async def reject(call: Call) -> Run:
@@ -128,8 +128,8 @@ async def reload(call: Call) -> ReloadReport:
     return report
 
 
-def _steer(method: str, path: str, handler: Any, summary: str, answer: Any, body: Any = None, status: int = 200) -> Route:
-    return Route(method=method, path=path, scope=Scope.WRITE, handler=handler, summary=summary, answer=answer, body=body, status=status)
+def _steer(method: str, path: str, handler: Any, summary: str, answer: Any, body: Any = None, **more: Any) -> Route:
+    return Route(method=method, path=path, scope=Scope.WRITE, handler=handler, summary=summary, answer=answer, body=body, **more)
 
 
 _WHAT = (
@@ -137,18 +137,21 @@ _WHAT = (
     query.text("target", "Pauses of this target."),
     query.text("by", "Who resumes."),
 )
+_STATE: dict[str, Any] = {"fails": (409,)}
 _RUN = "/api/v1/runs/{id}"
 _PAUSE = "/api/v1/pause"
 
 ROUTES = (
-    _steer("POST", "/api/v1/runs", trigger, "Start a run by hand, through all gates", Run, ManualRequest, 201),
-    _steer("POST", f"{_RUN}/cancel", cancel, "Stop a run after its current call", Run, Intervention),
-    _steer("POST", f"{_RUN}/undo", undo, "Put back what a run changed", Run, Intervention),
-    _steer("POST", f"{_RUN}/approve", approve, "Approve a run that waits for it", Run, Intervention),
-    _steer("POST", f"{_RUN}/reject", reject, "Reject a run that waits for approval", Run, Intervention),
-    _steer("POST", "/api/v1/playbooks/{name}/reinstate", reinstate, "Let a demoted playbook act again", Demotion, Intervention),
+    _steer("POST", "/api/v1/runs", trigger, "Start a run by hand, through all gates", Run, ManualRequest, status=201, fails=(409, 502)),
+    _steer("POST", f"{_RUN}/cancel", cancel, "Stop a run after its current call", Run, Intervention, **_STATE),
+    _steer("POST", f"{_RUN}/undo", undo, "Put back what a run changed", Run, Intervention, **_STATE),
+    _steer("POST", f"{_RUN}/approve", approve, "Approve a run that waits for it", Run, Intervention, **_STATE),
+    _steer("POST", f"{_RUN}/reject", reject, "Reject a run that waits for approval", Run, Intervention, **_STATE),
+    _steer(
+        "POST", "/api/v1/playbooks/{name}/reinstate", reinstate, "Let a demoted playbook act again", Demotion, Intervention, fails=(409,)
+    ),
     _steer("PUT", _PAUSE, pause, "Stop starting anything", Pause, PauseRequest),
-    _steer("POST", "/-/reload", reload, "Load the playbooks anew", ReloadReport),
+    _steer("POST", "/-/reload", reload, "Load the playbooks anew", ReloadReport, fails=(422,)),
     Route(method="DELETE", path=_PAUSE, scope=Scope.WRITE, handler=resume, summary="End pauses", answer=Ended, query=_WHAT),
     Route(method="GET", path=_PAUSE, scope=Scope.READ, handler=pauses, summary="Pauses in force", answer=Page[Pause]),
     Route(
@@ -159,5 +162,6 @@ ROUTES = (
         summary="What would be decided on an alert",
         answer=MatchReport,
         body=MatchRequest,
+        fails=(502,),
     ),
 )

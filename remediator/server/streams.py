@@ -140,7 +140,7 @@ async def export(call: Call) -> web.StreamResponse:
 
 
 ROUTES = tuple(
-    Route(method="GET", path=path, scope=Scope.READ, handler=handler, summary=summary, media=media, streams=True)
+    Route(method="GET", path=path, scope=Scope.READ, handler=handler, summary=summary, media=media, streams=True, browser=path == "/events")
     for path, handler, summary, media in (
         ("/api/v1/runs/{id}/watch", watch, "A run, whenever it changes, until it ends (server-sent events)", EVENTS),
         ("/events", events, "A notice of everything that changes (server-sent events)", EVENTS),

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = ["load_settings", "settings_of", "variables"]
 
 PREFIX = "REMEDIATOR_"
-_FILE_ONLY = frozenset({"api_version", "kind", "maintenance", "modes", "notify", "playbooks"})
+_FILE_ONLY = frozenset(
+    {"addresses", "api_version", "kind", "maintenance", "modes", "notify", "playbooks", "read_groups", "tokens", "write_groups"}
+)
 _EMPTY = f"apiVersion: {API_VERSION}\nkind: Settings\n"
 
 

@@ -123,6 +123,39 @@ def _store_url(value: str) -> str:
     return value
 
 
+class NamedToken(Section):
+    """A bearer token of one person or program; what is done with it is recorded under its name."""
+
+    name: str = Field(pattern=r"^[^\s.,/](?:[^\x00-\x1f\x7f-\x9f]{0,98}\S)?$", description="who holds it, such as anna")
+    file: FilePath = Field(description="the file with the token")
+    scope: Literal["webhook", "read", "write"] = Field(default="read", description="what it opens")
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ipaddress.ip_network(value))
+    except ValueError:
+        raise ValueError(f'"{value}" is not an address or network; write for example 10.0.0.7 or 10.42.0.0/16') from None
+
+
+class IdentityProxy(Section):
+    """A proxy that asks people who they are (Authelia and the like) and says so in Remote-User and Remote-Groups."""
+
+    addresses: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(), max_length=100, description="where it calls from; its headers count from nowhere else"
+    )
+    read_groups: tuple[str, ...] = Field(default=(), max_length=100, description="groups that may read")
+    write_groups: tuple[str, ...] = Field(default=(), max_length=100, description="groups that may read and steer")
+
+    @model_validator(mode="after")
+    def _whole(self) -> IdentityProxy:
+        if self.addresses and not (self.read_groups or self.write_groups):
+            raise ValueError("nobody may do anything: name read_groups or write_groups")
+        if (self.read_groups or self.write_groups) and not self.addresses:
+            raise ValueError("addresses is missing: say where the proxy calls from")
+        return self
+
+
 class Server(Section):
     """Where the daemon listens, and who may ask what."""
 
@@ -130,6 +163,8 @@ class Server(Section):
     webhook_token_file: FilePath | None = Field(default=None, description="bearer token for POST /api/v1/alerts")
     read_token_file: FilePath | None = Field(default=None, description="bearer token for GET of the API and the pages; absent: nobody may")
     write_token_file: FilePath | None = Field(default=None, description="bearer token for run, cancel, pause, reload; absent: nobody may")
+    tokens: tuple[NamedToken, ...] = Field(default=(), max_length=1000, description="tokens of one person or program each")
+    proxy: IdentityProxy = Field(default_factory=IdentityProxy)
     insecure: StrictBool = Field(default=False, description="serve without tokens; only on a loopback address")
     max_body: Size = Field(default=4 * 1024 * 1024, gt=0, le=64 * 1024 * 1024, description="the largest webhook body")
 
@@ -155,7 +190,10 @@ class Server(Section):
     def _safe(self) -> Server:
         if self.insecure and not self.loopback:
             raise fault(f"true is only for a loopback address such as 127.0.0.1:8080, not {self.listen}", key="insecure")
-        if self.webhook_token_file is None and not self.insecure:
+        names = [token.name for token in self.tokens]
+        if len(names) != len(set(names)):
+            raise fault("two tokens have the same name", key="tokens")
+        if self.webhook_token_file is None and not self.insecure and all(token.scope != "webhook" for token in self.tokens):
             raise ValueError("webhook_token_file is missing; to serve without tokens, say insecure: true and listen on 127.0.0.1:8080")
         return self
 

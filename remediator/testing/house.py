@@ -52,7 +52,7 @@ class House:
         self.client: Client
         self._simulation = simulation
         self._clock = clock
-        self._settings = dict(settings or {})
+        self._settings = {"modes": {"*": "auto"}, **(settings or {})}
         self._stack = AsyncExitStack()
 
     @property

@@ -51,6 +51,7 @@ from remediator.reasons import Reason
 from remediator.receive import Limits, parse_delivery
 from remediator.recurrence import recurrences
 from remediator.server import MatchReport, NearMiss, ReloadReport, Status, Tokens, build_app
+from remediator.server.service import ClusterView, NodeView, Series
 from remediator.story import Story
 
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
@@ -155,6 +156,8 @@ class FakeService:
         self.actions = {"wait": SimpleNamespace(describe=lambda: {"name": "wait", "summary": "Let time pass"})}
         self.gates = {"paused": gates()["paused"]}
         self.calls: list[tuple[str, Any]] = []
+        self.view = ClusterView(nodes=(NodeView(name="node-1", zone="a"),), disturbed=0, most=1, at=NOW)
+        self.the_series = Series()
         self.fails: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -247,6 +250,14 @@ class FakeService:
         if self.unreachable:
             raise Unreachable("connection refused", call="GET /apis/cilium.io/v2/ciliumbgpnodeconfigs")
         return report(Routes(nodes=(Node(name="node-1", agent_ready=True),)), Rules())
+
+    async def cluster(self):
+        if self.unreachable:
+            raise Unreachable("connection refused", call="GET /api/v1/nodes")
+        return self.view
+
+    async def series(self, run):
+        return self.the_series
 
     def status(self):
         return Status(

@@ -207,34 +207,3 @@ class TestManagement:
         response = await api("GET", "/metrics?target=x", token="read")
         assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert "\nremediator_webhook_requests_total{" in await response.text()
-
-
-class TestFirstPage:
-    async def test_it_shows_the_state_and_escapes_what_others_wrote(self, api, service, run):
-        service.journal.the_runs["run-1"] = run(playbook="<script>alert(1)</script>")
-        response = await api("GET", "/", token="read")
-        text = await response.text()
-        assert response.content_type == "text/html"
-        assert "&lt;script&gt;" in text
-        assert "<script" not in text
-        assert "Node/node-3" in text
-        assert "default-src 'none'" in response.headers["Content-Security-Policy"]
-
-    async def test_it_says_that_all_is_paused(self, api, service):
-        from remediator.model import Pause
-
-        service.journal.the_pauses = [Pause(id="p", reason="<b>night</b>", by="ada", at=NOW, until=NOW)]
-        text = await (await api("GET", "/", token="read")).text()
-        assert "<strong>Paused</strong>: everything, by ada: &lt;b&gt;night" in text
-
-    async def test_it_shows_what_waits_for_people_and_what_was_demoted(self, api, service):
-        from remediator.demotion import Demotion
-        from remediator.server.service import Waiting
-
-        what = {"run": "r1", "playbook": "p", "target": "Node/node-3", "question": "May <p> act?", "missing": 2}
-        service.waiting = (Waiting(asked_at=NOW, expires_at=NOW, **what),)
-        service.demoted = (Demotion(playbook="dns", at=NOW),)
-        text = await (await api("GET", "/", token="read")).text()
-        assert "Wait for approval" in text
-        assert "May &lt;p&gt; act?" in text
-        assert "dns, since" in text

@@ -43,7 +43,13 @@ async def test_streams_take_the_read_token(api, path):
 def test_the_table_says_what_the_interface_says():
     scopes = {(route.method, route.path): route.scope for route in ROUTES}
     assert scopes["POST", "/api/v1/alerts"] is Scope.WEBHOOK
-    assert {path for (method, path), scope in scopes.items() if scope is Scope.NONE} == {"/-/healthy", "/-/ready"}
+    assert {path for (method, path), scope in scopes.items() if scope is Scope.NONE} == {
+        "/-/healthy",
+        "/-/ready",
+        "/login",
+        "/logout",
+        "/static/{name}",
+    }
     changing = {key for key in scopes if key[0] != "GET" and scopes[key] is Scope.READ}
     assert changing == {("POST", "/api/v1/match")}
     assert all(scope in (Scope.READ, Scope.NONE) for (method, _), scope in scopes.items() if method == "GET")

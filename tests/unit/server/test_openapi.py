@@ -53,6 +53,7 @@ ANSWERS = [
     "/api/v1/playbooks",
     "/api/v1/actions",
     "/api/v1/status",
+    "/api/v1/cluster",
     "/api/v1/pause",
     "/api/v1/breaker",
     "/api/v1/why?ref=x",
