@@ -238,3 +238,12 @@ class TestFirstPage:
         assert "Wait for approval" in text
         assert "May &lt;p&gt; act?" in text
         assert "dns, since" in text
+
+
+async def test_the_report_of_effect_takes_a_time_and_a_playbook(api, service, run):
+    service.journal.the_runs["run-1"] = run()
+    whole, one = (await api.get("/api/v1/report/effect?since=3d&playbook=p"))["items"]
+    assert (whole["target"], whole["runs"], one["target"]) == (None, 1, run().target.key)
+    since, playbook = service.asked_of_effect
+    assert since is not None
+    assert playbook == "p"
