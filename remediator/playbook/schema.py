@@ -65,6 +65,7 @@ KINDS: Mapping[str, bool] = {
     "ConfigMap": True,
     "PersistentVolume": False,
     "PersistentVolumeClaim": True,
+    "StorageClass": False,
     "DaemonSet": True,
     "Deployment": True,
     "StatefulSet": True,
