@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from remediator.bgp.coverage import Report
     from remediator.breaker import Reset, Standing
+    from remediator.effect import Effect
     from remediator.journal import ChainReport
     from remediator.model import RunState
     from remediator.recurrence import Recurrence
@@ -192,6 +193,12 @@ class Client(Transport):
         from remediator.recurrence import Recurrence  # noqa: PLC0415 - not needed for other calls
 
         return await self.get("/api/v1/report/recurrence", Page[Recurrence], query(since=since, at_least=at_least))
+
+    async def effect(self, *, since: datetime | None = None, playbook: str | None = None) -> Page[Effect]:
+        """What came of acting: success, time to heal, false starts."""
+        from remediator.effect import Effect  # noqa: PLC0415 - not needed for other calls
+
+        return await self.get("/api/v1/report/effect", Page[Effect], query(since=since, playbook=playbook))
 
     async def bgp(self) -> Report:
         """Who announces what by BGP."""

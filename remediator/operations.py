@@ -18,6 +18,7 @@ from remediator.approval import answer
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
 from remediator.breaker import NOTE, Reset, Standing, standing
+from remediator.effect import effects
 from remediator.errors import JournalUnavailable, KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 
     from remediator.actions import Action
     from remediator.demotion import Demotion
+    from remediator.effect import Effect
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
@@ -324,6 +326,12 @@ class Operations:
         """See Service."""
         since = since or self._world.clock.now() - _WEEK
         return Page(items=recurrences(await self.journal.done(recurring(), since=since), at_least=at_least))
+
+    async def effect(self, *, since: datetime | None = None, playbook: str | None = None) -> Page[Effect]:
+        """See Service."""
+        since = since or self._world.clock.now() - LOOK_BACK
+        runs = await self.journal.recent_runs(since=since, dry_run=False)
+        return Page(items=effects(run for run in runs if playbook is None or run.playbook == playbook))
 
     async def bgp(self) -> Report:
         """See Service."""

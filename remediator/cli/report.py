@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +12,15 @@ from remediator.cli.frame import connects, group
 from remediator.cli.output import Column, formatted, put_page
 from remediator.cli.params import MOMENT
 from remediator.cli.session import ask
+from remediator.cli.text import safe
+from remediator.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from remediator.cli.output import Form
+    from remediator.effect import Effect
     from remediator.recurrence import Recurrence
 
 __all__ = ["report"]
@@ -50,3 +55,54 @@ def recurrence(form: Form, since: datetime | None, at_least: int) -> None:
     """List what was restarted again and again, and how each time ended: there a restart hides a fault."""
     found = ask(lambda c: c.recurrence(since=since, at_least=at_least))
     put_page(form, found, RECURRENCE, lambda one: one.target, "restarts that recur")
+
+
+def _share(of: float | None) -> str:
+    return "" if of is None else f"{of:.0%}"
+
+
+def _seconds(of: float | None) -> str:
+    return "" if of is None else words.took(timedelta(seconds=of))
+
+
+EFFECT: tuple[Column[Effect], ...] = (
+    Column("PLAYBOOK", lambda one: one.playbook),
+    Column("TARGET", lambda one: one.target or "(all)"),
+    Column("RUNS", lambda one: str(one.runs)),
+    Column("HEALED", lambda one: str(one.healed)),
+    Column("FAILED", lambda one: str(one.failed)),
+    Column("FALSE STARTS", lambda one: str(one.false_starts)),
+    Column("SUCCESS", lambda one: _share(one.success)),
+    Column("TIME TO HEAL", lambda one: _seconds(one.heal_median)),
+    Column("LONGEST", lambda one: _seconds(one.heal_longest)),
+    Column("STOPPED", lambda one: str(one.stopped), wide=True),
+    Column("OPEN", lambda one: str(one.open), wide=True),
+)
+
+
+@report.command(
+    name="effect",
+    examples=["remediator report effect", "remediator report effect --since 90d --markdown"],
+)
+@click.option("--since", type=MOMENT, help="Only runs that started since then: a time, or how long ago.  [default: 30d]")
+@click.option("--playbook", help="Only runs of this playbook.")
+@click.option("--markdown", is_flag=True, help="As a Markdown table, all columns; instead of -o.")
+@connects
+@formatted
+def effect(form: Form, since: datetime | None, playbook: str | None, markdown: bool) -> None:
+    """Tell what came of acting: success, median time to heal and false starts, by playbook and target."""
+    if markdown and form != "table":
+        raise UsageError(f"--markdown and -o {form} exclude each other; take one of them")
+    found = ask(lambda c: c.effect(since=since, playbook=playbook))
+    if markdown:
+        click.echo(_markdown(found.items), nl=False)
+    else:
+        put_page(form, found, EFFECT, lambda one: one.playbook if one.target is None else f"{one.playbook} {one.target}", "runs")
+
+
+def _markdown(rows: Sequence[Effect]) -> str:
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(safe(cell).replace("|", "\\|") or "-" for cell in cells) + " |\n"
+
+    head = line([column.header.capitalize() for column in EFFECT]) + line(["---"] * len(EFFECT))
+    return head + "".join(line([column.value(row) for column in EFFECT]) for row in rows)

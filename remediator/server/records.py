@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from remediator.effect import Effect
 from remediator.journal import ChainReport
 from remediator.model import Change, Decision, Delivery, Episode, Page, Run, from_json
 from remediator.recurrence import Recurrence
@@ -89,6 +90,11 @@ async def recurrence(call: Call) -> Page[Recurrence]:
     return await call.service.recurrence(**call.query)
 
 
+async def effect(call: Call) -> Page[Effect]:
+    """``GET /api/v1/report/effect``"""
+    return await call.service.effect(**call.query)
+
+
 async def verify(call: Call) -> ChainReport:
     """``GET /api/v1/journal/verify``"""
     return await call.service.journal.verify()
@@ -130,5 +136,6 @@ ROUTES = (
     _read("changes", changes, "What runs altered in the cluster", Page[Change], _RUN, _LEFT, *query.paging()),
     _read("why", why, "The story of anything, in words", Story, query.text("ref", "Alert, fingerprint, id or target.", needed=True)),
     _read("report/recurrence", recurrence, "What was restarted again and again", Page[Recurrence], _SINCE, query.at_least()),
+    _read("report/effect", effect, "What came of acting, by playbook and target", Page[Effect], _PLAYBOOK, _SINCE),
     _read("journal/verify", verify, "Check the journal's hash chain", ChainReport),
 )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from remediator.actions import Action
     from remediator.bgp.coverage import Report
     from remediator.breaker import Reset
+    from remediator.effect import Effect
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal
@@ -349,6 +350,10 @@ class Service(Protocol):
 
     async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
         """What was restarted ``at_least`` so often since then; without ``since`` within the last 7 days."""
+        ...
+
+    async def effect(self, *, since: datetime | None = None, playbook: str | None = None) -> Page[Effect]:
+        """What came of live runs that started since then; without ``since`` within the last 30 days."""
         ...
 
     async def bgp(self) -> Report:

@@ -44,7 +44,7 @@ def test_every_command_of_this_issue_is_there():
         "gates": "list",
         "changes": "list",
         "journal": "verify export",
-        "report": "recurrence",
+        "report": "recurrence effect",
         "alert": "send",
         "breaker": "status reset",
         "scenarios": "list",

@@ -219,6 +219,30 @@ def test_report_of_nothing(ask, api):
     assert ask("report", "recurrence").stderr == "No restarts that recur found.\n"
 
 
+EFFECT = {"playbook": "cilium-agent-down", "runs": 6, "healed": 3, "failed": 1, "false_starts": 1, "stopped": 1, "open": 0, "success": 0.75}
+
+
+def test_report_of_effect(ask, api, golden):
+    took = {"heal_median": 95.0, "heal_longest": 600.0}
+    none = {"runs": 1, "healed": 0, "failed": 0, "stopped": 0, "success": None, "heal_median": None, "heal_longest": None}
+    api.page("/api/v1/report/effect", {**EFFECT, **took, "target": None}, {**EFFECT, **none, "target": "Node/a|b\x1b[2J"})
+    shown = [ask("report", "effect", *form).stdout for form in ((), ("-o", "wide"), ("--markdown",), ("-o", "name"))]
+    golden("".join(shown))
+    assert "\x1b" not in "".join(shown)
+    assert "Node/a\\|b" in shown[2], "a bar in a name opens no column"
+    assert len(json.loads(ask("report", "effect", "-o", "json").stdout)["items"]) == 2
+    ask("report", "effect", "--since", "2026-01-01T00:00:00Z", "--playbook", "p")
+    assert api.asked[-1][2] == {"since": "2026-01-01T00:00:00.000Z", "playbook": "p"}
+
+
+def test_report_of_effect_has_one_form(ask, api):
+    api.page("/api/v1/report/effect")
+    assert ask("report", "effect").stderr == "No runs found.\n"
+    refused = ask("report", "effect", "--markdown", "-o", "json")
+    assert refused.exit_code == 2
+    assert "exclude each other" in refused.stderr
+
+
 def test_status(ask, api, status, golden, still):
     api.answer("GET", "/api/v1/status", status)
     result = ask("status")

@@ -95,6 +95,13 @@ async def test_a_dry_run_is_never_counted_and_is_refused_as_a_live_one(ward):
         assert (refused.decision, refused.reason) == ("refused", "attempts_exhausted")
     _, report = await ward.http("GET", "/api/v1/report/recurrence", token="read")
     assert [one["times"] for one in report["items"]] == [2]
+    _, effect = await ward.http("GET", "/api/v1/report/effect", token="read")
+    assert [(one["playbook"], one["target"] is None, one["runs"]) for one in effect["items"]] == [
+        ("by-hand", True, 2),
+        ("by-hand", False, 2),
+    ]
+    _, none = await ward.http("GET", "/api/v1/report/effect?playbook=other", token="read")
+    assert none["items"] == []
 
 
 async def test_what_began_meanwhile_is_seen_right_before_the_restart(line, stage, symptom, text, gate):

@@ -18,6 +18,7 @@ from remediator.bgp.model import Node, Routes
 from remediator.breaker import Reset, Standing
 from remediator.clock import ManualClock
 from remediator.demotion import Demotion
+from remediator.effect import effects
 from remediator.errors import UsageError
 from remediator.feed import Feed
 from remediator.gates import gates
@@ -245,6 +246,10 @@ class FakeService:
         self.asked_of_recurrence = since, at_least
         done = Done(action="cilium.restart_agent", target="Node/n", at=NOW, run="run-1", playbook="p", state=RunState.HEALED)
         return Page(items=recurrences([done] * 3, at_least=at_least))
+
+    async def effect(self, *, since=None, playbook=None):
+        self.asked_of_effect = since, playbook
+        return Page(items=effects(self.journal.the_runs.values()))
 
     async def bgp(self):
         if self.unreachable:

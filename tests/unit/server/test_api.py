@@ -207,3 +207,12 @@ class TestManagement:
         response = await api("GET", "/metrics?target=x", token="read")
         assert response.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         assert "\nremediator_webhook_requests_total{" in await response.text()
+
+
+async def test_the_report_of_effect_takes_a_time_and_a_playbook(api, service, run):
+    service.journal.the_runs["run-1"] = run()
+    whole, one = (await api.get("/api/v1/report/effect?since=3d&playbook=p"))["items"]
+    assert (whole["target"], whole["runs"], one["target"]) == (None, 1, run().target.key)
+    since, playbook = service.asked_of_effect
+    assert since is not None
+    assert playbook == "p"

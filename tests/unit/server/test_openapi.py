@@ -58,6 +58,7 @@ ANSWERS = [
     "/api/v1/breaker",
     "/api/v1/why?ref=x",
     "/api/v1/report/recurrence?since=3d&at_least=3",
+    "/api/v1/report/effect?since=3d",
     "/api/v1/journal/verify",
 ]
 
