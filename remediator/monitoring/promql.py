@@ -26,15 +26,15 @@ class Comparison(NamedTuple):
 
 
 def comparisons(query: str) -> list[Comparison]:
-    """Every comparison with a number, but for those with 0, which only ask whether there is anything."""
+    """Every comparison with a number; those with 0, which mostly ask whether there is anything, come last."""
     plain = _QUOTED.sub(lambda found: '"' + "x" * (len(found[0]) - 2) + '"', query)  # of the same length, without brackets
     found = []
     for seen in _COMPARED.finditer(plain):
         start = _begin(plain, seen.start())
         expression = query[start : seen.start()].strip()
-        if expression and float(seen[2]) != 0 and "{" not in plain[start : seen.start()].rpartition("}")[2]:
+        if expression and "{" not in plain[start : seen.start()].rpartition("}")[2]:
             found.append(Comparison(expression, seen[1], float(seen[2])))
-    return found
+    return sorted(found, key=lambda one: one.limit == 0)
 
 
 def _begin(text: str, end: int) -> int:

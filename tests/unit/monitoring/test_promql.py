@@ -13,7 +13,8 @@ from remediator.playbook import Library, shipped
     [
         ('up{job="a"} == 1', [('up{job="a"}', 1)]),
         ("max(m) < 0.005", [("max(m)", 0.005)]),
-        ('count(m{n="x > 3"} > 0) unless quantile(0.5, m{n="x"}) > 1e-3', [('quantile(0.5, m{n="x"})', 0.001)]),
+        ('count(m{n="x > 3"} > 0) unless quantile(0.5, m{n="x"}) > 1e-3', [('quantile(0.5, m{n="x"})', 0.001), ('m{n="x > 3"}', 0)]),
+        ("vector(1) unless sum(changes(m[5m])) > 0", [("sum(changes(m[5m]))", 0)]),
         ("count(a) unless (max(a) > 0.5 or max(b) >= 2)", [("max(a)", 0.5), ("max(b)", 2)]),
         ("a and on(node) rate(b[5m]) != bool 3", [("rate(b[5m])", 3)]),
         ('m{le="<= 4"}', []),
