@@ -66,8 +66,10 @@ def _operation(route: Route, by_type: dict[str, Any]) -> dict[str, Any]:
         "summary": route.summary,
         "security": [] if route.scope is Scope.NONE else [{route.scope.value: []}],
         "responses": {
-            str(route.status): {"description": "As asked.", "content": content},
-            **{str(status): _problem(status) for status in route.refusals},
+            str(route.status): {"description": "As asked."}
+            if route.fields is not None
+            else {"description": "As asked.", "content": content},
+            **{str(status): _problem(status, page=route.media == "text/html") for status in route.refusals},
         },
     }
     parameters = [*_of_path(route.path), *map(_of_query, route.query)]
@@ -81,8 +83,10 @@ def _operation(route: Route, by_type: dict[str, Any]) -> dict[str, Any]:
     return operation
 
 
-def _problem(status: int) -> dict[str, Any]:
-    content = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+def _problem(status: int, *, page: bool) -> dict[str, Any]:
+    content: dict[str, Any] = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    if page:
+        content["text/html"] = {"schema": {"type": "string"}}
     return {"description": f"{HTTPStatus(status).phrase}.", "content": content}
 
 

@@ -5,6 +5,7 @@ No 500, no status that the document does not name, answers of the shape it says.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -23,7 +24,17 @@ def keeper(simulation_process, daemon):
 
 
 def fuzz(keeper, token, *options, examples=6):
-    argv = [sys.executable, "-m", "schemathesis.cli", "run", f"{keeper.url}/openapi.json", "--header", f"Authorization: Bearer {token}"]
+    argv = [
+        sys.executable,
+        "-m",
+        "schemathesis.cli",
+        "run",
+        "openapi.json",
+        "--url",
+        keeper.url,
+        "--header",
+        f"Authorization: Bearer {token}",
+    ]
     argv += ["--checks", CHECKS, "--max-examples", str(examples), "--seed", "1", "--no-color", "--phases", "examples,coverage,fuzzing"]
     argv += ["--exclude-path-regex", STREAMS, *options]
     return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=200, cwd=keeper.folder, env={**os.environ, "CI": "1"})
@@ -31,9 +42,10 @@ def fuzz(keeper, token, *options, examples=6):
 
 def test_what_the_document_says_holds(keeper):
     keeper.call("PUT", "/api/v1/pause", {"reason": "whatever is asked, nothing is touched"})
+    (keeper.folder / "openapi.json").write_text(json.dumps(keeper.get("/openapi.json")))
     told = fuzz(keeper, "write-token-of-the-test", "--exclude-path", "/api/v1/alerts")
     assert told.returncode == 0, told.stdout[-6000:] + told.stderr[-2000:]
     hook = fuzz(keeper, "webhook-token-of-the-test", "--include-path", "/api/v1/alerts", examples=30)
     assert hook.returncode == 0, hook.stdout[-6000:] + hook.stderr[-2000:]
-    assert "Traceback" not in keeper.program.output()
+    assert "request failed" not in keeper.program.output()  # the log line of a 500
     assert keeper.get("/api/v1/status")["ready"]
