@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.kube import Kube
     from remediator.model import Resource, Run, Step, Target
-    from remediator.monitoring import Prometheus
+    from remediator.monitoring import Alertmanager, Prometheus
+    from remediator.probing import Prober
     from remediator.world import Asking, World
 
 __all__ = ["CancelledByPersonError", "StepContext"]
@@ -69,6 +70,8 @@ class StepContext:
         self.run = run
         self.kube: Kube = world.kube
         self.prometheus: Prometheus | None = world.prometheus
+        self.alertmanager: Alertmanager | None = world.alertmanager
+        self.probe: Prober = world.probe
         self.clock: Clock = world.clock
         self.cilium: Cilium = world.cilium
         self.min_speakers = world.limits.min_speakers

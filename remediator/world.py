@@ -12,6 +12,7 @@ from remediator.cluster.leases import Leases
 from remediator.demotion import Demotions
 from remediator.feed import Feed
 from remediator.model import Noun
+from remediator.probing import Prober
 from remediator.signals import Signals
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class World:
     """Set by the daemon before anything runs."""
     asking: Asking = field(default_factory=Asking)
     demotions: Demotions = field(default_factory=Demotions)
+    probe: Prober = field(default_factory=Prober)
 
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.kube import Kube
     from remediator.model import Change, Resource, Run
-    from remediator.monitoring import Prometheus
+    from remediator.monitoring import Alertmanager, Prometheus
+    from remediator.probing import Prober
 
 __all__ = ["Action", "Cilium", "Context", "NoParameters", "Observed", "Parameters", "Rule", "actions", "recurring"]
 
@@ -80,6 +81,9 @@ class Context(Protocol):
     kube: Kube
     prometheus: Prometheus | None
     """None where the settings name no Prometheus."""
+    alertmanager: Alertmanager | None
+    """None where the settings name no Alertmanager."""
+    probe: Prober
     clock: Clock
     cilium: Cilium
     min_speakers: int
