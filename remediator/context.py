@@ -20,6 +20,9 @@ from remediator.kube import kinds
 from remediator.kube.errors import NotFound
 from remediator.model import PLAN, Change, ChangeState, Evidence, encode, evolve, new_id
 from remediator.reasons import Reason
+from remediator.settings import Event
+from remediator.telling import Message
+from remediator.words import folded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -41,6 +44,8 @@ R = TypeVar("R")
 _EVERY = timedelta(seconds=1)
 _FRESH = timedelta(seconds=1)
 """So old may be what is known of a pause mark when a call goes out."""
+_LONGEST_WORDS = 2000
+"""Characters of a message to people."""
 _EVIDENCE_LIMIT = 64 * 1024
 """Bytes of JSON that one piece of evidence may have in the journal."""
 
@@ -167,6 +172,24 @@ class StepContext:
         async with self._world.signals.writing(self.run.id):
             await self._world.journal.save_step(self.run.id, step)
         self._world.feed.publish("run", self.run.id)
+
+    async def tell(self, text: str, *, title: str = "", routes: Sequence[str] = ()) -> tuple[str, ...]:
+        """See Context."""
+        run = self.run
+        message = Message(
+            id=f"{run.id}.step.{self._step.index}",
+            event=Event.PREDICTED if run.dry_run else Event.STEP,
+            at=iso(self.clock.now()),
+            summary=folded(str(self._world.redact.data(text)), _LONGEST_WORDS),
+            playbook=run.playbook,
+            target=run.target.key,
+            run=run.id,
+            state=run.state.value,
+            alert=run.alert.name if run.alert else "",
+            title=title,
+        )
+        self._world.teller.tell_later(message, routes)
+        return self._world.teller.taking(message, routes)
 
     def evidence(self, name: str, data: Any) -> None:
         """See Context."""

@@ -30,6 +30,7 @@ from remediator.journal import Journal, Redactor
 from remediator.kube import Kube
 from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
+from remediator.notices import Notices
 from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
@@ -38,6 +39,7 @@ from remediator.server import Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging
+from remediator.telling import Teller
 from remediator.world import Asking, World
 
 if TYPE_CHECKING:
@@ -85,6 +87,8 @@ class Daemon:
             configure_logging(redact=redact.data)
             seen = _contents(settings)
             library = _load(settings)
+            teller = Teller(settings.notify, clock=clock)
+            stack.push_async_callback(teller.close)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
             world = World(
@@ -115,6 +119,7 @@ class Daemon:
                 mode_of=partial(effective_mode, settings),
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
+                teller=teller,
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
@@ -144,6 +149,8 @@ class Daemon:
         await self._listen(listen)
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
+        if self.world.teller.routes:
+            self._background(Notices(self.world).watch(), "watch what people must know")
         self.operations.not_ready = ""
         log.info(
             "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
@@ -315,6 +322,10 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     values = {name: _secret(f"server.{name}_token_file", path) for name, path in files.items() if path}
     others = [settings.prometheus.token_file, settings.alertmanager.token_file, settings.store.password_file]
     secrets = [*values.values(), *(_secret("token_file", path) for path in others if path)]
+    for route in settings.notify:
+        for path in (route.url_file, route.secret_file, route.apprise_file):
+            if path is not None:
+                secrets += _secret(f"notify {route.name}", path).splitlines()
     tokens = Tokens(webhook=values.get("webhook"), read=values.get("read"), write=values.get("write"), insecure=server.insecure)
     return tokens, secrets
 

@@ -14,6 +14,7 @@ from remediator.feed import Feed
 from remediator.model import Noun
 from remediator.probing import Prober
 from remediator.signals import Signals
+from remediator.telling import Teller
 
 if TYPE_CHECKING:
     from remediator.actions import Cilium
@@ -66,6 +67,7 @@ class World:
     asking: Asking = field(default_factory=Asking)
     demotions: Demotions = field(default_factory=Demotions)
     probe: Prober = field(default_factory=Prober)
+    teller: Teller = field(default_factory=Teller)
 
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""

@@ -155,6 +155,13 @@ class Context(Protocol):
         """Say how the step stands while it goes on (pods left, what blocks): the step's ``detail`` until it ends, shown live."""
         ...
 
+    async def tell(self, text: str, *, title: str = "", routes: Sequence[str] = ()) -> tuple[str, ...]:
+        """Tell people ``text`` by the routes of the settings that take it (of ``routes``, if there are any); their names. Never fails.
+
+        In a dry run nobody is told unless a route asks for predicted runs.
+        """
+        ...
+
     def evidence(self, name: str, data: Any) -> None:
         """Attach something that was seen to the step's record (redacted and cut to a bounded size)."""
         ...
