@@ -14,7 +14,7 @@ import structlog
 from remediator.actions import Observed
 from remediator.approval import ask, question
 from remediator.clock import iso
-from remediator.errors import KubeError, StepFailed
+from remediator.errors import KubeError, MonitoringError, StepFailed
 from remediator.gates.paused import paused_by_mark
 from remediator.kube import kinds
 from remediator.kube.errors import NotFound
@@ -203,7 +203,7 @@ class StepContext:
         self.seen.append(Evidence(name=name, at=self.clock.now(), data=clean))
 
     async def wait_for(self, what: str, look: Callable[[], Awaitable[R | None]], *, every: timedelta | None = None) -> R:
-        """See Context. A look that the API cannot answer now counts as nothing seen yet."""
+        """See Context. A look that cannot be answered now counts as nothing seen yet."""
         return await self._wait(what, look, every=every or _EVERY, heed=True)
 
     async def _wait(self, what: str, look: Callable[[], Awaitable[R | None]], *, every: timedelta, heed: bool) -> R:
@@ -212,7 +212,7 @@ class StepContext:
                 await self._heed_people()
             try:
                 found = await look()
-            except KubeError as error:
+            except (KubeError, MonitoringError) as error:
                 if not error.retryable:
                     raise StepFailed(f"waiting for {what}: {error}") from error
                 found, what_else = None, f" (last look failed: {error})"
@@ -271,7 +271,7 @@ class StepContext:
     async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]], *, repeatable: bool) -> Change:
         try:
             await call(change.request_id, self.dry_run)
-        except KubeError as error:
+        except (KubeError, MonitoringError) as error:
             if not getattr(error, "maybe_applied", True):
                 await self._close(change, ChangeState.ABSENT, str(error))
                 raise StepFailed(f"{change.verb} {change.resource.key}: {error}") from error
@@ -280,7 +280,7 @@ class StepContext:
             return await self._close(change, ChangeState.INTENDED, "dry run: the API server would have accepted it")
         return await self._close(change, _applied(change))
 
-    async def _after_doubt(self, change: Change, error: KubeError, *, repeatable: bool) -> Change:
+    async def _after_doubt(self, change: Change, error: KubeError | MonitoringError, *, repeatable: bool) -> Change:
         """The call may have taken effect without an answer: look; only what may be sent twice may be sent again."""
         seen = await self.observe(change)
         if seen is Observed.APPLIED:

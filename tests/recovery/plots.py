@@ -26,6 +26,7 @@ def _one(action, *parameters):
 
 
 PLOTS = {
+    "alertmanager.silence": Plot(_one("alertmanager.silence", "duration: 1d"), undone=True),
     "node.cordon": Plot(_one("node.cordon"), undone=True),
     "node.uncordon": Plot(f"{{{CORDON}}}, {{{UNCORDON}}}"),
     "node.drain": Plot(_one("node.drain", "parallel: 1", "quiet_for: 1s", "headroom: 10m"), undone=True, node="node-2"),
