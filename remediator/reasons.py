@@ -40,6 +40,7 @@ class Reason(StrEnum):
     UNMANAGED_PODS = "unmanaged_pods"
     LOCAL_STORAGE = "local_storage"
     ROLLOUT_IN_PROGRESS = "rollout_in_progress"
+    SINGLE_REPLICA = "single_replica"
     OPERATOR_DOWN = "operator_down"
     CRASH_LOOPING = "crash_looping"
     GITOPS_MANAGED = "gitops_managed"
@@ -96,6 +97,7 @@ _SENTENCES = {
     Reason.UNMANAGED_PODS: "Pods without a controller would be lost.",
     Reason.LOCAL_STORAGE: "Pods with local data would lose it.",
     Reason.ROLLOUT_IN_PROGRESS: "A rollout of the workload is in progress.",
+    Reason.SINGLE_REPLICA: "The workload has one replica, so replacing it interrupts what it does.",
     Reason.OPERATOR_DOWN: "The Cilium operator is not available, so the change would not take effect.",
     Reason.CRASH_LOOPING: "The container restarts by itself again and again; another restart would not help.",
     Reason.GITOPS_MANAGED: "A GitOps controller manages the object and would revert the change.",

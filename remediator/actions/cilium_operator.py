@@ -17,6 +17,7 @@ from remediator.cilium.hold import hold
 from remediator.cilium.once import refuse_second
 from remediator.cilium.picture import OPERATOR_LEASE, OPERATOR_SELECTOR
 from remediator.clock import iso
+from remediator.cluster.rollout import RESTARTED_AT, restarted_at
 from remediator.errors import Refused
 from remediator.fields import Duration
 from remediator.kube import kinds, records, workloads
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from remediator.kube.workloads import Deployment
 
 __all__ = ["RestartOperator"]
-
-RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
-"""kubectl's own annotation, so that ``kubectl rollout history`` shows one kind of restart (kubectl, polymorphichelpers)."""
 
 
 class OperatorParameters(Parameters):
@@ -111,7 +109,7 @@ class RestartOperator(Action[OperatorParameters]):
             raw = await ctx.kube.get(kinds.DEPLOYMENT, change.resource.name, change.resource.namespace)
         except NotFound:
             return Observed.ABSENT
-        value = _restarted_at(raw)
+        value = restarted_at(raw)
         if raw["metadata"]["uid"] != change.resource.uid or value == (change.before or {}).get(RESTARTED_AT):
             return Observed.ABSENT
         return Observed.APPLIED if value == (change.after or {}).get(RESTARTED_AT) else Observed.UNCLEAR
@@ -119,11 +117,6 @@ class RestartOperator(Action[OperatorParameters]):
 
 async def _deployment(ctx: Context) -> Deployment:
     return await ctx.kube.get(kinds.DEPLOYMENT, ctx.run.target.name, ctx.run.target.namespace, decode=workloads.Deployment)
-
-
-def _restarted_at(raw: dict[str, Any]) -> str | None:
-    metadata = ((raw.get("spec") or {}).get("template") or {}).get("metadata") or {}
-    return (metadata.get("annotations") or {}).get(RESTARTED_AT)
 
 
 async def _pods(ctx: Context) -> tuple[records.Pod, ...]:
@@ -143,7 +136,7 @@ async def _holder(ctx: Context) -> str:
 async def _look_before(ctx: Context, found: Deployment) -> dict[str, Any]:
     raw = await ctx.kube.get(kinds.DEPLOYMENT, found.name, found.namespace)
     return {
-        RESTARTED_AT: _restarted_at(raw),
+        RESTARTED_AT: restarted_at(raw),
         "pods": sorted(pod.uid for pod in await _pods(ctx)),
         "leader": await _holder(ctx),
         "available": found.status.available_replicas,

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["refuse_second"]
 
 
-def refuse_second(run: Run, action: str) -> None:
-    """Raise Refused if an earlier step of ``run`` did it already."""
+def refuse_second(run: Run, action: str, *, on: str = "") -> None:
+    """Raise Refused if an earlier step of ``run`` did it already; ``on``: only what was done to that object (its key) counts."""
     for step in run.steps:
         if step.state in (StepState.PENDING, StepState.RUNNING):
             continue  # the step that asks, which looks at its own changes itself
         for change in step.changes:
-            if change.action == action and not change.dry_run and change.state is not ChangeState.ABSENT:
+            if (
+                change.action == action
+                and on in ("", change.resource.key)
+                and not change.dry_run
+                and change.state is not ChangeState.ABSENT
+            ):
                 detail = f"step {step.name} of this run did {action} on {change.resource.key} already; a second one does not help"
                 raise Refused(Reason.ATTEMPTS_EXHAUSTED, detail)

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from remediator.cluster.marks import forbidden, marks
 from remediator.cluster.model import LEAVING
 from remediator.gates import Case, Fact, Gate, Snapshot
 
 if TYPE_CHECKING:
     from remediator.model import Verdict
-
-MARK = "remediator.dev/protected"
-EXCLUDED = "remediation.medik8s.io/exclude-from-remediation"
-"""Set by medik8s' node maintenance operator while a node is under maintenance."""
-
 
 CLAIMS = (
     "karpenter.sh/do-not-disrupt",
@@ -37,10 +33,8 @@ class Protected(Gate):
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
         for kind, thing in ((case.target.kind, snapshot.target), ("Namespace", snapshot.namespace)):
-            for mark in (MARK, EXCLUDED):
-                value = _marks(thing).get(mark)
-                if value is not None and value.lower() != "false":
-                    return self.refuse(snapshot, f"{kind} carries {mark}={value}")
+            if mark := forbidden(thing):
+                return self.refuse(snapshot, f"{kind} carries {mark}")
         if case.target.kind == "Node" and (claim := _claimed(snapshot.target)):
             return self.refuse(snapshot, f"Node {claim}: another tool is at work on it, or must be left to it")
         return self.allow(snapshot)
@@ -48,15 +42,9 @@ class Protected(Gate):
 
 def _claimed(node: dict[str, Any] | None) -> str:
     """The first sign that a node is another tool's business, in words."""
-    marks = _marks(node)
+    found = marks(node)
     for key in CLAIMS:
-        if key in marks and marks[key].lower() != "false":
-            return f"carries {key}={marks[key]}"
+        if key in found and found[key].lower() != "false":
+            return f"carries {key}={found[key]}"
     keys = [str(taint.get("key", "")) for taint in ((node or {}).get("spec") or {}).get("taints") or ()]
     return next((f"is tainted {key}" for key in keys if key in LEAVING), "")
-
-
-def _marks(thing: dict[str, Any] | None) -> dict[str, str]:
-    """Labels and annotations alike: people put such marks in either place."""
-    metadata = (thing or {}).get("metadata") or {}
-    return {**(metadata.get("labels") or {}), **(metadata.get("annotations") or {})}

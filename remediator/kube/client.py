@@ -369,6 +369,25 @@ class Kube:
         request = self._request("exec", "GET", path, execute.query(container, argv))
         return await execute.run(self._connection, request, seconds=timeout.total_seconds(), limit=limit)
 
+    async def logs(
+        self, name: str, namespace: str, container: str, *, lines: int, limit: int, previous: bool = False, timeout: timedelta | None = None
+    ) -> str:
+        """The last ``lines`` that a container wrote, at most ``limit`` bytes, with times; ``previous``: of the one before its last restart.
+
+        Raises NotFound, BadRequest where there is no such container or none before, Forbidden without the right (get on pods/log),
+        Unavailable where the kubelet does not answer.
+        """
+        path = wire.object_path(kinds.POD, namespace, name, NotFound, "log")
+        query: tuple[tuple[str, str], ...] = (
+            ("container", container),
+            ("tailLines", str(lines)),
+            ("limitBytes", str(limit)),
+            ("timestamps", "true"),
+        )
+        query += (("previous", "true"),) if previous else ()
+        request = self._request("log", "GET", path, query, headers=(("Accept", "text/plain, */*"),))
+        return (await self._connection.read(request, self._seconds(timeout)))[:limit].decode("utf-8", "replace")
+
     async def may(self, verb: str, resource: str, namespace: str, *, subresource: str = "") -> bool:
         """Whether our own account has a right in the core group (SelfSubjectAccessReview, which everybody may ask)."""
         asked = {"verb": verb, "resource": resource, "subresource": subresource, "namespace": namespace}

@@ -59,7 +59,7 @@ gc.freeze()
 
 
 class Request(NamedTuple):
-    """One call. ``verb`` is the API's own (get, list, watch, create, patch, delete, evict, exec, review) and labels the metrics."""
+    """One call. ``verb`` is the API's own (get, list, watch, create, patch, delete, evict, exec, log, review) and labels the metrics."""
 
     verb: str
     method: str

@@ -16,6 +16,7 @@ from remediator.sim.deletion import Deletion
 from remediator.sim.discovery import discover
 from remediator.sim.disruption import evict
 from remediator.sim.execute import execute
+from remediator.sim.logs import container_log
 from remediator.sim.objects import dig, encode, key_of
 from remediator.sim.reading import ListOptions, list_page
 from remediator.sim.rendering import list_bytes, object_bytes, wants
@@ -89,6 +90,8 @@ class KubeApi:
 
     def _read(self, call: Call, request: web.Request) -> web.Response:
         form, now = wants(request.headers.get("Accept", "")), self.cluster.clock.now()
+        if call.subresource == "log":
+            return web.Response(text=container_log(self.cluster, call, request.query))
         if call.verb == "get":
             obj = self.cluster.read(call.resource, call.name, call.namespace)
             return _body(object_bytes(call.resource, obj, form, now))

@@ -153,6 +153,8 @@ def _check_method(call: Call, method: str) -> None:
         if method not in ("GET", "POST"):
             raise status.method_not_allowed()
         return
+    if call.subresource == "log" and method != "GET":
+        raise status.method_not_allowed()
     named = bool(call.name)
     creates = call.subresource in ("eviction", "binding")
     allowed = {

@@ -106,6 +106,8 @@ class Cluster:
         self.watches = Watches()
         self.network = Network(self, self.seed)
         self.agents = Agents()
+        self.logs: dict[tuple[str, str], list[str]] = {}
+        """(uid of a pod, container) -> lines that it wrote."""
         self.bgp = BgpAgents(self)
         self.stuck_budgets: set[tuple[str, str]] = set()
         self.booting = False

@@ -42,6 +42,7 @@ _OWN_KIND: dict[str, Obj] = {
     "eviction": {"group": "policy", "version": "v1", "kind": "Eviction", "verbs": ["create"]},
     "binding": {"kind": "Binding", "verbs": ["create"]},
     "exec": {"kind": "PodExecOptions", "verbs": ["create", "get"]},
+    "log": {"verbs": ["get"]},
     "scale": {"group": "autoscaling", "version": "v1", "kind": "Scale", "verbs": ["get", "patch", "update"]},
 }
 

@@ -123,7 +123,7 @@ BUILTIN: tuple[Resource, ...] = (
         "Pod",
         "pods",
         "po",
-        subresources=("status", "eviction", "binding", "exec"),
+        subresources=("status", "eviction", "binding", "exec", "log"),
         categories=("all",),
         returns_deleted=True,
         fields=_POD_FIELDS,

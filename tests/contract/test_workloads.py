@@ -252,6 +252,37 @@ class TestStatefulSets:
 
         await api.until(replaced)
 
+    async def test_an_update_goes_pod_by_pod_from_the_last_and_the_status_tells_when_it_is_through(self, api, apps, space):
+        path = f"{apps}/statefulsets/roll"
+        spec = {"replicas": 2, "serviceName": "", **_spec({"app": "roll"})}
+        await api.post(f"{apps}/statefulsets", {"metadata": {"name": "roll"}, "spec": spec})
+        before = (await _status(api, path, readyReplicas=2, updatedReplicas=2))["status"]
+        assert before["currentRevision"] == before["updateRevision"]
+        version = (await api.get(f"{space}/pods")).version
+        await api.patch(path, {"spec": {"template": {"metadata": {"annotations": {"again": "1"}}}}})
+
+        async def through():
+            found = (await api.get(path)).body
+            status, new = found["status"], found["status"].get("updateRevision") != before["updateRevision"]
+            same = status.get("currentRevision") == status.get("updateRevision")
+            return new and same and status.get("readyReplicas") == 2 and status["observedGeneration"] == found["metadata"]["generation"]
+
+        await api.until(through, "the update")
+        events = await api.watch(f"{space}/pods", resourceVersion=version, timeoutSeconds=1)
+        assert [e["object"]["metadata"]["name"] for e in events if e["type"] == "DELETED"] == ["roll-1", "roll-0"]
+        pods = (await api.get(f"{space}/pods", labelSelector="app=roll")).body["items"]
+        new = (await api.get(path)).body["status"]["updateRevision"]
+        assert {p["metadata"]["labels"]["controller-revision-hash"] for p in pods} == {new}
+
+    async def test_a_paused_deployment_is_seen_and_rolls_nothing(self, api, apps, space):
+        path = f"{apps}/deployments/still"
+        await api.post(f"{apps}/deployments", {"metadata": {"name": "still"}, "spec": {"replicas": 1, **_spec({"app": "still"})}})
+        await _status(api, path, availableReplicas=1)
+        made = await api.patch(path, {"spec": {"paused": True, "template": {"metadata": {"annotations": {"again": "1"}}}}})
+        status = (await _status(api, path, observedGeneration=made.body["metadata"]["generation"]))["status"]
+        assert "updatedReplicas" not in status
+        assert (status["replicas"], status["availableReplicas"]) == (1, 1)
+
 
 class TestPods:
     async def test_a_pod_starts(self, running):

@@ -6,6 +6,7 @@ from recovery.crash import Plot
 
 TIME = "timeout: 3h"
 CORDON = f"cordon: {{action: node.cordon, {TIME}}}"
+WHOAMI = ("namespace: apps", "labels: app=whoami", "fields: 'spec.nodeName=${target.name}'")
 UNCORDON = f"uncordon: {{action: node.uncordon, {TIME}}}"
 
 
@@ -35,6 +36,9 @@ PLOTS = {
     "cilium.restart_operator": Plot(
         _one("cilium.restart_operator", "ready_for: 1s"), kind="Deployment", name="cilium-operator", namespace="kube-system"
     ),
+    "workload.rollout_restart": Plot(_one("workload.rollout_restart", "ready_for: 1s"), kind="Deployment", name="whoami", namespace="apps"),
+    "workload.delete_pod": Plot(_one("workload.delete_pod", "ready_for: 1s", *WHOAMI), node="node-2"),
+    "workload.evict_pod": Plot(_one("workload.evict_pod", "ready_for: 1s", *WHOAMI), node="node-2"),
     "bgp.withdraw_node": Plot(_one("bgp.withdraw_node", "hold: 1s"), undone=True),
     "bgp.withdraw_peer": Plot(_one("bgp.withdraw_peer", "peer_config: peer-tor1", "hold: 1s"), undone=True),
     "bgp.deprefer": Plot(_one("bgp.deprefer", "advertisement: rack-a", "settle: 1s"), undone=True, prepare=two_racks),

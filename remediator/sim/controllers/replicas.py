@@ -17,6 +17,7 @@ from remediator.sim.objects import (
     dig,
     is_ready,
     key_of,
+    labels_of,
     name_of,
     namespace_of,
     owner_reference,
@@ -35,6 +36,7 @@ __all__ = ["DeploymentController", "ReplicaSetController", "StatefulSetControlle
 _PODS = ("", "pods")
 _DEPLOYMENTS, _REPLICASETS, _STATEFULSETS = ("apps", "deployments"), ("apps", "replicasets"), ("apps", "statefulsets")
 _HASH, _REVISION = "pod-template-hash", "deployment.kubernetes.io/revision"
+_REVISION_HASH = "controller-revision-hash"
 
 
 def _owner_key(change: Change, own: tuple[str, str], kind: str) -> Iterable[tuple[str, str]]:
@@ -42,6 +44,10 @@ def _owner_key(change: Change, own: tuple[str, str], kind: str) -> Iterable[tupl
         return (key_of(change.obj),)
     owner = controller_of(change.obj)
     return ((namespace_of(change.obj), owner["name"]),) if owner and owner["kind"] == kind else ()
+
+
+def _ordinal(pod: Obj) -> int:
+    return int(name_of(pod).rpartition("-")[2])
 
 
 def _living(pods: list[Obj]) -> list[Obj]:
@@ -98,11 +104,14 @@ class DeploymentController:
     def reconcile(self, key: tuple[str, str]) -> None:
         """Bring the set of the current template up and the others down."""
         owner = self.cluster.store.get(_DEPLOYMENTS, key[1], key[0])
-        if owner is None or "deletionTimestamp" in owner["metadata"] or dig(owner, "spec.paused"):
+        if owner is None or "deletionTimestamp" in owner["metadata"]:
             return
         value = template_hash(owner)
         sets = self.cluster.indexes.owned_by(owner["metadata"]["uid"], _REPLICASETS)
         current = next((s for s in sets if dig(s, "metadata.labels", {}).get(_HASH) == value), None)
+        if dig(owner, "spec.paused"):
+            self._status(owner, value)  # it rolls nothing, and says what it sees
+            return
         if current is None:
             self._create(owner, value, sets)
             return
@@ -158,7 +167,7 @@ class DeploymentController:
 
 
 class StatefulSetController:
-    """Keeps the pods of StatefulSets, by ordinal; each waits for the one before it."""
+    """Keeps the pods of StatefulSets, by ordinal; each waits for the one before it. An update goes from the last to the first."""
 
     tables = (_STATEFULSETS, _PODS)
 
@@ -185,9 +194,24 @@ class StatefulSetController:
         surplus = [p for n, p in pods.items() if int(n.rpartition("-")[2]) >= wanted and "deletionTimestamp" not in p["metadata"]]
         for pod in sorted(surplus, key=name_of)[-1:]:
             start_deletion(self.cluster.store, self.cluster.kind("Pod"), pod, Deletion())
+        if not surplus and len(pods) == wanted and all(map(is_ready, pods.values())):
+            self._roll(owner, f"{name_of(owner)}-{value}", pods)
         self._status(owner, value)
 
+    def _roll(self, owner: Obj, revision: str, pods: dict[str, Obj]) -> None:
+        """Delete the last pod that is outdated; the next one only when its successor is ready."""
+        if dig(owner, "spec.updateStrategy.type") != "RollingUpdate":
+            return
+        keep = dig(owner, "spec.updateStrategy.rollingUpdate.partition", 0)
+        late = [p for p in pods.values() if _ordinal(p) >= keep and labels_of(p).get(_REVISION_HASH) != revision]
+        if any("deletionTimestamp" in p["metadata"] for p in pods.values()):
+            return
+        for pod in sorted(late, key=_ordinal)[-1:]:
+            start_deletion(self.cluster.store, self.cluster.kind("Pod"), pod, Deletion())
+
     def _create(self, owner: Obj, name: str, ordinal: int, value: str) -> None:
+        if ordinal < dig(owner, "spec.updateStrategy.rollingUpdate.partition", 0):
+            value = dig(owner, "status.currentRevision", f"{name_of(owner)}-{value}").removeprefix(f"{name_of(owner)}-")
         labels = {"statefulset.kubernetes.io/pod-name": name, "apps.kubernetes.io/pod-index": str(ordinal)}
         pod = new_pod(owner, {**labels, "controller-revision-hash": f"{name_of(owner)}-{value}"})
         pod["metadata"]["name"] = name
@@ -197,15 +221,19 @@ class StatefulSetController:
         pods = _living(self.cluster.indexes.owned_by(owner["metadata"]["uid"], _PODS))
         ready = sum(map(is_ready, pods))
         revision = f"{name_of(owner)}-{value}"
+        before = dig(owner, "status.currentRevision", revision)
+        updated = sum(labels_of(p).get(_REVISION_HASH) == revision for p in pods)
+        through = updated == dig(owner, "spec.replicas", 1) == ready
+        current = revision if through else before
         copy = self.cluster.store.edit(self.cluster.kind("StatefulSet"), owner)
         copy["status"] = {
             "observedGeneration": owner["metadata"]["generation"],
             "replicas": len(pods),
             "readyReplicas": ready,
             "availableReplicas": ready,
-            "currentReplicas": len(pods),
-            "updatedReplicas": len(pods),
-            "currentRevision": revision,
+            "currentReplicas": sum(labels_of(p).get(_REVISION_HASH) == current for p in pods),
+            "updatedReplicas": updated,
+            "currentRevision": current,
             "updateRevision": revision,
         }
         self.cluster.store.replace(self.cluster.kind("StatefulSet"), copy)
