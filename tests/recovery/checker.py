@@ -120,9 +120,11 @@ def _calls(facts: Facts) -> Iterator[str]:
 
 
 def _silenced(facts: Facts, change: dict[str, Any]) -> int:
-    """How often a change of a silence took effect, as Alertmanager shows it."""
-    made = change["request_id"] if change["verb"] == "create" else change["before"]["change"]
-    return sum(f"change {made})" in comment and (over or change["verb"] == "create") for comment, over in facts.silences)
+    """How often a change of a silence took effect, as Alertmanager shows it: it does not tell by which of two calls a silence ended."""
+    if change["verb"] == "create":
+        return sum(f"change {change['request_id']})" in comment for comment, _ in facts.silences)
+    made, said = change["before"]["change"], change["state"] in TOOK_EFFECT
+    return sum(f"change {made})" in comment and over and said for comment, over in facts.silences)
 
 
 def _repeated(facts: Facts) -> Iterator[str]:
