@@ -269,7 +269,11 @@ async def _undo_after_end(world: World, run: str) -> str:
         log.info("run undone", run=run, outcome=words)
         return words
 
-    return await _durably(world, "undo", work)
+    world.undoing.add(run)
+    try:
+        return await _durably(world, "undo", work)
+    finally:
+        world.undoing.discard(run)
 
 
 async def _stored(world: World, run: str) -> Run:

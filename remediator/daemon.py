@@ -35,6 +35,7 @@ from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library, files_of, load_playbook, shipped
+from remediator.rights import Rights
 from remediator.server import Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
@@ -56,6 +57,7 @@ log = structlog.get_logger(__name__)
 _STOP = timedelta(seconds=20)
 """For the calls under way when the daemon is told to stop; Kubernetes kills a pod after 30 s by default."""
 _LOOK_AT_DOORS = timedelta(seconds=30)
+_ASK_FOR_RIGHTS = timedelta(minutes=5)
 _LOOK_AT_FILES = timedelta(seconds=5)
 """Real time between two looks at the playbooks where nothing hints at a change: some file systems tell nobody."""
 _YOUNG = 10_000
@@ -123,6 +125,7 @@ class Daemon:
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
+            world.rights = Rights(world.kube, clock, world.cilium)
             pipeline = Pipeline(world, settings.store.full_url())
             report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=clock.now())
             operations = Operations(
@@ -151,6 +154,7 @@ class Daemon:
         self._background(self._keep_looking(), "look at doors")
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
+        self._background(self._keep_asking(), "ask for rights")
         self.operations.not_ready = ""
         log.info(
             "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
@@ -177,6 +181,7 @@ class Daemon:
             self.world.library = library
             report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
             log.info("playbooks reloaded", playbooks=len(library.playbooks))
+            await self.operations.look_at_rights()
         _announce(self.world.library, report)
         try:
             await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
@@ -225,6 +230,11 @@ class Daemon:
             except JournalUnavailable as error:
                 log.warning("the journal could not be asked for pauses", error=str(error))
             await self.world.clock.sleep(_LOOK_AT_DOORS)
+
+    async def _keep_asking(self) -> None:
+        while True:
+            await self.operations.look_at_rights()
+            await self.world.clock.sleep(_ASK_FOR_RIGHTS)
 
 
 async def serve(settings: Settings, *, dry_run: bool | None = None, listen: str | None = None) -> int:

@@ -39,7 +39,7 @@ _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD})
+_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.RIGHTS})
 _OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
 
 
@@ -112,7 +112,7 @@ class Facts:
         if fact is Fact.ACTIVE_ALERTS:
             return await self._active()
         about = case.target.key if fact in _OF_THE_TARGET else ""
-        about += f" by {case.playbook}" if fact is Fact.STILL_TRUE else ""
+        about += f" by {case.playbook}" if fact in (Fact.STILL_TRUE, Fact.RIGHTS) else ""
         return await self._once(fact, about, partial(self._guarded, fact, partial(self._reader, fact, case)))
 
     async def _active(self) -> Any:

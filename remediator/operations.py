@@ -45,8 +45,9 @@ from remediator.readings import breaker_past
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
 from remediator.recurrence import recurrences
+from remediator.rights import lacking
 from remediator.run import sought_by
-from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
+from remediator.server.service import MatchReport, NearMiss, Status, Unavailable, waiting_of
 from remediator.story import tell
 from remediator.telemetry import METRICS
 
@@ -102,6 +103,7 @@ class Operations:
         self._breaker: Standing | None = None
         self._doors = {"kubernetes": "not asked yet", "prometheus": "not asked yet", "alertmanager": "not asked yet"}
         self._pauses: tuple[Pause, ...] = ()
+        self._unavailable: dict[str, str] = {}
 
     @property
     def library(self) -> Library:
@@ -239,7 +241,8 @@ class Operations:
     def mode_of(self, playbook: Playbook) -> dict[str, Any]:
         """See Service."""
         demotion = self._world.demotions.of(playbook.name)
-        return {"mode_in_force": self._world.mode(playbook).value, "demoted": to_json(demotion) if demotion else None}
+        mode, lacks = self._world.mode(playbook).value, self._unavailable.get(playbook.name, "")
+        return {"mode_in_force": mode, "demoted": to_json(demotion) if demotion else None, "missing_rights": lacks}
 
     async def record(self, playbook: Playbook) -> Record:
         """See Service."""
@@ -352,6 +355,7 @@ class Operations:
             leader=True,
             breaker=self._breaker,
             demoted=self._world.demotions.all,
+            unavailable=tuple(Unavailable(playbook=name, missing=words) for name, words in sorted(self._unavailable.items())),
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -371,6 +375,20 @@ class Operations:
             "alertmanager": await _answers(alertmanager.active) if alertmanager else "not set",
         }
         self._doors.update({door: self._world.redact.text(words) for door, words in answers.items()})
+
+    async def look_at_rights(self) -> None:
+        """Which playbooks lack a right, for status and log; the gate asks by itself. An API server that is away leaves it as it was."""
+        if self._world.rights is None:
+            return
+        try:
+            found = {one.name: lacking(await self._world.rights.missing(one)) for one in self.library.playbooks}
+        except KubeError as error:
+            log.warning("what our account may do could not be asked", error=str(error))
+            return
+        lacks = {name: words for name, words in found.items() if words}
+        for name in sorted(lacks.keys() - self._unavailable.keys()):
+            log.warning("a playbook cannot work: our account lacks rights", playbook=name, missing=lacks[name])
+        self._unavailable = lacks
 
     async def _know_pauses(self) -> None:
         self._pauses = tuple(await self.journal.pauses(self._world.clock.now()))

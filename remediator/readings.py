@@ -17,12 +17,14 @@ from remediator.cluster.view import read_view
 from remediator.errors import ExpressionError, Unreadable
 from remediator.gates import Case, Fact
 from remediator.model import from_json
+from remediator.rights import lacking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from remediator.beginnings import Beginning
     from remediator.cluster.model import Cluster, Network, Symptom, View
+    from remediator.model import Run
     from remediator.world import World
 
 __all__ = ["breaker_past", "read"]
@@ -39,6 +41,11 @@ def read(fact: Fact, case: Case, world: World) -> Awaitable[Any]:
 
 async def _recent_runs(world: World) -> Any:
     return await world.journal.recent_runs(since=world.clock.now() - _RECENT)
+
+
+async def _undoing(world: World) -> tuple[Run, ...]:
+    found = [await world.journal.run(run) for run in sorted(world.undoing)]
+    return tuple(run for run in found if run is not None)
 
 
 async def _cluster(world: World) -> Cluster:
@@ -87,8 +94,17 @@ async def _episodes(world: World) -> tuple[Beginning, ...]:
     return world.beginnings.until(now)
 
 
+async def _rights(world: World, case: Case) -> str:
+    """Of the playbook as it is loaded now; one that was taken away meanwhile is left to the API server."""
+    playbook = next((one for one in world.library.playbooks if one.name == case.playbook), None)
+    if world.rights is None or playbook is None:
+        return ""
+    return lacking(await world.rights.missing(playbook))
+
+
 _READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
     Fact.RECENT_RUNS: lambda world, _: _recent_runs(world),
+    Fact.UNDOING: lambda world, _: _undoing(world),
     Fact.FAILURES: lambda world, _: breaker_past(world),
     Fact.EPISODES: lambda world, _: _episodes(world),
     Fact.CLUSTER: lambda world, _: _cluster(world),
@@ -98,4 +114,5 @@ _READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
     Fact.LEASE: lambda world, case: read_lease(world.kube, case.target.name),
     Fact.LOAD: lambda world, case: read_load(world.kube, case.target.name),
     Fact.STILL_TRUE: _symptom,
+    Fact.RIGHTS: _rights,
 }

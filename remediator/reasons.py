@@ -51,6 +51,7 @@ class Reason(StrEnum):
     UNREADABLE = "unreadable"
     TRUNCATED = "truncated"
     AGENT_NOT_READY = "agent_not_ready"
+    MISSING_RIGHT = "missing_right"
     # endings
     HEALED = "healed"
     STILL_FIRING = "still_firing"
@@ -108,6 +109,7 @@ _SENTENCES = {
     Reason.UNREADABLE: "A signal that the decision needs could not be read, so the answer is no.",
     Reason.TRUNCATED: "Alertmanager cut alerts off this notification, so the number of targets is unknown.",
     Reason.AGENT_NOT_READY: "A Cilium agent that the change depends on is not ready.",
+    Reason.MISSING_RIGHT: "The daemon's account in the cluster lacks a right that the playbook needs; the detail names it.",
     Reason.HEALED: "The symptom is gone and stayed gone for the hold time.",
     Reason.STILL_FIRING: "The symptom was still there when the time to verify ran out.",
     Reason.RELAPSED: "The symptom went and came back within the hold time.",

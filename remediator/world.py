@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from remediator.model import Mode
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.playbook import Library, Playbook
+    from remediator.rights import Rights
 
 __all__ = ["Asking", "World"]
 
@@ -68,6 +69,11 @@ class World:
     demotions: Demotions = field(default_factory=Demotions)
     probe: Prober = field(default_factory=Prober)
     teller: Teller = field(default_factory=Teller)
+    rights: Rights | None = None
+    """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""
+
+    undoing: set[str] = field(default_factory=set)
+    """Ended runs whose changes are being put back now; a restart takes those up again."""
 
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""

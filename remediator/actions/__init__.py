@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.probing import Prober
 
-__all__ = ["Action", "Cilium", "Context", "NoParameters", "Observed", "Parameters", "Rule", "actions", "recurring"]
+__all__ = ["Action", "Cilium", "Context", "NoParameters", "Observed", "Parameters", "Rule", "actions", "recurring", "scope_of"]
 
 R = TypeVar("R")
 
@@ -206,6 +206,12 @@ class Action(ABC, Generic[P]):
         """After a crash, where the undo of ``change`` had taken effect: wait for what ``undo`` waits for. Raises StepFailed."""
 
     @classmethod
+    def needs(cls, parameters: Mapping[str, Any]) -> tuple[Rule, ...]:
+        """The rights that a step takes whose file says ``parameters`` (templates as text): ``rbac``, and what it turns on by ``true``."""
+        wanted = [rules for name, rules in cls.optional_rbac.items() if parameters.get(name) is True]
+        return (*cls.rbac, *(rule for rules in wanted for rule in rules))
+
+    @classmethod
     def describe(cls) -> dict[str, Any]:
         """Everything about the action, as ``actions show`` prints it."""
         return {
@@ -240,3 +246,10 @@ def actions() -> Mapping[str, type[Action[Any]]]:
 def recurring() -> frozenset[str]:
     """The names of those that hide a fault if they are done again and again: they bring the gate ``recurrence``."""
     return frozenset(name for name, action in actions().items() if "recurrence" in action.brings)
+
+
+def scope_of(namespace: str) -> str:
+    """The scope of a rule for the namespace that a file names; one that only a run can fill in may be any."""
+    if "".join(namespace.split()) == "${cilium.namespace}":
+        return "cilium.namespace"
+    return namespace if namespace and "${" not in namespace else "cluster"

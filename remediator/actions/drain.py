@@ -77,8 +77,9 @@ class Drain(Action[DrainParameters]):
         Rule(resources=("pods/eviction",), verbs=("create",)),
         Rule(groups=("apps",), resources=("daemonsets",), verbs=("list",)),
         Rule(groups=("policy",), resources=("poddisruptionbudgets",), verbs=("list", "watch")),
-        Rule(resources=("persistentvolumeclaims",), verbs=("get",)),
-        Rule(groups=("storage.k8s.io",), resources=("volumeattachments",), verbs=("list",)),
+        Rule(resources=("persistentvolumeclaims",), verbs=("get", "list")),
+        Rule(resources=("persistentvolumes", "namespaces"), verbs=("list",)),
+        Rule(groups=("storage.k8s.io",), resources=("volumeattachments", "storageclasses"), verbs=("list",)),
     )
     Parameters: ClassVar[type[Parameters]] = DrainParameters
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from remediator.actions import Action, Context, Parameters, Rule
-from remediator.errors import MonitoringError, StepFailed
+from remediator.actions import Action, Context, Parameters, Rule, scope_of
+from remediator.errors import MonitoringError, StepFailed, UsageError
 from remediator.kube import kinds
 from remediator.kube.errors import NotFound
 from remediator.model import to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _MOST = 50
 """Samples or objects that are kept of one look."""
@@ -62,6 +65,18 @@ class KubeGet(Action[GetParameters]):
     summary: ClassVar[str] = "read Kubernetes objects and keep them as evidence"
     rbac: ClassVar[tuple[Rule, ...]] = (Rule(resources=("nodes", "pods"), verbs=("get", "list")),)
     Parameters: ClassVar[type[Parameters]] = GetParameters
+
+    @classmethod
+    def needs(cls, parameters: Mapping[str, Any]) -> tuple[Rule, ...]:
+        """See Action: of the kind that the step names; a kind that only a run can fill in is none that could be granted before."""
+        try:
+            kind = kinds.by_name(str(parameters.get("kind", "")))
+        except UsageError:
+            return cls.rbac
+        verb, where = "get" if parameters.get("name") else "list", str(parameters.get("namespace", ""))
+        return (
+            Rule(groups=(kind.group,), resources=(kind.plural,), verbs=(verb,), scope=scope_of(where) if kind.namespaced else "cluster"),
+        )
 
     async def act(self, ctx: Context, parameters: GetParameters) -> str:
         """See Action."""

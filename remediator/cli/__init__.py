@@ -35,13 +35,15 @@ _COMMANDS = {
         "alert": Entry("alerts", "alert", "Send alerts to the daemon, as Alertmanager would."),
     },
     "Write playbooks": {
-        "check": Entry("check", "check", "Check playbooks and settings; print every problem."),
+        "check": Entry("check", "check", "Check playbooks, their tests and settings; print every problem."),
+        "test": Entry("test", "test", "Run playbook tests on the simulated cluster."),
         "match": Entry("match", "match", "Ask which playbook takes an alert, and what its gates say now."),
         "playbooks": Entry("library", "playbooks", "List and show the loaded playbooks; let a demoted one act again."),
         "actions": Entry("library", "actions", "List and show the actions that steps may use."),
         "gates": Entry("library", "gates", "List the gates that every run passes."),
         "scenarios": Entry("demo", "scenarios", "List the incidents that the demo can play."),
-        "schema": Entry("schema", "schema", "Print the JSON Schema of playbooks or settings."),
+        "rbac": Entry("rbac", "rbac", "Print the least Roles for playbooks, each rule with who needs it."),
+        "schema": Entry("schema", "schema", "Print the JSON Schema of playbooks, settings or playbook tests."),
     },
     "Other": {
         "completion": Entry("about", "completion", "Print the completion script of a shell."),

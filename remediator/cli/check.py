@@ -1,4 +1,4 @@
-"""``check``: lint of playbooks, settings and the alert rules beside them. Asks nobody: neither the daemon nor the cluster."""
+"""``check``: lint of playbooks, their tests, settings and alert rules. It asks nobody, but for ``--cluster`` the API server."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from remediator.cli.text import safe
 if TYPE_CHECKING:
     from remediator.cli.output import Form
     from remediator.errors import Problem
+    from remediator.playbook import Library
+    from remediator.settings import Settings
 
 __all__ = ["check"]
 
@@ -26,22 +28,29 @@ __all__ = ["check"]
         "remediator check settings.yaml playbooks/ -o json",
         "remediator check --config settings.yaml",
         "remediator check playbooks/ --rules deploy/prometheus/rules.yaml",
+        "remediator check --cluster --config settings.yaml",
     ],
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--rules", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="alert rules of Prometheus; may be repeated")
+@click.option("--cluster", is_flag=True, help="also ask the cluster of the settings whether our account may do what playbooks need")
 @configured
 @formatted
-def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...]) -> int:
-    """Check playbooks and settings; print every problem.
+def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster: bool) -> int:
+    """Check playbooks, their tests and settings; print every problem.
 
     Each on a line of its own, as path:line:col: message. PATH is a file or a folder. Without PATH: the settings file of --config or
     REMEDIATOR_CONFIG with its playbooks, or else the folder playbooks. Exits with 1 if there is a problem.
 
     With --rules: every alert and label that a playbook names exists in the rules (a rule file or a PrometheusRule), and every alert there
     has a playbook, or says why not in its annotation no_playbook.
+
+    With --cluster, which needs --config: every right that a playbook needs is asked of the API server, as the account that the settings
+    name; one that is missing makes the playbook unavailable.
     """
     problems = _problems(paths or _usual(), rules)
+    if cluster and not problems:
+        problems = _lacking(paths)
     data = {"ok": not problems, "problems": [_plain(problem) for problem in problems]}
     put_data(
         form, data, lambda _: "".join(safe(str(problem)) + "\n" for problem in problems), lambda: dict.fromkeys(p.path for p in problems)
@@ -56,9 +65,45 @@ def _problems(paths: tuple[Path, ...], rules: tuple[Path, ...]) -> list[Problem]
     from remediator.errors import Problem
     from remediator.gates import gates
     from remediator.playbook import check_paths, files_of
+    from remediator.testing.read import check_tests
 
     empty = [Problem(str(path), 1, 1, "the folder holds no *.yaml file") for path in paths if path.is_dir() and not files_of(path)]
-    return empty + check_paths(paths, actions=actions(), gates=gates(), rules=rules)
+    found = empty + check_paths(paths, actions=actions(), gates=gates(), rules=rules)
+    return list(dict.fromkeys([*found, *check_tests(paths)]))
+
+
+def _lacking(paths: tuple[Path, ...]) -> list[Problem]:
+    """One for each playbook that cannot work. Raises UsageError, KubeError."""
+    import asyncio
+
+    from remediator.actions import actions
+    from remediator.errors import UsageError
+    from remediator.gates import gates
+    from remediator.playbook import Library, shipped
+    from remediator.settings import load_settings
+
+    if not (config := flags().config):
+        raise UsageError("check --cluster: name the settings with --config; they say where the cluster is")
+    settings = load_settings(Path(config))
+    others = tuple(path for path in paths if path.resolve() != Path(config).resolve())
+    library = Library.load(others or settings.playbooks or (shipped(),), actions=actions(), gates=gates())
+    return asyncio.run(_asked(settings, library))
+
+
+async def _asked(settings: Settings, library: Library) -> list[Problem]:
+    from remediator.actions import Cilium
+    from remediator.clock import SystemClock
+    from remediator.errors import Problem
+    from remediator.kube import Kube
+    from remediator.rights import Rights, lacking
+
+    k = settings.kubernetes
+    async with await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout) as kube:
+        rights = Rights(kube, SystemClock(), Cilium(namespace=settings.cilium.namespace))
+        missing = [(one, lacking(await rights.missing(one))) for one in library.playbooks]
+    return [
+        Problem(one.source, 1, 1, f"playbook {one.name} is unavailable: our account may not {words}") for one, words in missing if words
+    ]
 
 
 def _usual() -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""``playbooks``, ``actions`` and ``gates``: what the daemon has loaded."""
+"""``playbooks``, ``actions`` and ``gates``: what the daemon has loaded; without a daemon the actions and gates that this program has."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from remediator.cli.exits import say
 from remediator.cli.frame import connects, group
 from remediator.cli.output import Column, formatted, put_data, put_page
-from remediator.cli.session import ask, me
+from remediator.cli.session import ask, daemon_is_named, me
+from remediator.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from remediator.cli.output import Form
+    from remediator.model import Page
 
 __all__ = ["actions", "gates", "playbooks"]
 
@@ -32,7 +37,8 @@ def _when(item: Item, key: str) -> Any:
 def _mode(item: Item) -> str:
     """The mode in force; a daemon that is older than this CLI knows only the file's."""
     mode = str(item.get("mode_in_force") or item.get("mode") or "")
-    return f"{mode} (demoted)" if item.get("demoted") else mode
+    mode = f"{mode} (demoted)" if item.get("demoted") else mode
+    return f"{mode} (unavailable)" if item.get("missing_rights") else mode
 
 
 _PLAYBOOKS: tuple[Column[Item], ...] = (
@@ -59,6 +65,7 @@ _GATES: tuple[Column[Item], ...] = (
     Column("KEY", _text("key")),
     Column("SUMMARY", _text("summary")),
 )
+_OWN = "No daemon named (--server, --config): this is what this version of remediator has."
 
 
 @group(name="playbooks", examples=["remediator playbooks list", "remediator playbooks show cilium-agent-down"])
@@ -167,7 +174,8 @@ def actions() -> None:
 @formatted
 def list_actions(form: Form) -> None:
     """List the actions that the steps of a playbook may use."""
-    put_page(form, ask(lambda c: c.actions()), _ACTIONS, _text("name"), "actions")
+    page = ask(lambda c: c.actions()) if daemon_is_named() else _page(_own_actions().values())
+    put_page(form, page, _ACTIONS, _text("name"), "actions")
 
 
 @actions.command(name="show", examples=["remediator actions show node.cordon"])
@@ -176,8 +184,31 @@ def list_actions(form: Form) -> None:
 @formatted
 def show_action(form: Form, name: str) -> None:
     """Show one action: what it changes, how it is undone, its parameters and the rights it needs."""
-    found = ask(lambda c: c.action(name))
+    found = ask(lambda c: c.action(name)) if daemon_is_named() else _own_action(name)
     put_data(form, found, lambda _: _action(found), lambda: [name])
+
+
+def _own_actions() -> dict[str, Item]:
+    from remediator.actions import actions as known
+
+    say(_OWN)
+    return {name: action.describe() for name, action in known().items()}
+
+
+def _own_action(name: str) -> Item:
+    from difflib import get_close_matches
+
+    own = _own_actions()
+    if name not in own:
+        near = get_close_matches(name, own, n=1)
+        raise UsageError(f"there is no action {name}; {f'did you mean {near[0]}?' if near else 'see remediator actions list'}")
+    return own[name]
+
+
+def _page(items: Iterable[Item]) -> Page[Item]:
+    from remediator.model import Page
+
+    return Page(items=tuple(items))
 
 
 def _action(found: Item) -> str:
@@ -233,4 +264,12 @@ def gates() -> None:
 @formatted
 def list_gates(form: Form) -> None:
     """List the gates; those with a key take settings under a playbook's gates."""
-    put_page(form, ask(lambda c: c.gates()), _GATES, _text("name"), "gates")
+    page = ask(lambda c: c.gates()) if daemon_is_named() else _own_gates()
+    put_page(form, page, _GATES, _text("name"), "gates")
+
+
+def _own_gates() -> Page[Item]:
+    from remediator.gates import gates as known
+
+    say(_OWN)
+    return _page(gate.describe() for gate in known().values())

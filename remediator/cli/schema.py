@@ -16,10 +16,10 @@ __all__ = ["schema"]
     name="schema",
     examples=["remediator schema playbook > playbook.schema.json", "remediator schema settings -o yaml"],
 )
-@click.argument("what", type=click.Choice(("playbook", "settings")))
+@click.argument("what", type=click.Choice(("playbook", "settings", "test")))
 @click.option("-o", "--output", "form", type=click.Choice(("json", "yaml")), default="json", show_default=True, help="Form of the output.")
 def schema(what: str, form: Literal["json", "yaml"]) -> None:
-    """Print the JSON Schema of playbooks or settings.
+    """Print the JSON Schema of playbooks, settings or playbook tests.
 
     It is draft 7. An editor with yaml-language-server takes it from the first line of a file: "# yaml-language-server:
     $schema=playbook.schema.json".
@@ -30,6 +30,10 @@ def schema(what: str, form: Literal["json", "yaml"]) -> None:
         from remediator.playbook import schema_playbook
 
         data = schema_playbook(actions(), gates())
+    elif what == "test":
+        from remediator.testing.cases import schema_test
+
+        data = schema_test()
     else:
         from remediator.settings import settings_schema
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remediator.client import Client, Scope
     from remediator.settings import Settings
 
-__all__ = ["ask", "client", "me", "settings_of"]
+__all__ = ["ask", "client", "daemon_is_named", "me", "settings_of"]
 
 T = TypeVar("T")
 
@@ -32,6 +32,12 @@ def ask(call: Callable[[Client], Awaitable[T]], *, timeout: float = 10.0) -> T:
             return await call(daemon)
 
     return asyncio.run(asked())
+
+
+def daemon_is_named() -> bool:
+    """Whether flags or environment say which daemon to ask."""
+    given = flags()
+    return bool(given.server or given.config)
 
 
 def client(*, timeout: float = 10.0) -> Client:

@@ -42,7 +42,7 @@ def _text(found: Status) -> str:
             ("Version", found.version),
             ("Ready", "yes" if found.ready else f"NO: {found.ready_detail}"),
             ("Role", "leader" if found.leader else "standby"),
-            ("Mode", f"{found.mode}, dry run" if found.dry_run else str(found.mode)),
+            ("Mode", f"{found.mode}, dry run: the cluster is not changed (settings dry_run)" if found.dry_run else str(found.mode)),
             ("Up since", stamp(found.started_at)),
             ("Playbooks", f"{found.playbooks} loaded"),
             ("Last reload", f"{'accepted' if reload.ok else 'REFUSED, the old playbooks stay'}, {stamp(reload.at)}"),
@@ -57,6 +57,7 @@ def _text(found: Status) -> str:
             ("Paused", "no" if not found.paused else f"{len(found.paused)} in force"),
             ("Waiting", f"{len(found.waiting)} for approval" if found.waiting else ""),
             ("Demoted", ", ".join(one.playbook for one in found.demoted)),
+            ("Unavailable", ", ".join(one.playbook for one in found.unavailable)),
         ]
     )
     tables: list[tuple[tuple[str, ...], list[tuple[str, ...]]]] = [
@@ -69,6 +70,7 @@ def _text(found: Status) -> str:
             ("DEMOTED", "MODE", "AGE", "FAILED RUNS"),
             [(one.playbook, str(one.mode), old(one.at), ", ".join(one.runs)) for one in found.demoted],
         ),
+        (("UNAVAILABLE", "OUR ACCOUNT MAY NOT"), [(one.playbook, one.missing) for one in found.unavailable]),
         (("LAST 30 DAYS", *RECORD_HEADS), [(one.playbook, *record_row(one)) for one in found.records]),
     ]
     return "\n".join([facts, *(table(heads, rows) for heads, rows in tables if rows)])

@@ -1,114 +1,33 @@
-"""Whether pods that leave a node fit elsewhere, as the scheduler judges by requests, node selectors, node affinity and taints. Pure.
+"""Whether pods that leave a node fit elsewhere, as the scheduler judges. Pure.
 
-In: the pods that would move, and what each other node has left. Out: which pods found no place, and what could not be judged.
-The largest pod goes first, to the first node that takes it: that may miss a way to fit them all, never claim one that is none.
-Not judged, and said: pod affinity, spread, volumes' topology, host ports, device claims, preemption, autoscalers.
+In: the pods that would move, what each other node has left, and who is there. Out: where each pod found a place, which found none, and what
+could not be judged. The largest pod goes first, to the fullest node that takes it, so that free nodes stay free for those that need them;
+a pod that waits for others is tried again when some have come. That may miss a way to fit them all, never claim one that is none.
+Judged: requests, node selector and affinity, taints, affinity to pods both ways, spread, volumes' topology, host ports.
+Left out: device claims, attach limits of volumes, what other schedulers think, preemption, autoscalers.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+from remediator.cluster.neighbours import Neighbours
 from remediator.model import Noun
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Fit", "Load", "Offer", "Requirement", "Taint", "Toleration", "Want", "fit", "shortened"]
+    from remediator.cluster.constraints import Load, Offer, Want
 
-
-class Taint(Noun, frozen=True, kw_only=True):
-    """Of a node."""
-
-    key: str
-    value: str = ""
-    effect: str = ""
-
-
-class Toleration(Noun, frozen=True, kw_only=True):
-    """Of a pod (core/v1 Toleration, ToleratesTaint)."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
-
-    def tolerates(self, taint: Taint) -> bool:
-        """Whether the taint does not keep the pod off."""
-        if self.effect not in ("", taint.effect) or self.key not in ("", taint.key):
-            return False
-        return self.operator == "Exists" or (self.operator in ("", "Equal") and bool(self.key) and self.value == taint.value)
-
-
-class Requirement(Noun, frozen=True, kw_only=True):
-    """One expression of a node selector term."""
-
-    key: str
-    operator: str
-    values: tuple[str, ...] = ()
-
-    def met(self, labels: Mapping[str, str]) -> bool:  # noqa: PLR0911 - one for each operator
-        """Whether a node with these labels fits; an operator that is unknown here fits none."""
-        value = labels.get(self.key)
-        match self.operator:
-            case "In":
-                return value in self.values
-            case "NotIn":
-                return value not in self.values
-            case "Exists":
-                return value is not None
-            case "DoesNotExist":
-                return value is None
-            case "Gt" | "Lt":
-                if value is None or not value.lstrip("-").isdecimal() or not self.values or not self.values[0].lstrip("-").isdecimal():
-                    return False
-                return int(value) > int(self.values[0]) if self.operator == "Gt" else int(value) < int(self.values[0])
-            case _:
-                return False
-
-
-class Want(Noun, frozen=True, kw_only=True):
-    """A pod that has to go somewhere else."""
-
-    name: str
-    requests: dict[str, float] = {}  # noqa: RUF012 - msgspec copies defaults
-    selector: dict[str, str] = {}  # noqa: RUF012 - as above
-    terms: tuple[tuple[Requirement, ...], ...] = ()
-    """Required node affinity: one of them must be met whole."""
-    tolerations: tuple[Toleration, ...] = ()
-    unjudged: tuple[str, ...] = ()
-    """What else it asks for that nobody looks at here."""
-
-    def accepts(self, node: Offer) -> bool:
-        """Whether it may run there, room aside."""
-        if any(node.labels.get(key) != value for key, value in self.selector.items()):
-            return False
-        if self.terms and not any(all(one.met(node.labels) for one in term) for term in self.terms):
-            return False
-        hard = (taint for taint in node.taints if taint.effect in ("NoSchedule", "NoExecute"))
-        return all(any(toleration.tolerates(taint) for toleration in self.tolerations) for taint in hard)
-
-
-class Offer(Noun, frozen=True, kw_only=True):
-    """A node that could take pods: Ready, not cordoned, not on its way out."""
-
-    name: str
-    labels: dict[str, str] = {}  # noqa: RUF012 - as above
-    taints: tuple[Taint, ...] = ()
-    allocatable: dict[str, float] = {}  # noqa: RUF012 - as above
-    used: dict[str, float] = {}  # noqa: RUF012 - as above
-
-
-class Load(Noun, frozen=True, kw_only=True):
-    """What would move, and where it could go."""
-
-    wants: tuple[Want, ...] = ()
-    offers: tuple[Offer, ...] = ()
+__all__ = ["Fit", "fit", "shortened"]
 
 
 class Fit(Noun, frozen=True, kw_only=True):
     """How it went."""
 
+    places: dict[str, str] = {}  # noqa: RUF012 - msgspec copies defaults
+    """The node of each pod that found one, in the order in which they went."""
     homeless: dict[str, str] = {}  # noqa: RUF012 - as above
     """Pods without a place, each with why."""
     unjudged: dict[str, tuple[str, ...]] = {}  # noqa: RUF012 - as above
@@ -116,27 +35,80 @@ class Fit(Noun, frozen=True, kw_only=True):
 
 def fit(load: Load, headroom: float) -> Fit:
     """Place every pod. ``headroom``: the part of each node that must stay free of requests."""
-    room = {
-        node.name: {key: size * (1 - headroom) - node.used.get(key, 0) for key, size in node.allocatable.items()} for node in load.offers
-    }
-    homeless: dict[str, str] = {}
-    for pod in sorted(load.wants, key=_size, reverse=True):
-        possible = [node.name for node in load.offers if pod.accepts(node)]
-        place = next((name for name in possible if _holds(room[name], pod.requests)), None)
-        if place is None:
-            homeless[pod.name] = f"no room on {len(possible)} nodes that it may run on" if possible else "no other node may run it"
-            continue
+    moving = _Moving(load, headroom)
+    waiting = sorted(load.wants, key=_size, reverse=True)
+    while waiting:
+        left = [pod for pod in waiting if not moving.place(pod)]
+        waiting = [pod for pod in left if pod.waits_for_others] if len(left) < len(waiting) else []
+    return Fit(places=moving.places, homeless=moving.homeless, unjudged={pod.name: pod.unjudged for pod in load.wants if pod.unjudged})
+
+
+class _Moving:
+    """Pods on their way, one after the other."""
+
+    def __init__(self, load: Load, headroom: float) -> None:
+        self.places: dict[str, str] = {}
+        self.homeless: dict[str, str] = {}
+        self._around = Neighbours(load)
+        self._offers = sorted(load.offers, key=_fullness, reverse=True)
+        self._room = {
+            node.name: {key: size * (1 - headroom) - node.used.get(key, 0) for key, size in node.allocatable.items()}
+            for node in load.offers
+        }
+
+    def place(self, pod: Want) -> bool:
+        """Whether it found a place; why not is kept."""
+        company = self._around.company(pod)
+        against: Counter[str] = Counter()
+        for node in self._offers:
+            why = self._static(pod, node) or self._full(pod, node) or company.against(node)
+            if not why:
+                self._take(pod, node)
+                return True
+            against[why] += 1
+        self.homeless[pod.name] = pod.stuck or _words(against)
+        return False
+
+    def _static(self, pod: Want, node: Offer) -> str:
+        if pod.stuck or not pod.likes(node) or not pod.bears(node):
+            return _FOREIGN
+        return "" if pod.reaches(node) else "its volumes are not reached"
+
+    def _full(self, pod: Want, node: Offer) -> str:
+        return "" if _holds(self._room[node.name], pod.requests) else "no room"
+
+    def _take(self, pod: Want, node: Offer) -> None:
+        self.places[pod.name] = node.name
+        self.homeless.pop(pod.name, None)
+        self._around.add(pod, node.name)
         for key, size in pod.requests.items():
-            room[place][key] -= size
-    return Fit(homeless=homeless, unjudged={pod.name: pod.unjudged for pod in load.wants if pod.unjudged})
+            if size > 0:
+                self._room[node.name][key] -= size
+
+
+_NEARLY = 1 - 1e-9
+"""1.5 CPUs less 0.3 less 0.9 are a little less than 0.3."""
+_FOREIGN = "it may not run"
+
+
+def _words(against: Counter[str]) -> str:
+    """By how many nodes each reason holds; nodes that its selectors and their taints leave out are not told."""
+    told = [f"{why} on {count} nodes that it may run on" for why, count in sorted(against.items()) if why != _FOREIGN]
+    return ", ".join(told) or "no other node may run it"
 
 
 def _size(pod: Want) -> tuple[float, float, str]:
     return pod.requests.get("memory", 0), pod.requests.get("cpu", 0), pod.name
 
 
+def _fullness(node: Offer) -> tuple[float, float]:
+    """Of memory first, as with pods."""
+    memory, cpu = (node.used.get(key, 0) / (node.allocatable.get(key, 0) or 1) for key in ("memory", "cpu"))
+    return memory, cpu
+
+
 def _holds(room: Mapping[str, float], requests: Mapping[str, float]) -> bool:
-    return all(room.get(key, 0) >= size for key, size in requests.items() if size > 0)
+    return all(room.get(key, 0) >= size * _NEARLY for key, size in requests.items() if size > 0)
 
 
 def shortened(items: Iterable[str], most: int = 5) -> str:

@@ -1,6 +1,8 @@
-"""Reads what would have to move off a node, and what the other nodes have left.
+"""Reads what would have to move off a node, what the other nodes have left, and who is there.
 
 In: the door to Kubernetes and the node's name. Out: a Load. Raised: KubeError; Unreadable for a quantity that is none.
+Nodes and pods are listed always; namespaces, claims, volumes and classes only if a pod that moves asks for something there.
+A pod's successor is taken to ask for what the pod does: nobody can know a template that its controller has not used yet.
 The request of a pod is that of its containers and sidecars together, or of its largest init container where that is more, plus its overhead
 (kubernetes: pkg/api/v1/resource, PodRequests).
 """
@@ -12,20 +14,26 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from remediator.cluster.fit import Load, Offer, Requirement, Taint, Toleration, Want
+from remediator.cluster import asks
+from remediator.cluster.claims import Storage, Uses, read_storage
+from remediator.cluster.constraints import Load, Offer, Resident, Taint, Term, Want
 from remediator.errors import Unreadable
 from remediator.kube import kinds, records
 from remediator.kube.records import MIRROR, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from remediator.cluster.constraints import Port
     from remediator.kube import Kube
 
 __all__ = ["quantity", "read_load"]
 
 _CORDON = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 """What a cordon is to the scheduler (pkg/scheduler/framework/plugins/nodeunschedulable)."""
+_SCHEDULER = "default-scheduler"
+_IN_LINE = ("awsElasticBlockStore", "gcePersistentDisk", "iscsi", "rbd")
+"""Volumes that some scheduler plugin keeps off nodes where others use them (volumerestrictions)."""
 _QUANTITY = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d+)|(n|u|m|k|M|G|T|P|E|Ki|Mi|Gi|Ti|Pi|Ei))?", re.ASCII)
 _BINARY = {f"{letter}i": 1024.0**power for power, letter in enumerate("KMGTPE", 1)}
 _FACTORS = {"n": 1e-9, "u": 1e-6, "m": 1e-3, **{letter: 1e3**power for power, letter in enumerate("kMGTPE", 1)}, **_BINARY}
@@ -52,6 +60,7 @@ class _Spec(Record, frozen=True, kw_only=True):
     topology_spread_constraints: tuple[dict[str, Any], ...] = ()
     volumes: tuple[dict[str, Any], ...] = ()
     resource_claims: tuple[dict[str, Any], ...] = ()
+    scheduler_name: str = _SCHEDULER
 
 
 class _Phase(Record, frozen=True, kw_only=True):
@@ -91,63 +100,118 @@ async def read_load(kube: Kube, target: str) -> Load:
     used: dict[str, Counter[str]] = defaultdict(Counter)
     for pod in alive:
         used[pod.spec.node_name].update(_requests(pod))
-    leaving = [_want(pod) for pod in alive if pod.spec.node_name == target and _moves(pod)]
-    wants = tuple(pod for pod in leaving if not any(toleration.tolerates(_CORDON) for toleration in pod.tolerations))
+    leaving = [pod for pod in alive if pod.spec.node_name == target and _moves(pod)]
+    staying = [pod for pod in alive if pod.spec.node_name and not (pod.spec.node_name == target and (_moves(pod) or pod.terminating))]
+    storage = await read_storage(kube, [(pod.namespace, _uses(pod)) for pod in leaving])
+    wants = [_want(pod, storage) for pod in leaving]
     offers = [node for node in nodes.items if node.name != target and node.ready and not node.unschedulable and not node.terminating]
-    return Load(wants=wants, offers=tuple(_offer(node, used[node.name]) for node in offers))
+    able = {node.name for node in offers}
+    residents = tuple(_residents(staying, wants, storage))
+    return Load(
+        wants=tuple(wants),
+        offers=tuple(_offer(node, used[node.name]) for node in offers),
+        others=tuple(_offer(node, used[node.name], cordon=node.name == target) for node in nodes.items if node.name not in able),
+        residents=residents,
+        namespaces=await _namespaces(kube, [*(term for pod in residents for term in pod.anti), *_terms(wants)]),
+    )
 
 
 def _moves(pod: _Pod) -> bool:
     owner = pod.controller
-    return MIRROR not in pod.annotations and not pod.terminating and (owner is None or owner.kind != "DaemonSet")
+    daemon = owner is not None and owner.kind == "DaemonSet"
+    back = any(toleration.tolerates(_CORDON) for toleration in map(asks.toleration, pod.spec.tolerations))
+    return MIRROR not in pod.annotations and not pod.terminating and not daemon and not back
 
 
-def _offer(node: _Node, used: Mapping[str, float]) -> Offer:
+def _terms(wants: Iterable[Want]) -> Iterator[Term]:
+    for pod in wants:
+        yield from pod.affinity
+        yield from pod.anti
+
+
+async def _namespaces(kube: Kube, terms: Iterable[Term]) -> dict[str, dict[str, str]]:
+    """An empty selector takes every namespace, whatever its labels."""
+    if not any(term.namespace_selector for term in terms):
+        return {}
+    return {one.name: one.labels for one in (await kube.list(kinds.NAMESPACE, decode=records.Namespace)).items}
+
+
+def _offer(node: _Node, used: Mapping[str, float], *, cordon: bool = False) -> Offer:
+    taints = tuple(Taint(key=taint.key, value=taint.value, effect=taint.effect) for taint in node.spec.taints)
     return Offer(
         name=node.name,
         labels=node.labels,
-        taints=tuple(Taint(key=taint.key, value=taint.value, effect=taint.effect) for taint in node.spec.taints),
+        taints=(*taints, _CORDON) if cordon else taints,
         allocatable={key: quantity(size) for key, size in node.status.allocatable.items()},
         used=dict(used),
     )
 
 
-def _want(pod: _Pod) -> Want:
-    node = (pod.spec.affinity.get("nodeAffinity") or {}).get("requiredDuringSchedulingIgnoredDuringExecution") or {}
-    terms = node.get("nodeSelectorTerms") or ()
+def _residents(pods: Iterable[_Pod], wants: Sequence[Want], storage: Storage) -> Iterator[Resident]:
+    """Those that a pod that moves could mind: all, if one looks for others; and in any case whoever keeps others away."""
+    social = any(want.affinity or want.anti or want.spread for want in wants)
+    for pod in pods:
+        alone = tuple(f"{pod.namespace}/{name}" for name in _uses(pod).claims if storage.once(pod.namespace, name))
+        anti, ports = _pod_terms(pod, "podAntiAffinity"), tuple(_ports(pod.spec))
+        if social or alone or anti or ports:
+            yield Resident(
+                name=f"{pod.namespace}/{pod.name}",
+                labels=pod.labels,
+                anti=anti,
+                ports=ports,
+                claims=alone,
+                node=pod.spec.node_name,
+                terminating=pod.terminating,
+            )
+
+
+def _want(pod: _Pod, storage: Storage) -> Want:
+    reach = storage.reach(pod.namespace, _uses(pod))
     return Want(
         name=f"{pod.namespace}/{pod.name}",
+        labels=pod.labels,
+        anti=_pod_terms(pod, "podAntiAffinity"),
+        ports=tuple(_ports(pod.spec)),
+        claims=reach.alone,
         requests=_requests(pod),
         selector=pod.spec.node_selector,
-        terms=tuple(tuple(map(_requirement, term.get("matchExpressions") or ())) for term in terms if term.get("matchExpressions")),
-        tolerations=tuple(map(_toleration, pod.spec.tolerations)),
-        unjudged=tuple(_unjudged(pod, terms)),
+        terms=asks.asked_of_nodes(pod.spec.affinity),
+        tolerations=tuple(map(asks.toleration, pod.spec.tolerations)),
+        affinity=_pod_terms(pod, "podAffinity"),
+        spread=asks.spreads(pod.spec.topology_spread_constraints, pod.labels),
+        volumes=reach.volumes,
+        stuck=reach.stuck,
+        unjudged=(*reach.unjudged, *_unjudged(pod)),
     )
 
 
-def _requirement(expression: Mapping[str, Any]) -> Requirement:
-    return Requirement(key=str(expression["key"]), operator=str(expression["operator"]), values=tuple(expression.get("values") or ()))
+def _pod_terms(pod: _Pod, kind: str) -> tuple[Term, ...]:
+    return asks.pod_terms(pod.spec.affinity, kind, pod.namespace, pod.labels)
 
 
-def _toleration(one: Mapping[str, Any]) -> Toleration:
-    return Toleration(**{key: str(value) for key, value in one.items() if key in Toleration.__struct_fields__})
+def _ports(spec: _Spec) -> Iterator[Port]:
+    """Of containers and sidecars; init containers are gone when others could mind."""
+    for container in (*spec.containers, *(one for one in spec.init_containers if one.restart_policy == "Always")):
+        yield from (asks.port(port) for port in container.ports if port.get("hostPort"))
 
 
-def _unjudged(pod: _Pod, terms: Iterable[Mapping[str, Any]]) -> Iterable[str]:
-    spec = pod.spec
-    for name in ("podAffinity", "podAntiAffinity"):
-        if (spec.affinity.get(name) or {}).get("requiredDuringSchedulingIgnoredDuringExecution"):
-            yield name
-    if any(one.get("whenUnsatisfiable") == "DoNotSchedule" for one in spec.topology_spread_constraints):
-        yield "topology spread"
-    if any("persistentVolumeClaim" in volume or "ephemeral" in volume for volume in spec.volumes):
-        yield "volumes"
-    if any(port.get("hostPort") for container in spec.containers for port in container.ports):
-        yield "host ports"
-    if spec.resource_claims:
+def _uses(pod: _Pod) -> Uses:
+    """A volume that is made anew with its pod leaves nothing behind of the old one's claim."""
+    volumes = pod.spec.volumes
+    made = [volume["ephemeral"].get("volumeClaimTemplate") or {} for volume in volumes if volume.get("ephemeral")]
+    return Uses(
+        claims=tuple(str(volume["persistentVolumeClaim"]["claimName"]) for volume in volumes if volume.get("persistentVolumeClaim")),
+        made=tuple((template.get("spec") or {}).get("storageClassName") for template in made),
+    )
+
+
+def _unjudged(pod: _Pod) -> Iterator[str]:
+    if any(kind in volume for volume in pod.spec.volumes for kind in _IN_LINE):
+        yield "volumes without a claim"
+    if pod.spec.resource_claims:
         yield "device claims"
-    if any("matchFields" in term for term in terms):
-        yield "affinity by fields"
+    if pod.spec.scheduler_name != _SCHEDULER:
+        yield f"scheduler {pod.spec.scheduler_name}"
 
 
 def _requests(pod: _Pod) -> dict[str, float]:

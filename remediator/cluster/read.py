@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.cluster.model import Cluster, Lease, Network, Node, Own, Pod, Symptom
 from remediator.kube import kinds, records
-from remediator.kube.errors import NotFound
+from remediator.kube.errors import Forbidden, NotFound
 from remediator.kube.records import MIRROR, condition
 from remediator.monitoring.errors import PrometheusStale
 
@@ -72,14 +72,29 @@ async def read_network(prometheus: Prometheus) -> Network:
 
 
 async def read_lease(kube: Kube, node: str) -> Lease | None:
-    """The lease on a node as medik8s names it; None if there is none. Raises KubeError."""
+    """The lease on a node as medik8s names it; None if there is none. Raises KubeError.
+
+    An account may have no right where there is no namespace to grant it in.
+    """
     try:
         lease = await kube.get(kinds.LEASE, f"node-{node}", LEASES, decode=records.Lease)
     except NotFound:
         return None
+    except Forbidden:
+        if await _exists(kube, LEASES):
+            raise
+        return None
     spec = lease.spec
     lasts = timedelta(seconds=spec.lease_duration_seconds) if spec.lease_duration_seconds is not None else None
     return Lease(holder=spec.holder_identity or "", renewed=spec.renew_time or spec.acquire_time, lasts=lasts)
+
+
+async def _exists(kube: Kube, namespace: str) -> bool:
+    try:
+        await kube.get(kinds.NAMESPACE, namespace)
+    except NotFound:
+        return False
+    return True
 
 
 async def read_symptom(prometheus: Prometheus, query: str) -> Symptom:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from remediator.bgp.model import Routes
     from remediator.breaker import Past
     from remediator.cilium.picture import Picture
-    from remediator.cluster.fit import Load
+    from remediator.cluster.constraints import Load
     from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom, View
 
 __all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
@@ -45,6 +45,7 @@ class Fact(StrEnum):
 
     PAUSES = "pauses"
     OPEN_RUNS = "open runs"
+    UNDOING = "ended runs whose changes are put back now"
     HISTORY = "history of the target"
     RESTARTS = "earlier restarts of the target"
     ACTIVE_ALERTS = "active alerts"
@@ -63,6 +64,7 @@ class Fact(StrEnum):
     STILL_TRUE = "the playbook's expression"
     LOAD = "pods of the target and room elsewhere"
     FINDING = "who is to blame"
+    RIGHTS = "what our account may do"
 
 
 class Unread(Noun, frozen=True, kw_only=True):
@@ -147,6 +149,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def open_runs(self) -> tuple[Run, ...]:
         """Runs that have not ended."""
         return self._read(Fact.OPEN_RUNS)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def undoing(self) -> tuple[Run, ...]:
+        """Runs that have ended and whose changes are being put back now."""
+        return self._read(Fact.UNDOING)  # type: ignore[no-any-return]  # as above
 
     @property
     def history(self) -> tuple[Run, ...]:
@@ -237,6 +244,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
     def finding(self) -> Finding:
         """Which node explains what is seen between nodes."""
         return self._read(Fact.FINDING)  # type: ignore[no-any-return]  # as above
+
+    @property
+    def missing_rights(self) -> str:
+        """In words what the playbook needs and our account may not; empty if it may do all of it."""
+        return self._read(Fact.RIGHTS)  # type: ignore[no-any-return]  # as above
 
 
 class Gate(ABC):

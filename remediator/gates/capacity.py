@@ -24,7 +24,7 @@ class Settings(BaseModel):
 class Capacity(Gate):
     """Refuses if some pod of the target would find no node. Brought by actions that empty nodes, or set by a playbook.
 
-    What cannot be judged (volumes, pod affinity, spread, host ports) is said and does not refuse.
+    What cannot be judged (device claims, other schedulers, volumes that do not exist yet) is said and does not refuse.
     """
 
     name: ClassVar[str] = "capacity"

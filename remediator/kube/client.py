@@ -388,9 +388,9 @@ class Kube:
         request = self._request("log", "GET", path, query, headers=(("Accept", "text/plain, */*"),))
         return (await self._connection.read(request, self._seconds(timeout)))[:limit].decode("utf-8", "replace")
 
-    async def may(self, verb: str, resource: str, namespace: str, *, subresource: str = "") -> bool:
-        """Whether our own account has a right in the core group (SelfSubjectAccessReview, which everybody may ask)."""
-        asked = {"verb": verb, "resource": resource, "subresource": subresource, "namespace": namespace}
+    async def may(self, verb: str, resource: str, namespace: str = "", *, subresource: str = "", group: str = "") -> bool:
+        """Whether our own account has a right (SelfSubjectAccessReview, which everybody may ask); without a namespace in all of them."""
+        asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace}
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
         request = self._request("review", "POST", _REVIEW, body=body)
         answer = wire.decode(await self._connection.read(request, self._seconds(None)), _Review, str(request))

@@ -45,6 +45,7 @@ __all__ = [
     "REPLICASET",
     "SERVICE",
     "STATEFULSET",
+    "STORAGE_CLASS",
     "VOLUME_ATTACHMENT",
     "Kind",
     "by_name",
@@ -109,6 +110,7 @@ LEASE: Final = Kind("coordination.k8s.io", "v1", "Lease", "leases")
 ENDPOINT_SLICE: Final = Kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
 EVENT: Final = Kind("events.k8s.io", "v1", "Event", "events")
 PDB: Final = Kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets")
+STORAGE_CLASS: Final = Kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", namespaced=False)
 VOLUME_ATTACHMENT: Final = Kind("storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", namespaced=False)
 CILIUM_NODE: Final = Kind("cilium.io", "v2", "CiliumNode", "ciliumnodes", namespaced=False)
 CILIUM_ENDPOINT: Final = Kind("cilium.io", "v2", "CiliumEndpoint", "ciliumendpoints")

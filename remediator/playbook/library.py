@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from remediator.playbook.check import ActionInfo, GateInfo
     from remediator.playbook.model import Playbook
 
-__all__ = ["Library", "check_paths", "files_of", "load_library"]
+__all__ = ["Library", "check_paths", "files_of", "is_test", "load_library"]
+
+_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True)
@@ -72,15 +74,21 @@ def check_paths(
 def files_of(path: Path) -> list[Path]:
     """``path`` itself, or all ``*.yaml`` and ``*.yml`` files under a folder. Raises DocumentError if there is nothing there.
 
-    Hidden entries are left out: a mounted ConfigMap shows its files once by name and once more in ``..data``.
+    Hidden entries are left out: a mounted ConfigMap shows its files once by name and once more in ``..data``. So are tests: files named
+    ``*.test.yaml``, and folders named ``tests``.
     """
     if not path.is_dir():
         if not path.exists():
             raise DocumentError([Problem(str(path), 1, 1, "no such file or folder")])
         return [path]
     entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
-    inner = [file for entry in entries if entry.is_dir() for file in files_of(entry)]
-    return [entry for entry in entries if entry.suffix in (".yaml", ".yml") and not entry.is_dir()] + inner
+    inner = [file for entry in entries if entry.is_dir() and entry.name != "tests" for file in files_of(entry)]
+    return [entry for entry in entries if entry.suffix in _SUFFIXES and not entry.is_dir() and not is_test(entry)] + inner
+
+
+def is_test(file: Path) -> bool:
+    """Whether a file is one of playbook tests by its name."""
+    return file.suffix in _SUFFIXES and file.stem.endswith(".test")
 
 
 Found = list[tuple["Playbook", Document]]

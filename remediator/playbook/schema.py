@@ -75,6 +75,7 @@ KINDS: Mapping[str, bool] = {
     "EndpointSlice": True,
     "Event": True,
     "PodDisruptionBudget": True,
+    "StorageClass": False,
     "VolumeAttachment": False,
     "CiliumNode": False,
     "CiliumEndpoint": True,

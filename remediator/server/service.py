@@ -167,6 +167,13 @@ def _waiting(run: Run, asked: Approval) -> Waiting:
     )
 
 
+class Unavailable(Noun, frozen=True, kw_only=True):
+    """A playbook that cannot work, and the rights that the daemon's account lacks, in words."""
+
+    playbook: str
+    missing: str
+
+
 class Status(Noun, frozen=True, kw_only=True):
     """The daemon at a glance; of the doors it says in words how they stand.
 
@@ -194,6 +201,8 @@ class Status(Noun, frozen=True, kw_only=True):
     waiting: tuple[Waiting, ...] = ()
     demoted: tuple[Demotion, ...] = ()
     """Playbooks that may not act by themselves any more, because they failed."""
+    unavailable: tuple[Unavailable, ...] = ()
+    """Playbooks that the gate missing_right refuses, as it stood when the daemon last looked."""
     records: tuple[Record, ...] = ()
     """Of every playbook that ran lately: what was predicted and suggested, what people did, and what came of it."""
 

@@ -143,6 +143,7 @@ BUILTIN: tuple[Resource, ...] = (
     _core("ConfigMap", "configmaps", "cm", **_PLAIN),
     _core("Secret", "secrets", fields={"type": ""}, **_PLAIN),
     _core("PersistentVolumeClaim", "persistentvolumeclaims", "pvc", returns_deleted=True, **_PLAIN),
+    _core("PersistentVolume", "persistentvolumes", "pv", namespaced=False, subresources=("status",), returns_deleted=True, **_PLAIN),
     _core("ServiceAccount", "serviceaccounts", "sa", returns_deleted=True, **_PLAIN),
     _apps("DaemonSet", "daemonsets", "ds", subresources=("status",), categories=("all",)),
     _apps("Deployment", "deployments", "deploy", subresources=("status",), categories=("all",)),
@@ -161,6 +162,16 @@ BUILTIN: tuple[Resource, ...] = (
         short_names=("pdb",),
         subresources=("status",),
         update_needs_version=True,
+    ),
+    Resource(
+        "storage.k8s.io",
+        "v1",
+        "StorageClass",
+        "storageclasses",
+        namespaced=False,
+        short_names=("sc",),
+        returns_deleted=True,
+        counts_generation=False,
     ),
     Resource(
         "storage.k8s.io", "v1", "VolumeAttachment", "volumeattachments", namespaced=False, returns_deleted=True, counts_generation=False

@@ -25,28 +25,26 @@ if TYPE_CHECKING:
 
 __all__ = ["House"]
 
-_SETTINGS = """\
-apiVersion: remediator.dev/v1
-kind: Settings
-server:
-  listen: 127.0.0.1:0
-  webhook_token_file: webhook.token
-  read_token_file: read.token
-  write_token_file: write.token
-store: {{url: 'sqlite:///journal.db'}}
-mode: auto
-modes: {{'*': auto}}   # shipped playbooks only suggest, until somebody trusts them
-kubernetes: {{server: '{simulation.url}'}}
-prometheus: {{url: '{simulation.prometheus_url}'}}
-alertmanager: {{url: '{simulation.alertmanager_url}'}}
-"""
+_SETTINGS: dict[str, Any] = {
+    "apiVersion": "remediator.dev/v1",
+    "kind": "Settings",
+    "server": {
+        "listen": "127.0.0.1:0",
+        "webhook_token_file": "webhook.token",
+        "read_token_file": "read.token",
+        "write_token_file": "write.token",
+    },
+    "store": {"url": "sqlite:///journal.db"},
+    "mode": "auto",
+    "modes": {"*": "auto"},  # shipped playbooks only suggest, until somebody trusts them
+}
 
 
 class House:
     """Use it as an async context manager; leaving it stops the daemon."""
 
     def __init__(self, simulation: Simulation, clock: Clock, folder: Path, settings: Mapping[str, Any] | None = None) -> None:
-        """``settings``: further sections of the settings file."""
+        """``settings``: sections of the settings file that differ from the usual ones."""
         self.folder = folder
         self.tokens = {scope: secrets.token_urlsafe(24) for scope in ("webhook", "read", "write")}
         self.log = folder / "daemon.log"
@@ -84,6 +82,12 @@ class House:
             path.touch(mode=0o600)
             path.write_text(token + "\n", encoding="utf-8")
         settings = self.folder / "settings.yaml"
-        more = "".join(f"{name}: {json.dumps(section)}\n" for name, section in self._settings.items())  # JSON is YAML
-        settings.write_text(_SETTINGS.format(simulation=self._simulation) + more, encoding="utf-8")
+        sections = {
+            **_SETTINGS,
+            "kubernetes": {"server": self._simulation.url},
+            "prometheus": {"url": self._simulation.prometheus_url},
+            "alertmanager": {"url": self._simulation.alertmanager_url},
+            **self._settings,
+        }
+        settings.write_text(json.dumps(sections), encoding="utf-8")  # JSON is YAML
         return settings

@@ -21,10 +21,10 @@ if TYPE_CHECKING:
     from remediator.sim.calls import Logged
     from remediator.sim.scenarios import May, Truth
 
-__all__ = ["Deed", "Place", "Score", "deeds", "judge"]
+__all__ = ["MARKS", "Deed", "Place", "Score", "deeds", "judge", "tries"]
 
 _DRAIN = "remediator.dev/bgp-drain"
-_MARKS = ("events", "leases.coordination.k8s.io", "events.events.k8s.io")
+MARKS = ("events", "leases.coordination.k8s.io", "events.events.k8s.io")
 _WORKLOADS = {"deployments.apps": "Deployment", "daemonsets.apps": "DaemonSet", "statefulsets.apps": "StatefulSet"}
 
 
@@ -106,7 +106,7 @@ def deeds(log: Iterable[Logged], pods: Mapping[tuple[str, str], Place]) -> tuple
 
 
 def _deeds(entry: Logged, pods: Mapping[tuple[str, str], Place]) -> Iterator[Deed]:
-    if entry.resource in _MARKS or _tries(entry.body):
+    if entry.resource in MARKS or tries(entry.body):
         return
     if entry.resource == "pods":
         yield from _on_pod(entry, pods)
@@ -176,6 +176,6 @@ def _leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[tuple[str, ...]
         yield path, value
 
 
-def _tries(body: Any) -> bool:
+def tries(body: Any) -> bool:
     """Whether it is a dry run by its body, as evictions say it."""
     return isinstance(body, dict) and bool((body.get("deleteOptions") or {}).get("dryRun") or body.get("dryRun"))

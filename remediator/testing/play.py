@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from remediator.sim.store import Change
     from remediator.testing.leaping import LeapingClock
 
-__all__ = ["START", "Daemons", "Hands", "Performance", "perform"]
+__all__ = ["START", "Daemons", "Hands", "Performance", "on_node", "perform"]
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
 """When every performance begins, so that windows of time can be written down in a scenario."""
@@ -115,7 +115,7 @@ class Daemons(Hands):
         self._off = _OffClock(self.clock)
         for start, by in self.scenario.clock_is_off:
             self.simulation.cluster.loop.after(start, self._set, by)
-        self._here = _on_node(self.scenario.own_node)
+        self._here = on_node(self.scenario.own_node)
         self._here.__enter__()
         self._house = House(self.simulation, self._off, self.folder, self.scenario.settings)
         await self._house.__aenter__()
@@ -166,7 +166,7 @@ class Daemons(Hands):
 
 
 @contextmanager
-def _on_node(node: str) -> Iterator[None]:
+def on_node(node: str) -> Iterator[None]:
     """What the pod's downward API would say (deploy/kustomize/base/deployment.yaml)."""
     before = os.environ.get("NODE_NAME")
     os.environ["NODE_NAME"] = node

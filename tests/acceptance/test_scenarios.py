@@ -5,11 +5,34 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.naive import Naive
+from remediator.actions import Cilium, actions
 from remediator.gates import gates
+from remediator.model import evolve
+from remediator.playbook import Library, shipped
+from remediator.rights import Need, needed
 from remediator.sim import all_scenarios, scenario
+from remediator.sim.calls import RequestLog
 from remediator.testing import START, Daemons, perform, rehearse
 
 SAMPLE = ("agent-two-alerts", "scrape-down", "partition-on-the-small-side", "drain-uncordoned", "control-plane-agent")
+
+
+@pytest.fixture
+def within_its_rights(monkeypatch):
+    """Whatever the daemon asks of the API server is among what ``remediator rbac`` prints for the shipped playbooks."""
+    asked, add = [], RequestLog.add
+    monkeypatch.setattr(RequestLog, "add", lambda log, entry: (asked.append(entry), add(log, entry)))
+    yield
+    granted = needed(Library.load((shipped(),), actions=actions(), gates=gates()).playbooks, Cilium())
+    used = {need_of(one) for one in asked if one.user_agent.startswith("remediator/") and one.resource and one.service == "kubernetes"}
+    assert used
+    assert not {need for need in used if need not in granted and evolve(need, namespace="") not in granted}
+
+
+def need_of(entry):
+    resource, _, group = entry.resource.partition(".")
+    whole = f"{resource}/{entry.subresource}" if entry.subresource else resource
+    return Need(namespace=entry.namespace, group=group, resource=whole, verb=entry.verb)
 
 
 def play(name, hands, folder):
@@ -25,12 +48,14 @@ def check(name, folder):
     assert set(truth.says) <= done.reasons, done.told()
 
 
+@pytest.mark.usefixtures("within_its_rights")
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_sample(name, tmp_path):
     check(name, tmp_path)
 
 
 @pytest.mark.long
+@pytest.mark.usefixtures("within_its_rights")
 @pytest.mark.parametrize("name", [one.name for one in all_scenarios() if one.name not in SAMPLE])
 def test_all_others(name, tmp_path):
     check(name, tmp_path)
@@ -57,10 +82,16 @@ def test_who_restarts_heals_where_that_heals(tmp_path):
         ("slow-link", "no_culprit"),
         ("maintenance-window", "maintenance"),
         ("upgrade-elsewhere", "disturbance_budget"),
-        ("node-paused", "paused"),
     ],
 )
 def test_without_its_gate_something_wrong_is_done(name, gate, tmp_path, monkeypatch):
     """So that it is the gate that holds it back, and nothing by chance."""
     monkeypatch.setattr(gates()[gate], "judge", lambda self, _case, snapshot: self.allow(snapshot))
     assert play(name, Daemons, tmp_path).score.wrong
+
+
+@pytest.mark.long
+def test_a_pause_holds_without_its_gate_too(tmp_path, monkeypatch):
+    """Each call that would change something looks at the mark itself; ``tests/pipeline/test_pause_before_each_call.py`` shows where."""
+    monkeypatch.setattr(gates()["paused"], "judge", lambda self, _case, snapshot: self.allow(snapshot))
+    assert play("node-paused", Daemons, tmp_path).score.wrong == ()

@@ -49,7 +49,10 @@ def test_every_command_of_this_issue_is_there():
         "breaker": "status reset",
         "scenarios": "list",
     }
-    single = ["serve", "demo", "run", "check", "match", "why", "pause", "resume", "status", "schema", "version", "completion"]
+    single = [
+        *("serve", "demo", "run", "check", "match", "why", "pause", "resume", "status", "rbac", "schema", "test"),
+        *("version", "completion"),
+    ]
     wanted = {(name,) for name in single} | {(group, name) for group, names in groups.items() for name in names.split()}
     assert wanted == {path for path, command in ALL.items() if not isinstance(command, click.Group)}
 

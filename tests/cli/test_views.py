@@ -94,6 +94,7 @@ def status():
         "breaker": BREAKER,
         "waiting": [],
         "demoted": [],
+        "unavailable": [],
         "records": [],
     }
 
@@ -491,3 +492,18 @@ def test_actions_and_gates_are_shown_as_they_describe_themselves(ask, api):
     assert json.loads(ask("actions", "show", "cilium.restart_agent", "-o", "json").stdout) == json.loads(json.dumps(restart))
     names = [line.split()[0] for line in ask("gates", "list").stdout.splitlines()[1:]]
     assert names == list(gates())
+
+
+def test_without_a_daemon_the_programs_own_actions_and_gates_are_shown(call):
+    listed = call("actions", "list")
+    assert listed.exit_code == 0
+    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == list(actions())
+    assert "No daemon named" in listed.stderr
+    assert json.loads(call("actions", "show", "node.cordon", "-o", "json").stdout)["name"] == "node.cordon"
+    assert [line.split()[0] for line in call("gates", "list").stdout.splitlines()[1:]] == list(gates())
+
+
+def test_an_action_that_is_not_there_is_named_with_the_nearest(call):
+    result = call("actions", "show", "node.cordn")
+    assert result.exit_code == 2
+    assert "there is no action node.cordn; did you mean node.cordon?" in result.stderr

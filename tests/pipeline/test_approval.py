@@ -113,7 +113,11 @@ class TestAsking:
         assert run.steps[0].state == "pending"
         assert run.steps[0].changes == ()
         tried = "leases.coordination.k8s.io"  # by a gate, as a dry run: whether the API server takes a write
-        asked = [r for r in house.stage.cluster.request_log if r.verb not in ("get", "list", "watch") and r.resource != tried]
+        asked = [
+            r
+            for r in house.stage.cluster.request_log
+            if r.verb not in ("get", "list", "watch") and r.resource != tried and "accessreviews" not in r.path
+        ]
         assert asked == []
 
     async def test_the_queue_stands_in_lists_and_in_the_status(self, asking, house):

@@ -8,6 +8,8 @@ import pytest
 
 from remediator.match import find
 from remediator.model import RunState, Trigger, TriggerKind, evolve
+from remediator.reasons import Reason
+from remediator.settings import Breaker
 
 CORDON = {"cordon": {"action": "node.cordon"}}
 RESTART = {"restart": {"action": "cilium.restart_agent", "timeout": "20m"}}
@@ -27,6 +29,15 @@ async def ends(deciding, decision, state):
     """The run of ``decision`` is over, as ``state``."""
     run = await deciding.world.journal.run(decision.run)
     await deciding.world.journal.save_run(evolve(run, state=state, ended_at=deciding.world.clock.now()))
+
+
+async def failed(deciding, decision):
+    """The run of ``decision`` acted, and that did not help; its target is free again."""
+    run = await deciding.world.journal.run(decision.run)
+    await deciding.world.journal.save_run(
+        evolve(run, state=RunState.FAILED, reason=Reason.STEP_FAILED, ended_at=deciding.world.clock.now())
+    )
+    await deciding.world.clock.sleep(timedelta(seconds=5))
 
 
 def refusing(decision):
@@ -63,6 +74,24 @@ async def test_failures_of_dry_runs_spend_neither_attempts_nor_a_cooldown_of_liv
     assert live.decision == "run", live.detail
     await ends(deciding, live, RunState.FAILED)
     assert refusing(await by_hand(deciding, dry=LIVE)) == ["attempts_exhausted", "cooldown"]
+
+
+async def test_failures_of_dry_runs_never_open_the_breaker_and_a_dry_run_predicts_one_that_is_open(deciding, text):
+    breaker = Breaker(failures=2, runs=3, within=timedelta(hours=6))
+    deciding.world.limits = evolve(deciding.world.limits, breaker=breaker, disruptive_per_hour=100)
+    deciding.load(text(steps=[RESTART], gates={"cooldown": "1s"}))
+    nodes = iter(f"node-{n}" for n in (1, 2, 3, 1, 2, 3))
+    for _ in range(4):
+        dry = await by_hand(deciding, dry=DRY, node=next(nodes))
+        assert dry.decision == "run", dry.detail
+        await failed(deciding, dry)
+    for node in ("node-4", "node-5"):
+        live = await by_hand(deciding, dry=LIVE, node=node)
+        assert live.decision == "run", live.detail
+        await failed(deciding, live)
+    assert refusing(await by_hand(deciding, dry=LIVE, node="node-1")) == ["breaker_open"]
+    predicted = await by_hand(deciding, dry=DRY, node="node-1")
+    assert (predicted.decision, predicted.reason, predicted.dry_run) == ("refused", "breaker_open", True)
 
 
 class TestAFiringAlert:

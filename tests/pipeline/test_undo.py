@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from remediator import carry
 from remediator.bgp.read import read_routes
 from remediator.bgp.selector import DRAIN_LABEL
 from remediator.kube import kinds
 from remediator.model import Mode, Pause, RunState, Step, StepState, Trigger, TriggerKind, evolve, new_id
+from remediator.undo import undo
 
 SHIFT = {"shift": {"action": "bgp.withdraw_node", "timeout": "15m"}}
 CORDON = {"cordon": {"action": "node.cordon"}}
+LOOK = {"look": {"action": "prometheus.query", "query": "symptom"}}
 FAILS = {"look": {"action": "prometheus.query", "query": "symptom == 7", "expect": "some"}}
 
 
@@ -147,6 +152,37 @@ async def test_what_was_refused_for_another_run_goes_back_when_that_one_ends(lin
     await line.ended(other)
     assert "speaks BGP again" in await tried(line, shifted.id, times=2)
     assert await left(line) == ()
+
+
+async def test_while_it_goes_back_nobody_else_begins_on_the_target(line, stage, symptom, text, monkeypatch):
+    """The run has ended, and so stands among no open ones."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly(world, run):
+        begun.set()
+        await go_on.wait()
+        return await undo(world, run)
+
+    monkeypatch.setattr(carry, "undo", slowly)
+    symptom.cured = lambda node: stage.cluster.get("Node", node)["spec"].get("unschedulable")
+    line.load(text(steps=[CORDON], on_resolved="undo"), text("watch", alert="Other", steps=[LOOK], verify=None, gates={"cooldown": "1s"}))
+    await line.start()
+    alert = line.outside.fire()
+    run = await line.ended(await line.run_of(alert))
+    assert run.state == "healed", run.detail
+    await line.decided(await line.deliver(line.outside.resolve(alert)))
+    await begun.wait()
+    other = line.outside.fire("Other")
+    (refused,) = await line.decided(await line.deliver(other))
+    assert (refused.decision, refused.reason) == ("refused", "target_busy"), refused.detail
+    go_on.set()
+    assert "uncordoned" in await tried(line, run.id)
+
+    async def over():
+        return not line.world.undoing
+
+    await line.until(over, "its end")
+    assert (await line.ended(await line.run_of(other))).state == "done"
 
 
 async def test_neither_the_symptom_nor_the_mode_nor_a_limit_of_attempts_forbids_it(line, stage, symptom, text, steady):

@@ -123,7 +123,9 @@ def alertmanager(processes: Any) -> Callable[..., RunningAlertmanager]:
         send_resolved: bool = True,
         max_alerts: int = 0,
         inhibit_rules: Sequence[dict[str, Any]] = (),
+        written: str = "",
     ) -> RunningAlertmanager:
+        """``written``: the text of a whole configuration instead of what the other arguments make, with WEBHOOK and TOKEN_FILE in it."""
         nonlocal count
         count += 1
         folder = processes.folder / f"alertmanager-{count}"
@@ -141,7 +143,8 @@ def alertmanager(processes: Any) -> Callable[..., RunningAlertmanager]:
             "inhibit_rules": list(inhibit_rules),
         }
         config = folder / "alertmanager.yml"
-        config.write_text(json.dumps(_config(webhook, token_file, settings)))  # JSON is YAML
+        made = json.dumps(_config(webhook, token_file, settings))  # JSON is YAML
+        config.write_text(written.replace("WEBHOOK", webhook).replace("TOKEN_FILE", str(token_file)) or made)
         together = cluster or bool(peers)
 
         def argv(ports: list[int]) -> list[str]:

@@ -63,6 +63,12 @@ class RunningDaemon:
             text = reply.read()
         return json.loads(text) if text else None
 
+    def metrics(self) -> str:
+        """What it tells Prometheus."""
+        request = urllib.request.Request(f"{self.url}/metrics", headers={"Authorization": f"Bearer {TOKENS['read']}"})
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return str(reply.read().decode())
+
     def get(self, path: str) -> Any:
         return self.call("GET", path)
 

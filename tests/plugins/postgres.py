@@ -107,10 +107,10 @@ class PrivateServer(Server):
                 raise RuntimeError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-1000:]}")
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """Stop it at once, as a crash would; what was committed is there after ``start``."""
+    def stop(self, how: signal.Signals = signal.SIGQUIT) -> None:
+        """Stop it at once, as a crash would, or (SIGINT) fast, as ``pg_ctl restart`` does; what was committed is there after ``start``."""
         if self._process is not None:
-            self._process.send_signal(signal.SIGQUIT)
+            self._process.send_signal(how)
             self._process.wait(timeout=START_SECONDS)
             self._process = None
 

@@ -20,6 +20,7 @@ when:
 mode: auto
 gates:
   attempts: {{max: 100, per: target, within: 1m}}
+  recurrence: {{stop_at: 100, within: 1s}}
 on_failure: undo
 on_resolved: undo
 ladder:

@@ -5,6 +5,7 @@ each call that may change the cluster, before and after it. Which boundaries the
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 
 import pytest
@@ -40,6 +41,20 @@ ON_POSTGRES = [
     "after the call patch nodes #2",
     "before the commit of save_change patch Node undone #1",
 ]
+
+
+ONE_IN = 3
+"""Every call's boundaries are died at in each story. Those of journal and engine are much the same in all of them, so by default each story
+takes a third of them, which third by its place; ``REMEDIATOR_EVERY_BOUNDARY=1`` takes all."""
+
+
+def chosen(found, place):
+    """Which of the boundaries to die at."""
+    if os.environ.get("REMEDIATOR_EVERY_BOUNDARY"):
+        return found
+    others = [at for at in found if "the call" not in at]
+    taken = set(others[place % ONE_IN :: ONE_IN])
+    return [at for at in found if "the call" in at or at in taken]
 
 
 @pytest.fixture
@@ -92,4 +107,4 @@ async def test_a_death_at_every_boundary(stories, action, record_property):
     assert {"before", "after"} == {at.split()[0] for at in found}
     assert sum("the call" in at for at in found) >= 2
     assert sum("the engine" in at for at in found) >= 8
-    assert await stories.tell_all(PLOTS[action], found) == []
+    assert await stories.tell_all(PLOTS[action], chosen(found, list(PLOTS).index(action))) == []

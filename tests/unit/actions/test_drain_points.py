@@ -610,7 +610,8 @@ async def test_w8_volumes_are_detached_before_it_is_over(stage, farm, meanwhile)
         "metadata": {"name": "data", "namespace": "apps"},
         "spec": {"volumeName": "pv-1"},
     }
-    for thing in (claim, volume("pv-1"), volume("pv-2"), volume("pv-1", "node-4")):
+    there = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": "pv-1"}, "spec": {}}
+    for thing in (claim, there, volume("pv-1"), volume("pv-2"), volume("pv-1", "node-4")):
         farm.cluster.create(thing)
     await farm.plant(farm.deployment("db", 1, volumes=[{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from standins.placements import Furniture
 
 from remediator.cluster.fit import fit
 from remediator.cluster.load import quantity, read_load
@@ -36,16 +37,19 @@ async def test_pods_that_move_with_what_they_ask_for(stage):
     stage.cluster.create(pod("plain"))
     stage.cluster.create(pod("with-init", initContainers=[{"name": "s", **sidecar}, {"name": "i", **init}], overhead={"cpu": "50m"}))
     claim = {"name": "v", "persistentVolumeClaim": {"claimName": "v"}}
+    for thing in Furniture("apps").storage("v", ["node-2"]):
+        stage.cluster.create(thing)
     stage.cluster.create(pod("with-volume", volumes=[claim], nodeSelector={"kubernetes.io/os": "linux"}))
     load = await read_load(stage.world.kube, "node-3")
     wants = {want.name: want for want in load.wants}
     assert not [name for name in wants if "cilium-" in name], "pods of DaemonSets stay"
     assert wants["apps/plain"].requests == {"cpu": 0.5, "memory": 1024.0**3, "pods": 1}
     assert wants["apps/with-init"].requests["cpu"] == pytest.approx(2.3), "the sidecar beside the init container, and the overhead"
-    assert wants["apps/with-volume"].unjudged == ("volumes",)
+    assert wants["apps/with-volume"].unjudged == ()
     assert wants["apps/with-volume"].selector == {"kubernetes.io/os": "linux"}
     assert [node.name for node in load.offers] == ["node-1", "node-2", "node-4", "node-5"]
     assert fit(load, 0).homeless == {}
+    assert fit(load, 0).places["apps/with-volume"] == "node-2"
 
 
 async def test_nodes_that_take_nothing_and_what_runs_on_the_others(stage):

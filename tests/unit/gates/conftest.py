@@ -9,7 +9,7 @@ from remediator.attribution import Finding, Kind
 from remediator.bgp.model import Routes
 from remediator.breaker import Past
 from remediator.cilium.picture import Fleet, Picture
-from remediator.cluster.fit import Load
+from remediator.cluster.constraints import Load
 from remediator.cluster.model import Cluster, Network, Node, Own, Symptom, View
 from remediator.gates import Case, Fact, Snapshot, gates
 from remediator.kube.records import Pod
@@ -126,6 +126,7 @@ def snapshot(alert, cilium):
         known = {
             "pauses": (),
             "open_runs": (),
+            "undoing": (),
             "history": (),
             "restarts": (),
             "active_alerts": {alert.episode: ()},
@@ -143,11 +144,13 @@ def snapshot(alert, cilium):
             "load": Load(),
             "symptom": Symptom(query="x > 1", values=(2.0,)),
             "network": Network(unreachable=(0.0,) * 5, targets=12),
+            "rights": "",
             "finding": Finding(kind=Kind.NODE, node="node-3", words="all the others say so"),
         }
         names = {
             "pauses": Fact.PAUSES,
             "open_runs": Fact.OPEN_RUNS,
+            "undoing": Fact.UNDOING,
             "history": Fact.HISTORY,
             "restarts": Fact.RESTARTS,
             "active_alerts": Fact.ACTIVE_ALERTS,
@@ -157,6 +160,7 @@ def snapshot(alert, cilium):
             "cilium": Fact.CILIUM,
             "view": Fact.VIEW,
             "own": Fact.OWN,
+            "rights": Fact.RIGHTS,
             "recent_runs": Fact.RECENT_RUNS,
             "failures": Fact.FAILURES,
             "episodes": Fact.EPISODES,

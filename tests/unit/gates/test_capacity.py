@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remediator.cluster.fit import Load, Offer, Requirement, Taint, Toleration, Want, fit
+from remediator.cluster.constraints import Load, Offer, Requirement, Taint, Toleration, Want
+from remediator.cluster.fit import fit
 from remediator.gates import Unread, in_force
 from remediator.gates.capacity import Settings
 from remediator.model import Target, evolve

@@ -49,6 +49,7 @@ def test_every_gate_that_an_action_brings_is_there():
         ("network", {"partition"}),
         ("view", {"partition"}),
         ("lease", {"target_leased"}),
+        ("rights", {"missing_right"}),
     ],
 )
 def test_a_fact_that_could_not_be_read_refuses_as_unreadable(case, snapshot, fact, concerned):

@@ -38,3 +38,16 @@ def test_a_run_that_waits_for_people_only_keeps_them_from_being_asked_twice(judg
 def test_a_run_that_waits_in_mid_run_keeps_its_target(judge, case, snapshot, a_run, a_question):
     waiting = a_run(state=RunState.AWAITING_APPROVAL, ended_at=None, approvals=(a_question(step=1),))
     assert not judge("target_busy", case, snapshot(open_runs=(waiting,))).allowed
+
+
+def test_refuses_while_something_is_put_back_on_the_target(judge, case, snapshot, a_run):
+    ended = a_run(playbook="another")
+    verdict = judge("target_busy", case, snapshot(undoing=(ended,)))
+    assert verdict.reason is Reason.TARGET_BUSY
+    assert "is being put back" in verdict.detail
+    assert judge("target_busy", case, snapshot(undoing=(a_run(target=Target(kind="Node", name="node-4")),))).allowed
+    assert judge("target_busy", evolve(case, dry_run=True), snapshot(undoing=(ended,))).allowed
+
+
+def test_two_undos_do_not_wait_for_one_another(judge, case, snapshot, a_run):
+    assert judge("target_busy", evolve(case, undoing=True, run="mine"), snapshot(undoing=(a_run(),))).allowed

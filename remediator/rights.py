@@ -1,0 +1,259 @@
+"""What our account must be allowed to do, by whom it is needed, and whether it is.
+
+In: playbooks. Out: every right (verb, resource, namespace) that their actions, the gates in force and the daemon itself use, with the names
+of those that use it; and, asked of the API server, which of them the account lacks. ``rbac`` prints the one as Roles, the gate
+``missing_right`` refuses by the other, so that what a playbook must not do is known before it begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from remediator.actions import Rule, actions, scope_of
+from remediator.cluster.read import LEASES
+from remediator.gates import Fact, gates
+from remediator.kube import kinds
+from remediator.kube.errors import NotFound
+from remediator.model import Noun
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from datetime import datetime
+
+    from remediator.actions import Cilium
+    from remediator.clock import Clock
+    from remediator.expr import Template
+    from remediator.kube import Kube
+    from remediator.playbook import Playbook, StepSpec
+
+__all__ = ["FACTS", "Grant", "Need", "Rights", "grants", "lacking", "needed"]
+
+CILIUM: Final = "cilium.namespace"
+"""The scope of rules that hold where Cilium lives, whatever that namespace is called."""
+_NODE_LEASES: Final = "kube-node-lease"
+_FRESH: Final = timedelta(seconds=60)
+"""So long an answer that allows is taken for granted; one that forbids is asked again each time, so that a grant works at once."""
+_AT_ONCE: Final = 16
+"""Questions at a time."""
+
+_NODES = Rule(resources=("nodes",), verbs=("list",))
+_PODS = Rule(resources=("pods",), verbs=("list",))
+_BGP = (
+    _NODES,
+    Rule(resources=("pods", "services"), verbs=("list",)),
+    Rule(groups=("discovery.k8s.io",), resources=("endpointslices",), verbs=("list",)),
+    Rule(
+        groups=("cilium.io",),
+        resources=(
+            "ciliumnodes",
+            "ciliumbgpclusterconfigs",
+            "ciliumbgppeerconfigs",
+            "ciliumbgpadvertisements",
+            "ciliumbgpnodeconfigs",
+            "ciliumbgpnodeconfigoverrides",
+            "ciliumbgppeeringpolicies",
+            "ciliumloadbalancerippools",
+            "ciliuml2announcementpolicies",
+        ),
+        verbs=("list",),
+    ),
+    Rule(groups=("apps",), resources=("deployments",), verbs=("list",), scope=CILIUM),
+    Rule(groups=("coordination.k8s.io",), resources=("leases",), verbs=("get",), scope=CILIUM),
+)
+_LEASE = "coordination.k8s.io"
+FACTS: Mapping[Fact, tuple[Rule, ...]] = {
+    Fact.NAMESPACE: (Rule(resources=("namespaces",), verbs=("get",)),),
+    Fact.ROUTES: _BGP,
+    Fact.CILIUM: (
+        Rule(resources=("pods",), verbs=("list",), scope=CILIUM),
+        Rule(groups=("apps",), resources=("daemonsets", "deployments", "controllerrevisions"), verbs=("list",), scope=CILIUM),
+    ),
+    Fact.VIEW: (_NODES, Rule(groups=(_LEASE,), resources=("leases",), verbs=("create",), scope=_NODE_LEASES)),
+    Fact.CLUSTER: (_NODES, _PODS, Rule(groups=("cilium.io",), resources=("ciliumbgpnodeconfigs",), verbs=("list",))),
+    Fact.LEASE: (Rule(groups=(_LEASE,), resources=("leases",), verbs=("get",), scope=LEASES),),
+    Fact.LOAD: (
+        _NODES,
+        _PODS,
+        Rule(resources=("namespaces", "persistentvolumeclaims", "persistentvolumes"), verbs=("list",)),
+        Rule(groups=("storage.k8s.io",), resources=("storageclasses",), verbs=("list",)),
+    ),
+    Fact.FINDING: (_NODES,),
+    **dict.fromkeys(
+        (
+            *(Fact.PAUSES, Fact.OPEN_RUNS, Fact.HISTORY, Fact.RESTARTS, Fact.ACTIVE_ALERTS, Fact.OWN, Fact.RECENT_RUNS, Fact.FAILURES),
+            *(Fact.EPISODES, Fact.NETWORK, Fact.STILL_TRUE, Fact.RIGHTS, Fact.TARGET, Fact.UNDOING),
+        ),
+        (),
+    ),
+}
+"""What reading each fact takes of the Kubernetes API; the target's own kind comes from the playbook."""
+_MARKS = (Rule(resources=("nodes", "namespaces"), verbs=("get",)),)
+_OWN_LEASE = (
+    Rule(resources=("namespaces",), verbs=("get",)),
+    Rule(groups=(_LEASE,), resources=("leases",), verbs=("get", "create", "patch"), scope=LEASES),
+)
+
+
+class Need(Noun, frozen=True, kw_only=True):
+    """One right. ``namespace`` empty: in all of them, or of objects that live in none."""
+
+    namespace: str = ""
+    group: str = ""
+    resource: str
+    verb: str
+
+    def __str__(self) -> str:
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}{'.' + self.group if self.group else ''}{where}"
+
+
+class Grant(Noun, frozen=True, kw_only=True):
+    """One rule of a Role (or, with no namespace, of a ClusterRole), and who needs it."""
+
+    namespace: str
+    group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+    needed_by: tuple[str, ...]
+
+
+def needed(playbooks: Iterable[Playbook], cilium: Cilium) -> dict[Need, tuple[str, ...]]:
+    """Every right that running ``playbooks`` takes, and what needs it. What holds everywhere is not listed for a namespace again."""
+    found: defaultdict[Need, set[str]] = defaultdict(set)
+    for who, rule in (*(("command bgp status", rule) for rule in _BGP), *(pair for one in playbooks for pair in _of(one))):
+        for group in rule.groups:
+            for resource in rule.resources:
+                for verb in rule.verbs:
+                    found[_placed(rule.scope, group, resource, verb, cilium)].add(who)
+    for need in [need for need in found if need.namespace]:
+        everywhere = Need(group=need.group, resource=need.resource, verb=need.verb)
+        if everywhere in found:
+            found[everywhere] |= found.pop(need)
+    return {need: tuple(sorted(found[need])) for need in sorted(found, key=str)}
+
+
+def grants(rights: Mapping[Need, tuple[str, ...]]) -> tuple[Grant, ...]:
+    """``rights`` as rules: those with the same users and the same verbs together."""
+    verbs: defaultdict[tuple[str, str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for need, who in rights.items():
+        verbs[need.namespace, need.group, need.resource, who].append(need.verb)
+    resources: defaultdict[tuple[str, str, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
+    for (namespace, group, resource, who), these in verbs.items():
+        resources[namespace, group, tuple(sorted(these, key=_rank)), who].append(resource)
+    rules = [
+        Grant(namespace=namespace, group=group, resources=tuple(sorted(these)), verbs=allowed, needed_by=who)
+        for (namespace, group, allowed, who), these in resources.items()
+    ]
+    return tuple(sorted(rules, key=lambda rule: (rule.namespace, rule.group, rule.resources, [_rank(verb) for verb in rule.verbs])))
+
+
+_ORDER = ("get", "list", "watch", "create", "update", "patch", "delete")
+
+
+def _rank(verb: str) -> tuple[int, str]:
+    return (_ORDER.index(verb) if verb in _ORDER else len(_ORDER), verb)
+
+
+def _placed(scope: str, group: str, resource: str, verb: str, cilium: Cilium) -> Need:
+    namespace = {"cluster": "", CILIUM: cilium.namespace}.get(scope, scope)
+    return Need(namespace=namespace, group=group, resource=resource, verb=verb)
+
+
+def _of(playbook: Playbook) -> Iterator[tuple[str, Rule]]:
+    steps = [step for rung in playbook.ladder for step in rung.steps]
+    for step in steps:
+        yield from ((f"action {step.action}", rule) for rule in actions()[step.action].needs(step.parameters))
+    yield from _of_gates(playbook, steps)
+    spec = playbook.when.target if playbook.when is not None else None
+    if spec is not None:
+        verbs = ("get", "list") if spec.kind == "Node" else ("get",)
+        yield "targets of alerts", kind_rule(spec.kind, verbs)
+        if spec.culprit is not None:
+            yield "targets of alerts", _NODES
+    if playbook.verify is not None and playbook.verify.kube is not None:
+        look = playbook.verify.kube
+        yield "verification", kind_rule(look.kind, ("list",), _scope(look.namespace))
+    if any(actions()[step.action].changes != "nothing" for step in steps):
+        yield from (("marks on nodes and namespaces", rule) for rule in _MARKS)
+    if playbook.disruptive:
+        yield from (("the lease on the node", rule) for rule in _OWN_LEASE)
+
+
+def _of_gates(playbook: Playbook, steps: Iterable[StepSpec]) -> Iterator[tuple[str, Rule]]:
+    brought = {gate for step in steps for gate in actions()[step.action].brings}
+    kind = playbook.when.target.kind if playbook.when is not None else "Node"
+    for name, gate in gates().items():
+        if not (gate.always or name in brought or gate.key in playbook.gates) or (gate.only_disruptive and not playbook.disruptive):
+            continue
+        for fact in gate.reads:
+            yield from ((f"gate {name}", rule) for rule in FACTS[fact])
+            if fact is Fact.TARGET:
+                yield f"gate {name}", kind_rule(kind, ("get",))
+
+
+def kind_rule(kind: str, verbs: tuple[str, ...], scope: str = "cluster") -> Rule:
+    """What ``verbs`` on objects of a kind that a playbook names take."""
+    known = kinds.by_name(kind)
+    return Rule(groups=(known.group,), resources=(known.plural,), verbs=verbs, scope=scope if known.namespaced else "cluster")
+
+
+def _scope(namespace: Template | None) -> str:
+    return "cluster" if namespace is None else scope_of(namespace.source)
+
+
+class Rights:
+    """Asks the API server what our account may do (SelfSubjectAccessReview), and remembers the answers for a minute."""
+
+    def __init__(self, kube: Kube, clock: Clock, cilium: Cilium) -> None:
+        self._kube = kube
+        self._clock = clock
+        self._cilium = cilium
+        self._allowed: dict[Need, datetime] = {}
+
+    async def missing(self, playbook: Playbook) -> dict[Need, tuple[str, ...]]:
+        """The rights that ``playbook`` needs and the account lacks, with who needs them. Raises KubeError."""
+        needs = needed([playbook], self._cilium)
+        if await self._may(_EVERYTHING):
+            return {}
+        turn = asyncio.Semaphore(_AT_ONCE)
+
+        async def ask(need: Need) -> bool:
+            async with turn:
+                return await self._may(need)
+
+        allowed = await asyncio.gather(*(ask(need) for need in needs))
+        no = {need: who for (need, who), yes in zip(needs.items(), allowed, strict=True) if not yes}
+        return await self._where_it_matters(no)
+
+    async def _where_it_matters(self, missing: dict[Need, tuple[str, ...]]) -> dict[Need, tuple[str, ...]]:
+        """Without the namespace of medik8s's leases there are none to be read or taken."""
+        if any(need.namespace == LEASES for need in missing):
+            try:
+                await self._kube.get(kinds.NAMESPACE, LEASES)
+            except NotFound:
+                return {need: who for need, who in missing.items() if need.namespace != LEASES}
+        return missing
+
+    async def _may(self, need: Need) -> bool:
+        now = self._clock.now()
+        if need in self._allowed and timedelta() <= now - self._allowed[need] < _FRESH:
+            return True
+        resource, _, subresource = need.resource.partition("/")
+        allowed = await self._kube.may(need.verb, resource, need.namespace, subresource=subresource, group=need.group)
+        if allowed:
+            self._allowed[need] = now
+        else:
+            self._allowed.pop(need, None)
+        return allowed
+
+
+_EVERYTHING = Need(group="*", resource="*", verb="*")
+"""Who has this has everything; one question instead of many."""
+
+
+def lacking(missing: Mapping[Need, tuple[str, ...]]) -> str:
+    """In words: ``patch nodes (action node.drain), ...``"""
+    return ", ".join(f"{need} ({', '.join(who)})" for need, who in missing.items())

@@ -1,0 +1,91 @@
+"""``test``: what is printed where, the exit code, the report and the snapshot. One test each is played for real."""
+
+from __future__ import annotations
+
+import json
+from xml.etree import ElementTree as ET
+
+import pytest
+import yaml
+
+from remediator.playbook import shipped
+
+PLAYBOOK = """\
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: look, summary: Look}
+ladder:
+- {name: look, steps: [{look: {action: kube.get, kind: Node, name: "${target.name}", timeout: 1m}}]}
+"""
+TESTS = """\
+apiVersion: remediator.dev/v1
+kind: PlaybookTest
+playbooks: [look.yaml]
+tests:
+- name: looks
+  when:
+  - {at: 0s, run: {playbook: look, target: Node/node-1}}
+  - {at: 1s, cordon: node-2}
+  then:
+    runs: [{state: STATE}]
+    cluster:
+    - {kind: Node, fields: metadata.name=node-2, holds: 'objects.exists(o, o.spec.unschedulable)'}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "look.yaml").write_text(PLAYBOOK)
+    return tmp_path
+
+
+def test_one_that_passes(call, folder):
+    (folder / "look.test.yaml").write_text(TESTS.replace("STATE", "done"))
+    result = call("test", ".", "--junit", "report.xml")
+    assert (result.exit_code, result.stderr) == (0, "1 test, 0 failed.\n")
+    assert result.stdout.startswith("ok    look.test.yaml:5  looks  (")
+    assert ET.fromstring((folder / "report.xml").read_bytes()).get("failures") == "0"
+
+
+def test_one_that_fails_says_what_it_expected_and_tells_the_story(call, folder):
+    (folder / "look.test.yaml").write_text(TESTS.replace("STATE", "healed").replace("exists(o, o", "exists(o, !o"))
+    result = call("test", "look.test.yaml", "--junit", "report.xml")
+    assert result.exit_code == 1
+    assert "runs[0].state: expected healed, got done" in result.stdout
+    assert "cluster[0]: objects.exists(o, !o.spec.unschedulable)\n        is false; found node-2" in result.stdout
+    assert "of look on Node/node-1: done" in result.stdout
+    failure = ET.fromstring((folder / "report.xml").read_bytes()).find(".//failure")
+    assert failure.get("message") == "runs[0].state: expected healed, got done"
+
+
+def test_a_snapshot_makes_it_pass(call, folder):
+    path = folder / "look.test.yaml"
+    path.write_text(TESTS.replace("STATE", "healed"))
+    assert call("test", "look.test.yaml", "--snapshot").exit_code == 0
+    then = yaml.safe_load(path.read_text())["tests"][0]["then"]
+    assert then["runs"] == [{"playbook": "look", "target": "Node/node-1", "state": "done", "steps": {"look": "succeeded"}}]
+    assert then["cluster"], "what a person wrote stays"
+    result = call("test", "look.test.yaml", "-o", "json")
+    assert (result.exit_code, json.loads(result.stdout)["ok"]) == (0, True)
+
+
+def test_a_file_that_cannot_be_read_is_a_problem_with_its_place(call, folder):
+    (folder / "look.test.yaml").write_text(TESTS.replace("STATE", "heald"))
+    result = call("test", "look.test.yaml", "--junit", "report.xml")
+    assert (result.exit_code, result.stderr) == (1, "0 tests, 0 failed, 1 problem in files.\n")
+    assert result.stdout.startswith('look.test.yaml:10:13: tests[0].then.runs[0].state: "heald" is no state')
+    assert "heald" in (folder / "report.xml").read_text()
+    assert 'look.test.yaml:10:13: tests[0].then.runs[0].state: "heald"' in call("check", ".").stdout
+
+
+def test_what_is_given_cannot_be(call, folder):
+    (folder / "look.test.yaml").write_text(TESTS.replace("STATE", "done").replace("  when:", "  given: {own_node: node-9}\n  when:"))
+    result = call("test", "look.test.yaml")
+    assert result.exit_code == 1
+    assert "given: there is no node node-9; there are node-1" in result.stdout
+
+
+def test_no_test_of_that_name_is_a_usage_error(call):
+    result = call("test", shipped() / "tests", "--name", "no test is called that")
+    assert (result.exit_code, result.stderr) == (2, "No test has such a name.\n")

@@ -1,0 +1,155 @@
+"""Which rights playbooks take, who needs them, and what is asked of the API server about them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from remediator.actions import Cilium, actions
+from remediator.gates import Fact, gates
+from remediator.kube.errors import NotFound
+from remediator.playbook import Library, load_playbook, shipped
+from remediator.rights import FACTS, Need, Rights, grants, lacking, needed
+
+TEXT = """\
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: mine, summary: a test}
+ladder:
+- name: only
+  steps:
+  - step: %s
+verify: {query: up == 1, within: 5m}
+"""
+LEASES = "medik8s-leases"
+DELETE = Need(namespace="kube-system", resource="pods", verb="delete")
+
+
+def playbook(step):
+    return load_playbook(TEXT % step, actions=actions(), gates=gates())
+
+
+def needs(step, **cilium):
+    return needed([playbook(step)], Cilium(**cilium))
+
+
+class Account:
+    """An API server that knows what one account may do, and which namespaces there are."""
+
+    def __init__(self, *forbidden, everything=False, leases=False):
+        self.forbidden, self.everything, self.leases, self.asked = set(forbidden), everything, leases, []
+
+    async def may(self, verb, resource, namespace="", *, subresource="", group=""):
+        whole = f"{resource}/{subresource}" if subresource else resource
+        need = Need(namespace=namespace, group=group, resource=whole, verb=verb)
+        self.asked.append(need)
+        return self.everything if verb == "*" else need not in self.forbidden
+
+    async def get(self, kind, name):
+        assert (str(kind), name) == ("Namespace", LEASES)
+        if not self.leases:
+            raise NotFound("no such namespace", call="GET")
+        return {}
+
+
+class Hands:
+    """A clock that a test moves."""
+
+    def __init__(self):
+        self.at = datetime(2026, 1, 5, tzinfo=UTC)
+
+    def now(self):
+        return self.at
+
+
+def test_every_fact_says_what_reading_it_takes():
+    assert set(FACTS) == set(Fact)
+
+
+def test_a_right_names_whoever_needs_it():
+    found = needs("{action: cilium.restart_agent}")
+    assert found[DELETE] == ("action cilium.restart_agent",)
+    assert "gate partition" in found[Need(namespace="kube-node-lease", group="coordination.k8s.io", resource="leases", verb="create")]
+    assert "gate partition" in found[Need(resource="nodes", verb="list")]
+
+
+def test_cilium_lives_where_the_settings_say():
+    found = needs("{action: cilium.restart_agent}", namespace="cilium")
+    assert Need(namespace="cilium", resource="pods", verb="delete") in found
+    assert "kube-system" not in {need.namespace for need in found}
+
+
+def test_what_holds_everywhere_is_not_granted_in_a_namespace_again():
+    found = needs("{action: cilium.restart_agent}")
+    assert Need(namespace="kube-system", resource="pods", verb="list") not in found
+    assert "gate agent_not_ready" in found[Need(resource="pods", verb="list")]
+
+
+def test_what_is_optional_is_needed_only_where_a_file_turns_it_on():
+    may_exec = Need(namespace="kube-system", resource="pods/exec", verb="create")
+    assert may_exec in needs("{action: cilium.restart_agent, exec: true}")
+    assert may_exec not in needs("{action: cilium.restart_agent, exec: false}")
+
+
+@pytest.mark.parametrize(
+    ("step", "need"),
+    [
+        ("{action: kube.get, kind: Job, namespace: shop}", Need(namespace="shop", group="batch", resource="jobs", verb="list")),
+        (
+            "{action: kube.get, kind: ConfigMap, name: a, namespace: '${cilium.namespace}'}",
+            Need(namespace="kube-system", resource="configmaps", verb="get"),
+        ),
+        (
+            "{action: kube.get, kind: Event, namespace: '${target.namespace}'}",
+            Need(group="events.k8s.io", resource="events", verb="list"),
+        ),
+    ],
+)
+def test_evidence_takes_the_right_to_its_own_kind(step, need):
+    assert "action kube.get" in needs(step)[need]
+
+
+def test_the_shipped_playbooks_need_no_secrets_no_exec_and_nothing_by_wildcard():
+    library = Library.load((shipped(),), actions=actions(), gates=gates())
+    rules = grants(needed(library.playbooks, Cilium()))
+    assert rules
+    for rule in rules:
+        assert rule.needed_by
+        assert not {"secrets", "pods/exec", "*"} & {*rule.resources, *rule.verbs, rule.group}, rule
+    together = {
+        Need(namespace=r.namespace, group=r.group, resource=one, verb=verb) for r in rules for one in r.resources for verb in r.verbs
+    }
+    assert together == set(needed(library.playbooks, Cilium())), "rules say neither more nor less than what is needed"
+
+
+async def test_what_is_missing_is_named_with_who_needs_it():
+    missing = await Rights(Account(DELETE, leases=True), Hands(), Cilium()).missing(playbook("{action: cilium.restart_agent}"))
+    assert lacking(missing) == "delete pods in kube-system (action cilium.restart_agent)"
+
+
+async def test_who_may_do_everything_is_asked_one_question():
+    account = Account(DELETE, everything=True)
+    assert await Rights(account, Hands(), Cilium()).missing(playbook("{action: cilium.restart_agent}")) == {}
+    assert len(account.asked) == 1
+
+
+async def test_a_yes_is_good_for_a_minute_and_a_no_for_nothing():
+    account, clock = Account(DELETE, leases=True), Hands()
+    rights, mine = Rights(account, clock, Cilium()), playbook("{action: cilium.restart_agent}")
+    await rights.missing(mine)
+    account.asked.clear()
+    account.forbidden.clear()
+    assert await rights.missing(mine) == {}
+    assert [need for need in account.asked if need.verb != "*"] == [DELETE]
+    account.forbidden.add(DELETE)
+    assert await rights.missing(mine) == {}, "granted a moment ago"
+    clock.at += timedelta(seconds=61)
+    assert set(await rights.missing(mine)) == {DELETE}
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_leases_of_medik8s_are_needed_where_their_namespace_is(there):
+    take = Need(namespace=LEASES, group="coordination.k8s.io", resource="leases", verb="create")
+    missing = await Rights(Account(take, leases=there), Hands(), Cilium()).missing(playbook("{action: cilium.restart_agent}"))
+    assert set(missing) == ({take} if there else set())
