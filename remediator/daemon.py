@@ -81,14 +81,14 @@ class Daemon:
 
     @classmethod
     async def build(cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None) -> Daemon:
-        """Open every door. Raises DocumentError (playbooks), JournalUnavailable, KubeError, UsageError (token files)."""
+        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files)."""
         clock = clock or SystemClock()
         async with AsyncExitStack() as stack:
             tokens, secrets = _tokens(settings)
             redact = Redactor(secrets)
             configure_logging(redact=redact.data)
             seen = _contents(settings)
-            library = _load(settings)
+            library, problems = _load_rest(settings)
             teller = Teller(settings.notify, clock=clock)
             stack.push_async_callback(teller.close)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
@@ -127,7 +127,7 @@ class Daemon:
             )
             world.rights = Rights(world.kube, clock, world.cilium)
             pipeline = Pipeline(world, settings.store.full_url())
-            report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=clock.now())
+            report = ReloadReport(ok=not problems, problems=problems, playbooks=len(library.playbooks), at=clock.now())
             operations = Operations(
                 world,
                 pipeline,
@@ -271,6 +271,15 @@ def _settle_memory() -> None:
 
 def _load(settings: Settings) -> Library:
     return Library.load(settings.playbooks or (shipped(),), actions=actions(), gates=gates())
+
+
+def _load_rest(settings: Settings) -> tuple[Library, tuple[str, ...]]:
+    """At start there are no old ones that could stay in force: what can be read serves, and the files that cannot are named."""
+    library, problems = Library.load_rest(settings.playbooks or (shipped(),), actions=actions(), gates=gates())
+    told = tuple(map(str, problems))
+    if told:
+        log.error("playbook files were refused; the others are in force", problems=told, playbooks=len(library.playbooks))
+    return library, told
 
 
 def _folders(settings: Settings) -> list[Path]:

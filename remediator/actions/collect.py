@@ -81,6 +81,7 @@ class CollectParameters(Parameters):
     namespace: str = ""
     name: str = ""
     logs: int = Field(default=100, ge=0, le=1000, description="last lines of each container; 0 keeps none")
+    metrics: dict[str, str] = Field(default_factory=dict, max_length=20, description="what to ask Prometheus besides: name and PromQL")
 
     @model_validator(mode="after")
     def _whole(self) -> CollectParameters:
@@ -96,6 +97,7 @@ class KubeCollect(Action[CollectParameters]):
     summary: ClassVar[str] = "keep an object, its events, its pods and their last logs as evidence; what cannot be read is named"
     rbac: ClassVar[tuple[Rule, ...]] = (
         Rule(resources=("nodes", "pods"), verbs=("get", "list")),
+        Rule(resources=("namespaces",), verbs=("get",)),
         Rule(groups=("apps",), resources=("deployments", "statefulsets", "daemonsets"), verbs=("get",)),
         Rule(groups=("apps",), resources=("replicasets",), verbs=("list",)),
         _EVENTS,
@@ -118,11 +120,13 @@ class KubeCollect(Action[CollectParameters]):
         if parameters.logs and kind != "Node":
             for pod in _sickest_first(pods or ())[:_MOST_LOGS]:
                 await _logs(parts, pod, parameters.logs)
+        if parameters.metrics:
+            await _measure(parts, "metrics", parameters.metrics)
         return parts.said()
 
 
 async def _object(ctx: Context, kind: str, namespace: str, name: str) -> dict[str, Any]:
-    if kinds.by_name(kind).kind not in ("Node", "Pod", *KINDS):
+    if kinds.by_name(kind).kind not in ("Namespace", "Node", "Pod", *KINDS):
         raise Refused(Reason.UNREADABLE, f"a {kind} is not collected; kube.get reads it")
     return _plain(await ctx.kube.get(kinds.by_name(kind), name, namespace))
 
@@ -188,6 +192,7 @@ class CiliumParameters(Parameters):
     """``{action: cilium.collect, logs: 200}``"""
 
     logs: int = Field(default=200, ge=0, le=1000, description="last lines of each of the agent's containers; 0 keeps none")
+    metrics: dict[str, str] = Field(default_factory=dict, max_length=20, description="what to ask Prometheus besides: name and PromQL")
 
 
 _METRICS = {
@@ -239,7 +244,8 @@ class CiliumCollect(Action[CiliumParameters]):
         addresses = {one["address"] for one in ((found or {}).get("status") or {}).get("addresses") or ()}
         await parts.keep("endpoints", _endpoints(ctx, addresses))
         await parts.keep("bgp", _bgp(ctx, node))
-        await _measure(parts, "metrics", {name: query.replace("%s", node) for name, query in _METRICS.items()})
+        queries = {name: query.replace("%s", node) for name, query in _METRICS.items()}
+        await _measure(parts, "metrics", {**queries, **parameters.metrics})
         return parts.said()
 
 

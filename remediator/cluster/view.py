@@ -29,10 +29,11 @@ _MOST = 100
 
 async def read_view(kube: Kube, port: int, own: str) -> View:
     """``own``: the daemon's node, empty outside of the cluster, from where nodes need not be reachable. ``port`` 0: nobody is asked."""
-    listing, _ = await asyncio.gather(kube.list(kinds.NODE, decode=records.Node), _write(kube))
     if not own or not port:
+        await _write(kube)
         why = "cilium.health_port is 0" if own else "this daemon runs outside of the cluster"
         return View(detail=f"{why}, so it asks no node itself")
+    listing, _ = await asyncio.gather(kube.list(kinds.NODE, decode=records.Node), _write(kube))
     nodes = [(node.name, node.addresses[0]) for node in listing.items if node.addresses and node.name != own]
     asked = nodes[:: max(1, -(-len(nodes) // _MOST))]
     answers = await asyncio.gather(*(_answers(address, port) for _, address in asked))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from remediator.document import Document, load_text, read_documents, suggest
@@ -17,7 +18,6 @@ from remediator.settings import settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from remediator.playbook.check import ActionInfo, GateInfo
     from remediator.playbook.model import Playbook
@@ -40,6 +40,21 @@ class Library:
         if problems:
             raise DocumentError(problems)
         return cls(tuple(playbook for playbook, _ in found))
+
+    @classmethod
+    def load_rest(
+        cls, paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]
+    ) -> tuple[Library, list[Problem]]:
+        """The playbooks of those files that nothing is wrong with, and the problems of the others.
+
+        Raises DocumentError with every problem if a path leads nowhere, or no playbook is left.
+        """
+        found, problems = _read(paths, actions, gates)
+        bad = {problem.path for problem in problems}
+        rest = tuple(playbook for playbook, _ in found if playbook.source not in bad)
+        if problems and (not rest or not all(Path(path).is_file() for path in bad)):
+            raise DocumentError(problems)
+        return cls(rest), problems
 
     @property
     def revision(self) -> str:

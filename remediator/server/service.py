@@ -123,7 +123,7 @@ class BreakerRequest(Noun, frozen=True, kw_only=True):
 
 
 class ReloadReport(Noun, frozen=True, kw_only=True):
-    """How the last load of the playbooks went. If ``ok`` is false, the old ones stay in force."""
+    """How the last load of the playbooks went. If ``ok`` is false, the old ones stay in force; at start, those of the good files are."""
 
     ok: bool
     problems: tuple[str, ...] = ()

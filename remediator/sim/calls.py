@@ -67,12 +67,15 @@ class Logged:
     subresource: str = ""
 
     @property
+    def mutating(self) -> bool:
+        """Whether it was meant to change the cluster. A review of rights is a POST, and a question."""
+        changing = self.verb in ("create", "update", "patch", "delete", "deletecollection")
+        return changing and not self.dry_run and not self.path.endswith("accessreviews")
+
+    @property
     def writes(self) -> bool:
         """Whether it was meant to change the cluster and was answered with 2xx."""
-        if self.path.endswith("accessreviews"):
-            return False  # a question
-        mutating = self.verb in ("create", "update", "patch", "delete", "deletecollection")
-        return mutating and not self.dry_run and 200 <= self.status < 300
+        return self.mutating and 200 <= self.status < 300
 
 
 @dataclass

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from remediator import daemon
-from remediator.errors import JournalUnavailable
+from remediator.errors import DocumentError, JournalUnavailable
 from remediator.server.service import MatchRequest
 from remediator.telemetry import METRICS
 
@@ -170,3 +170,21 @@ async def test_a_journal_that_cannot_note_it_does_not_end_the_watch(house, text,
     monkeypatch.setattr(house.journal, "note", note)
     house.put("remedy.yaml", text("third"))
     await changed(house, ["third"])
+
+
+async def test_at_start_a_bad_file_is_refused_and_named_and_the_rest_serves(house, text):
+    house.put("remedy.yaml", text())
+    house.put("bad.yaml", text("bad").replace('"Playbook"', '"Playbok"'))
+    await house.start()
+    report = house.operations.status().last_reload
+    assert loaded(house) == ["remedy"]
+    assert (report.ok, len(report.problems), "bad.yaml" in report.problems[0]) == (False, 1, True)
+    house.put("remedy.yaml", text("better"))
+    await house.operations.reload()
+    assert loaded(house) == ["remedy"], "a reload is all or nothing: the old ones stay"
+
+
+async def test_at_start_without_one_good_file_it_does_not_start(house, text):
+    house.put("bad.yaml", text("bad").replace('"Playbook"', '"Playbok"'))
+    with pytest.raises(DocumentError, match=r"bad\.yaml"):
+        await house.start()

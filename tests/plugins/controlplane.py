@@ -62,7 +62,7 @@ class ControlPlane:
     def writes(self, user: str = "remediator") -> list[dict[str, Any]]:
         """Every write of ``user`` in the audit log, in order, but for the gates' trials of a Lease, which are dry runs."""
         lines = self.audit.read_text().splitlines() if self.audit.exists() else []
-        return [event for event in map(json.loads, lines) if event["user"]["username"] == user and not _is_trial(event)]
+        return [event for event in map(json.loads, lines) if event["user"]["username"] == user and not _is_question(event)]
 
     def resource_versions(self) -> dict[str, str]:
         """kind/namespace/name -> resourceVersion of everything that a run could touch.
@@ -120,8 +120,10 @@ def running(home: Path, *, crds: str, flags: Sequence[str] = ()) -> Iterator[Con
             process.stdout.close()
 
 
-def _is_trial(event: dict[str, Any]) -> bool:
-    return event["objectRef"]["resource"] == "leases" and "dryRun=All" in event["requestURI"]
+def _is_question(event: dict[str, Any]) -> bool:
+    """Reviews of our rights, and the write that the gates try as a dry run."""
+    resource = event["objectRef"]["resource"]
+    return resource == "selfsubjectaccessreviews" or (resource == "leases" and "dryRun=All" in event["requestURI"])
 
 
 def _up(command: list[str], home: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:

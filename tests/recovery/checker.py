@@ -131,7 +131,7 @@ def _repeated(facts: Facts) -> Iterator[str]:
     """What took effect once is not done again; what is sent again was looked for in between."""
     sent: dict[Any, list[int]] = defaultdict(list)
     for index, entry in enumerate(facts.log):
-        if _mutating(entry):
+        if entry.mutating:
             sent[_purpose(entry)].append(index)
     for purpose, indexes in sent.items():
         words = " ".join(map(str, purpose[:5]))
@@ -143,11 +143,6 @@ def _repeated(facts: Facts) -> Iterator[str]:
             between = facts.log[earlier + 1 : later]
             if not any(_looks(entry, facts.log[later]) for entry in between):
                 yield f"{words} was sent again without a look at what the first had done"
-
-
-def _mutating(entry: Logged) -> bool:
-    changing = entry.verb in ("create", "update", "patch", "delete", "deletecollection")
-    return changing and not entry.dry_run and not entry.path.endswith("accessreviews")
 
 
 def _looks(entry: Logged, at: Logged) -> bool:

@@ -76,6 +76,7 @@ PLOTS = {
     "cilium.restart_operator": Plot(
         _one("cilium.restart_operator", "ready_for: 1s"), kind="Deployment", name="cilium-operator", namespace="kube-system"
     ),
+    "node.taint": Plot(_one("node.taint", "key: example.test/suspect", "value: 'yes'"), undone=True),
     "workload.rollout_restart": Plot(_one("workload.rollout_restart", "ready_for: 1s"), kind="Deployment", name="whoami", namespace="apps"),
     "workload.delete_pod": Plot(_one("workload.delete_pod", "ready_for: 1s", *WHOAMI), node="node-2"),
     "workload.evict_pod": Plot(_one("workload.evict_pod", "ready_for: 1s", *WHOAMI), node="node-2"),

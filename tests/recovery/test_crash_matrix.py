@@ -153,7 +153,7 @@ class Story:
     def calls(self):
         """What was meant to change the cluster since the story began."""
         entries = list(self.cluster.request_log)[self.calls_before :]
-        return [entry for entry in entries if entry.verb in ("create", "update", "patch", "delete") and not entry.dry_run]
+        return [entry for entry in entries if entry.mutating]
 
     async def reckon(self, state):
         """Raises AssertionError for whatever was lost, done twice, done to another, or told wrongly."""

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from remediator.sim.deletion import Deletion, start_deletion
-from remediator.sim.objects import condition, dig, micro_time, name_of, owner_reference, rfc3339, set_condition
+from remediator.sim.objects import condition, dig, micro_time, name_of, owner_reference, rfc3339, set_condition, tolerates
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +22,7 @@ __all__ = ["NodeController", "set_taint"]
 
 _UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 _UNREACHABLE = "node.kubernetes.io/unreachable"
+_OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _PRESSURES = {
     "MemoryPressure": "KubeletHasSufficientMemory",
     "DiskPressure": "KubeletHasNoDiskPressure",
@@ -60,10 +61,11 @@ class NodeController:
         return () if change.kind == "DELETED" else (name_of(change.obj),)
 
     def reconcile(self, name: str) -> None:
-        """Cordon taint, soon after the cordon."""
+        """Cordon taint, soon after the cordon; pods go that do not tolerate a taint of somebody else's."""
         node = self._node(name)
         if node is None:
             return
+        self._drive_out(node)
         wanted = bool(dig(node, "spec.unschedulable"))
         present = any(t.get("key") == _UNSCHEDULABLE for t in dig(node, "spec.taints") or ())
         if wanted != present and name not in self._late:
@@ -75,6 +77,17 @@ class NodeController:
         node = self._node(name)
         if node is not None:
             set_taint(self.cluster, node, _UNSCHEDULABLE, "NoSchedule", present=bool(dig(node, "spec.unschedulable")))
+
+    def _drive_out(self, node: Obj) -> None:
+        """Taints with NoExecute (taint eviction); out-of-service on a lost node takes its pods' records too (pod garbage collector)."""
+        taints = [t for t in dig(node, "spec.taints") or () if t.get("effect") == "NoExecute" and t.get("key") != _UNREACHABLE]
+        given_up = any(t.get("key") == _OUT_OF_SERVICE for t in taints) and (condition(node, "Ready") or {}).get("status") != "True"
+        for pod in self.cluster.indexes.pods_on(name_of(node)) if taints else ():
+            if "deletionTimestamp" not in pod["metadata"] and not all(tolerates(pod, t) for t in taints):
+                start_deletion(self.cluster.store, self.cluster.kind("Pod"), pod, Deletion())
+            current = self.cluster.store.get(("", "pods"), name_of(pod), pod["metadata"].get("namespace", ""))
+            if given_up and current is not None and "deletionTimestamp" in current["metadata"]:
+                self.cluster.store.remove(self.cluster.kind("Pod"), current)
 
     # --- kubelets that fall silent and come back -----------------------------------------------------------------------
 

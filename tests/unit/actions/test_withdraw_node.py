@@ -9,6 +9,7 @@ import pytest
 
 from remediator.bgp.objects import MARK
 from remediator.bgp.selector import DRAIN_LABEL
+from remediator.gates import gates
 from remediator.kube import kinds
 from remediator.model import ChangeState, StepState, evolve
 from remediator.reasons import Reason
@@ -210,8 +211,10 @@ async def test_trap_9_it_waits_until_the_series_are_gone(stage):
     assert left == []
 
 
-async def test_trap_10_speakers_with_dead_agents_do_not_count(stage):
+async def test_trap_10_speakers_with_dead_agents_do_not_count(stage, monkeypatch):
     stage.wide()
+    # So many dead agents may look like a partition as well, as soon as the scrapes tell.
+    monkeypatch.setattr(gates()["partition"], "judge", lambda self, _case, snapshot: self.allow(snapshot))
     for node in ("node-1", "node-2", "node-4"):
         stage.cluster.kill_agent(node)
     done = await step(stage)

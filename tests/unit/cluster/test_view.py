@@ -51,8 +51,10 @@ async def test_nodes_that_answer_and_that_refuse_are_reached(stage, port, at, mo
 
 @pytest.mark.parametrize(("port", "own", "why"), [(4240, "", "outside of the cluster"), (0, "node-3", "health_port is 0")])
 async def test_nobody_is_asked_from_outside_or_where_the_port_is_off(stage, port, own, why):
+    before = stage.cluster.request_log.count
     view = await read_view(stage.world.kube, port, own)
     assert (view.asked, view.reached) == ((), ())
+    assert [call.resource for call in stage.cluster.request_log if call.seq > before] == ["leases.coordination.k8s.io"], "no list of nodes"
     assert why in view.detail
 
 
