@@ -14,12 +14,15 @@ import structlog
 from remediator.actions import Observed
 from remediator.approval import ask, question
 from remediator.clock import iso
-from remediator.errors import KubeError, StepFailed
+from remediator.errors import KubeError, MonitoringError, StepFailed
 from remediator.gates.paused import paused_by_mark
 from remediator.kube import kinds
 from remediator.kube.errors import NotFound
 from remediator.model import PLAN, Change, ChangeState, Evidence, encode, evolve, new_id
 from remediator.reasons import Reason
+from remediator.settings import Event
+from remediator.telling import Message
+from remediator.words import folded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -29,7 +32,8 @@ if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.kube import Kube
     from remediator.model import Resource, Run, Step, Target
-    from remediator.monitoring import Prometheus
+    from remediator.monitoring import Alertmanager, Prometheus
+    from remediator.probing import Prober
     from remediator.world import Asking, World
 
 __all__ = ["CancelledByPersonError", "StepContext"]
@@ -40,6 +44,8 @@ R = TypeVar("R")
 _EVERY = timedelta(seconds=1)
 _FRESH = timedelta(seconds=1)
 """So old may be what is known of a pause mark when a call goes out."""
+_LONGEST_WORDS = 2000
+"""Characters of a message to people."""
 _EVIDENCE_LIMIT = 64 * 1024
 """Bytes of JSON that one piece of evidence may have in the journal."""
 
@@ -69,6 +75,8 @@ class StepContext:
         self.run = run
         self.kube: Kube = world.kube
         self.prometheus: Prometheus | None = world.prometheus
+        self.alertmanager: Alertmanager | None = world.alertmanager
+        self.probe: Prober = world.probe
         self.clock: Clock = world.clock
         self.cilium: Cilium = world.cilium
         self.min_speakers = world.limits.min_speakers
@@ -165,6 +173,24 @@ class StepContext:
             await self._world.journal.save_step(self.run.id, step)
         self._world.feed.publish("run", self.run.id)
 
+    async def tell(self, text: str, *, title: str = "", routes: Sequence[str] = ()) -> tuple[str, ...]:
+        """See Context."""
+        run = self.run
+        message = Message(
+            id=f"{run.id}.step.{self._step.index}",
+            event=Event.PREDICTED if run.dry_run else Event.STEP,
+            at=iso(self.clock.now()),
+            summary=folded(str(self._world.redact.data(text)), _LONGEST_WORDS),
+            playbook=run.playbook,
+            target=run.target.key,
+            run=run.id,
+            state=run.state.value,
+            alert=run.alert.name if run.alert else "",
+            title=title,
+        )
+        self._world.teller.tell_later(message, routes)
+        return self._world.teller.taking(message, routes)
+
     def evidence(self, name: str, data: Any) -> None:
         """See Context."""
         clean = self._world.redact.data(data)
@@ -177,7 +203,7 @@ class StepContext:
         self.seen.append(Evidence(name=name, at=self.clock.now(), data=clean))
 
     async def wait_for(self, what: str, look: Callable[[], Awaitable[R | None]], *, every: timedelta | None = None) -> R:
-        """See Context. A look that the API cannot answer now counts as nothing seen yet."""
+        """See Context. A look that cannot be answered now counts as nothing seen yet."""
         return await self._wait(what, look, every=every or _EVERY, heed=True)
 
     async def _wait(self, what: str, look: Callable[[], Awaitable[R | None]], *, every: timedelta, heed: bool) -> R:
@@ -186,7 +212,7 @@ class StepContext:
                 await self._heed_people()
             try:
                 found = await look()
-            except KubeError as error:
+            except (KubeError, MonitoringError) as error:
                 if not error.retryable:
                     raise StepFailed(f"waiting for {what}: {error}") from error
                 found, what_else = None, f" (last look failed: {error})"
@@ -245,7 +271,7 @@ class StepContext:
     async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]], *, repeatable: bool) -> Change:
         try:
             await call(change.request_id, self.dry_run)
-        except KubeError as error:
+        except (KubeError, MonitoringError) as error:
             if not getattr(error, "maybe_applied", True):
                 await self._close(change, ChangeState.ABSENT, str(error))
                 raise StepFailed(f"{change.verb} {change.resource.key}: {error}") from error
@@ -254,7 +280,7 @@ class StepContext:
             return await self._close(change, ChangeState.INTENDED, "dry run: the API server would have accepted it")
         return await self._close(change, _applied(change))
 
-    async def _after_doubt(self, change: Change, error: KubeError, *, repeatable: bool) -> Change:
+    async def _after_doubt(self, change: Change, error: KubeError | MonitoringError, *, repeatable: bool) -> Change:
         """The call may have taken effect without an answer: look; only what may be sent twice may be sent again."""
         seen = await self.observe(change)
         if seen is Observed.APPLIED:

@@ -30,6 +30,7 @@ from remediator.journal import Journal, Redactor
 from remediator.kube import Kube
 from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
+from remediator.notices import Notices
 from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
@@ -39,6 +40,7 @@ from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging
+from remediator.telling import Teller
 from remediator.world import Asking, World
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ class Daemon:
             configure_logging(redact=redact.data)
             seen = _contents(settings)
             library, problems = _load_rest(settings)
+            teller = Teller(settings.notify, clock=clock)
+            stack.push_async_callback(teller.close)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
             world = World(
@@ -117,6 +121,7 @@ class Daemon:
                 mode_of=partial(effective_mode, settings),
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
+                teller=teller,
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
@@ -147,6 +152,8 @@ class Daemon:
         await self._listen(listen)
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
+        if self.world.teller.routes:
+            self._background(Notices(self.world).watch(), "watch what people must know")
         self._background(self._keep_asking(), "ask for rights")
         self.operations.not_ready = ""
         log.info(
@@ -337,6 +344,10 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
         Named(name=one.name, token=_secret(f"server.tokens, {one.name}", one.file), scope=Scope(one.scope)) for one in server.tokens
     )
     secrets = [*values.values(), *(one.token for one in named), *(_secret("token_file", path) for path in others if path)]
+    for route in settings.notify:
+        for path in (route.url_file, route.secret_file, route.apprise_file):
+            if path is not None:
+                secrets += _secret(f"notify {route.name}", path).splitlines()
     try:
         tokens = Tokens(**values, named=named, insecure=server.insecure)
     except ValueError as error:

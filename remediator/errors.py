@@ -179,6 +179,10 @@ class KubeError(RemediatorError):
 class MonitoringError(RemediatorError):
     """Prometheus or Alertmanager said no, answered nonsense or did not answer in time."""
 
+    retryable = False
+    maybe_applied = False
+    """As of KubeError."""
+
 
 class ServerError(RemediatorError):
     """Our own daemon, seen from the CLI, did not do what was asked."""

@@ -14,7 +14,7 @@ import structlog
 
 from remediator.actions import Observed, actions
 from remediator.context import StepContext
-from remediator.errors import DocumentError, KubeError, Refused, StepFailed
+from remediator.errors import DocumentError, KubeError, MonitoringError, Refused, StepFailed
 from remediator.facts import IN_MID_RUN, Facts
 from remediator.gates import refusals
 from remediator.model import Change, ChangeState, Noun, Step, StepState, evolve
@@ -69,7 +69,7 @@ async def undo(world: World, run: Run) -> Undone:
             await _say_why(world, run, change, error.reason, error.detail)
             refused.append(f"{words}: {error.detail}")
             continue
-        except (StepFailed, KubeError, NotImplementedError) as error:
+        except (StepFailed, KubeError, MonitoringError, NotImplementedError) as error:
             log.warning("a change could not be undone", run=run.id, change=change.id, error=str(error))
             await _say_why(world, run, change, _reason_of(error), str(error))
             failed.append(f"{words}: {error}")
@@ -80,7 +80,7 @@ async def undo(world: World, run: Run) -> Undone:
 
 
 def _reason_of(error: Exception) -> Reason:
-    if isinstance(error, KubeError):
+    if isinstance(error, KubeError | MonitoringError):
         return Reason.UNREADABLE
     return (isinstance(error, StepFailed) and error.reason) or Reason.STEP_FAILED
 

@@ -12,7 +12,9 @@ from remediator.cluster.leases import Leases
 from remediator.demotion import Demotions
 from remediator.feed import Feed
 from remediator.model import Noun
+from remediator.probing import Prober
 from remediator.signals import Signals
+from remediator.telling import Teller
 
 if TYPE_CHECKING:
     from remediator.actions import Cilium
@@ -65,6 +67,8 @@ class World:
     """Set by the daemon before anything runs."""
     asking: Asking = field(default_factory=Asking)
     demotions: Demotions = field(default_factory=Demotions)
+    probe: Prober = field(default_factory=Prober)
+    teller: Teller = field(default_factory=Teller)
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""
 

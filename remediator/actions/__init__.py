@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.kube import Kube
     from remediator.model import Change, Resource, Run
-    from remediator.monitoring import Prometheus
+    from remediator.monitoring import Alertmanager, Prometheus
+    from remediator.probing import Prober
 
 __all__ = ["Action", "Cilium", "Context", "NoParameters", "Observed", "Parameters", "Rule", "actions", "recurring", "scope_of"]
 
@@ -80,6 +81,9 @@ class Context(Protocol):
     kube: Kube
     prometheus: Prometheus | None
     """None where the settings name no Prometheus."""
+    alertmanager: Alertmanager | None
+    """None where the settings name no Alertmanager."""
+    probe: Prober
     clock: Clock
     cilium: Cilium
     min_speakers: int
@@ -149,6 +153,13 @@ class Context(Protocol):
 
     async def progress(self, words: str) -> None:
         """Say how the step stands while it goes on (pods left, what blocks): the step's ``detail`` until it ends, shown live."""
+        ...
+
+    async def tell(self, text: str, *, title: str = "", routes: Sequence[str] = ()) -> tuple[str, ...]:
+        """Tell people ``text`` by the routes of the settings that take it (of ``routes``, if there are any); their names. Never fails.
+
+        In a dry run nobody is told unless a route asks for predicted runs.
+        """
         ...
 
     def evidence(self, name: str, data: Any) -> None:

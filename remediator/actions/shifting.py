@@ -196,9 +196,9 @@ def note(ctx: Context, previous: Any) -> str:
     return json.dumps(words, separators=(",", ":"), sort_keys=True)
 
 
-def owns(thing: Object, run: str) -> bool:
-    """Whether the object carries that run's mark."""
-    mark = marked_by(thing["metadata"].get("annotations") or {})
+def owns(thing: Object, run: str, *, by: str = MARK) -> bool:
+    """Whether the object carries that run's mark; ``by``: the annotation."""
+    mark = marked_by(thing["metadata"].get("annotations") or {}, by)
     return mark is not None and mark.get("run") == run
 
 
@@ -207,13 +207,13 @@ def pointer(*parts: str | int) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
-def whole_patch(thing: Object, mark: str | None, *operations: dict[str, Any]) -> Patch:
+def whole_patch(thing: Object, mark: str | None, *operations: dict[str, Any], by: str = MARK) -> Patch:
     """Tests, mark and operations in one patch: the change is never there without the mark, nor the mark without the change."""
     metadata = thing["metadata"]
     patch: Patch = [{"op": "test", "path": f"/metadata/{field}", "value": metadata[field]} for field in ("uid", "resourceVersion")]
     if mark is not None and not metadata.get("annotations"):
         patch.append({"op": "add", "path": "/metadata/annotations", "value": {}})
-    at = pointer("metadata", "annotations", MARK)
+    at = pointer("metadata", "annotations", by)
     patch.append({"op": "remove", "path": at} if mark is None else {"op": "add", "path": at, "value": mark})
     return [*patch, *operations]
 
@@ -229,28 +229,34 @@ async def persist(what: str, attempt: Callable[[], Awaitable[T]]) -> T:
     raise StepFailed(f"{what} changed under every one of {_TRIES} tries; last: {last}")
 
 
-async def seen_by_mark(ctx: Context, kind: Kind, change: Change) -> Observed:
+async def seen_by_mark(ctx: Context, kind: Kind, change: Change, *, by: str = MARK) -> Observed:
     """Whether ``change`` took effect: the mark comes and goes with it, so the mark tells."""
     try:
-        thing = await ctx.kube.get(kind, change.resource.name)
+        thing = await ctx.kube.get(kind, change.resource.name, change.resource.namespace)
     except NotFound:
         return Observed.ABSENT
-    return Observed.APPLIED if owns(thing, change.run) is not bool(change.undoes) else Observed.ABSENT
+    return Observed.APPLIED if owns(thing, change.run, by=by) is not bool(change.undoes) else Observed.ABSENT
 
 
 async def put_back(
-    ctx: Context, kind: Kind, change: Change, *, unchanged: Callable[[Object], bool], operations: Callable[[Object], Patch]
+    ctx: Context,
+    kind: Kind,
+    change: Change,
+    *,
+    unchanged: Callable[[Object], bool],
+    operations: Callable[[Object], Patch],
+    by: str = MARK,
 ) -> bool:
     """Take ``change`` and its mark back in one patch; False if the object is gone or no longer as ``change`` left it."""
 
     async def attempt() -> bool:
         try:
-            thing = await ctx.kube.get(kind, change.resource.name)
+            thing = await ctx.kube.get(kind, change.resource.name, change.resource.namespace)
         except NotFound:
             return False
-        if not owns(thing, change.run) or not unchanged(thing):
+        if not owns(thing, change.run, by=by) or not unchanged(thing):
             return False
-        patch = whole_patch(thing, None, *operations(thing))
+        patch = whole_patch(thing, None, *operations(thing), by=by)
         await send(ctx, kind_of(kind, thing), thing, patch, before=change.after or {}, after=change.before or {}, undoable=False)
         return True
 
@@ -259,10 +265,11 @@ async def put_back(
 
 async def send(ctx: Context, kind: Kind, thing: Object, patch: Patch, *, before: Object, after: Object, undoable: bool = True) -> Change:
     """Send ``patch`` as a change. Raises RacedError if one of its tests failed."""
-    resource = Resource(kind=kind.kind, name=thing["metadata"]["name"], uid=thing["metadata"]["uid"])
+    metadata = thing["metadata"]
+    resource = Resource(kind=kind.kind, namespace=metadata.get("namespace", ""), name=metadata["name"], uid=metadata["uid"])
 
     async def call(request_id: str, dry_run: bool) -> Any:  # noqa: FBT001 - the shape that ctx.change calls
-        return await ctx.kube.patch(kind, resource.name, patch, type="json", dry_run=dry_run, request_id=request_id)
+        return await ctx.kube.patch(kind, resource.name, patch, resource.namespace, type="json", dry_run=dry_run, request_id=request_id)
 
     try:
         return await ctx.change("patch", resource, call, before=before, after=after, undoable=undoable)

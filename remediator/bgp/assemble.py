@@ -69,9 +69,9 @@ def assemble(objects: Objects) -> Routes:
     )
 
 
-def marked_by(annotations: Mapping[str, str]) -> dict[str, Any] | None:
+def marked_by(annotations: Mapping[str, str], by: str = MARK) -> dict[str, Any] | None:
     """What our mark says (run, at, reason, ...), or None if there is none; a garbled one is nobody's run."""
-    text = annotations.get(MARK)
+    text = annotations.get(by)
     if text is None:
         return None
     try:

@@ -124,6 +124,7 @@ BGP_PEER_CONFIG: Final = Kind("cilium.io", "v2", "CiliumBGPPeerConfig", "ciliumb
 BGP_PEERING_POLICY: Final = Kind("cilium.io", "v2alpha1", "CiliumBGPPeeringPolicy", "ciliumbgppeeringpolicies", namespaced=False)
 L2_POLICY: Final = Kind("cilium.io", "v2alpha1", "CiliumL2AnnouncementPolicy", "ciliuml2announcementpolicies", namespaced=False)
 LB_POOL: Final = Kind("cilium.io", "v2", "CiliumLoadBalancerIPPool", "ciliumloadbalancerippools", namespaced=False, older="v2alpha1")
+EGRESS_POLICY: Final = Kind("cilium.io", "v2", "CiliumEgressGatewayPolicy", "ciliumegressgatewaypolicies", namespaced=False)
 GATEWAY: Final = Kind("gateway.networking.k8s.io", "v1", "Gateway", "gateways")
 HTTP_ROUTE: Final = Kind("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes")
 

@@ -6,13 +6,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from remediator.monitoring import errors
-from remediator.monitoring.answers import ActiveAlert, Sample
+from remediator.monitoring.answers import ActiveAlert, Match, Sample, Silence
 
 if TYPE_CHECKING:
     from remediator.monitoring.alertmanager import Alertmanager
     from remediator.monitoring.prometheus import Prometheus
 
-__all__ = ["ActiveAlert", "Alertmanager", "Prometheus", "Sample", "errors"]
+__all__ = ["ActiveAlert", "Alertmanager", "Match", "Prometheus", "Sample", "Silence", "errors"]
 
 _LATE = {"Alertmanager": "remediator.monitoring.alertmanager", "Prometheus": "remediator.monitoring.prometheus"}
 

@@ -15,7 +15,19 @@ import msgspec
 from remediator.model import Noun
 from remediator.monitoring.errors import AlertmanagerUnusable, PrometheusUnusable, cut
 
-__all__ = ["ActiveAlert", "NaN", "Sample", "read_alerts", "read_complaint", "read_points", "read_samples"]
+__all__ = [
+    "ActiveAlert",
+    "Match",
+    "NaN",
+    "Sample",
+    "Silence",
+    "read_alerts",
+    "read_complaint",
+    "read_points",
+    "read_samples",
+    "read_silence_id",
+    "read_silences",
+]
 
 NaN = Literal["refuse", "drop", "keep"]
 
@@ -46,6 +58,27 @@ class ActiveAlert(Noun, frozen=True, kw_only=True):
     def muted(self) -> bool:
         """Nobody would be told of it."""
         return bool(self.silenced_by or self.inhibited_by)
+
+
+class Match(Noun, frozen=True, kw_only=True, rename="camel"):
+    """One matcher of a silence, as its API has it."""
+
+    name: str
+    value: str
+    is_regex: bool = False
+    is_equal: bool = True
+
+
+class Silence(Noun, frozen=True, kw_only=True):
+    """One silence, also one that is over."""
+
+    id: str
+    matchers: tuple[Match, ...]
+    starts_at: datetime
+    ends_at: datetime
+    created_by: str
+    comment: str
+    over: bool
 
 
 class _Data(msgspec.Struct):
@@ -84,6 +117,24 @@ class _Alert(msgspec.Struct):
     status: _AlertStatus = msgspec.field(default_factory=_AlertStatus)
 
 
+class _State(msgspec.Struct):
+    state: str
+
+
+class _Silence(msgspec.Struct, rename="camel"):
+    id: str
+    matchers: tuple[Match, ...]
+    starts_at: datetime
+    ends_at: datetime
+    created_by: str
+    comment: str
+    status: _State
+
+
+class _Made(msgspec.Struct):
+    id: str = msgspec.field(name="silenceID")
+
+
 def read_samples(body: bytes, *, nan: NaN = "refuse") -> list[Sample]:
     """The samples of an answer to ``/api/v1/query``; a scalar is one without labels. ``nan``: what to do with a value that is none."""
     answer: _Answer = _decode(body, _Answer)
@@ -119,6 +170,34 @@ def read_alerts(body: bytes) -> list[ActiveAlert]:
     try:
         found = msgspec.json.decode(body, type=list[_Alert])
         return [_active(alert) for alert in found]
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
+
+
+def read_silences(body: bytes) -> list[Silence]:
+    """The silences of an answer to ``/api/v2/silences``."""
+    try:
+        found = msgspec.json.decode(body, type=list[_Silence])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
+    return [
+        Silence(
+            id=one.id,
+            matchers=one.matchers,
+            starts_at=one.starts_at,
+            ends_at=one.ends_at,
+            created_by=one.created_by,
+            comment=one.comment,
+            over=one.status.state == "expired",
+        )
+        for one in found
+    ]
+
+
+def read_silence_id(body: bytes) -> str:
+    """The id of a silence that was just made."""
+    try:
+        return msgspec.json.decode(body, type=_Made).id
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
 

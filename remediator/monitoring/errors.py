@@ -35,12 +35,15 @@ class Unreached(MonitoringError):
     """No answer in time, no connection, 5xx. Asking again may help."""
 
     result: ClassVar[str] = "unreachable"
+    retryable = True
+    maybe_applied = True
 
 
 class Unusable(MonitoringError):
     """An answer that no decision may rest on: not its API, partial, a NaN."""
 
     result: ClassVar[str] = "unusable"
+    maybe_applied = True
 
 
 class PrometheusRefused(Refusal):

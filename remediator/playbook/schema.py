@@ -85,6 +85,7 @@ KINDS: Mapping[str, bool] = {
     "CiliumBGPNodeConfigOverride": False,
     "CiliumBGPPeerConfig": False,
     "CiliumBGPPeeringPolicy": False,
+    "CiliumEgressGatewayPolicy": False,
     "CiliumL2AnnouncementPolicy": False,
     "CiliumLoadBalancerIPPool": False,
     "Gateway": True,

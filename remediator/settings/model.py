@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fnmatch
 import ipaddress
 import math
 import re
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -32,7 +34,7 @@ from remediator.windows import Window
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-__all__ = ["API_VERSION", "Breaker", "Section", "Settings", "Share", "Storm"]
+__all__ = ["API_VERSION", "PLACES", "Breaker", "Event", "Notify", "Section", "Settings", "Share", "Storm"]
 
 API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
 
@@ -323,9 +325,71 @@ class Demotion(Section):
     failures: StrictInt = Field(default=3, ge=0, le=100, description="runs in a row that failed or did not heal; 0: never")
 
 
-def _nobody(value: tuple[Any, ...]) -> tuple[Any, ...]:
-    if value:
-        raise ValueError("this version cannot notify anybody; remove it, lest somebody waits for a message")
+class Event(StrEnum):
+    """What people can be told of."""
+
+    APPROVAL = "approval"
+    NOT_HEALED = "not_healed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    EXPIRED = "expired"
+    BREAKER = "breaker"
+    STEP = "step"
+    HEALED = "healed"
+    DONE = "done"
+    CANCELLED = "cancelled"
+    PREDICTED = "predicted"
+
+
+PLACES = ("event", "playbook", "target", "state", "reason", "detail", "alert", "run", "summary", "link")
+"""What a message's templates may name."""
+_PLACE = re.compile(r"\$\{([^}]*)\}?")
+_TOLD = (Event.APPROVAL, Event.NOT_HEALED, Event.FAILED, Event.UNKNOWN, Event.EXPIRED, Event.BREAKER, Event.STEP)
+
+
+def _words(value: str) -> str:
+    for place in _PLACE.finditer(value):
+        if place[1] not in PLACES or not place[0].endswith("}"):
+            raise fault(f'"{place[0]}" cannot be filled in; known are {", ".join(PLACES)}', offset=place.start())
+    return value
+
+
+Words = Annotated[str, AfterValidator(_words)]
+
+
+class Notify(Section):
+    """One way to tell people: a signed webhook, or whatever apprise knows."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")] = Field(description="in logs and metrics")
+    url: Url | None = Field(default=None, description="of a webhook")
+    url_file: FilePath | None = Field(default=None, description="a file with the webhook's URL, where the URL itself is a secret")
+    secret_file: FilePath | None = Field(default=None, description="what webhooks are signed with (HMAC-SHA256)")
+    apprise_file: FilePath | None = Field(default=None, description="a file with apprise URLs, one a line; needs the extra apprise")
+    events: tuple[Event, ...] = Field(default=_TOLD, min_length=1, description="what it tells of")
+    playbooks: tuple[str, ...] = Field(default=("*",), min_length=1, description="of runs of these, by name or glob")
+    title: Words = Field(default="remediator: ${playbook} on ${target}: ${event}", max_length=500)
+    text: Words = Field(default="${summary}", max_length=4000)
+    link: Url | None = Field(default=None, description="where the daemon's pages are, for people who follow a message")
+    timeout: Positive = Field(default=timedelta(seconds=10), le=timedelta(minutes=1), description="of one try")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Notify:
+        given = [key for key in ("url", "url_file", "apprise_file") if getattr(self, key) is not None]
+        if len(given) != 1:
+            raise ValueError(f"needs one of url, url_file and apprise_file; it has {' and '.join(given) or 'none'}")
+        if self.secret_file is not None and self.apprise_file is not None:
+            raise fault("signs webhooks; apprise has none", key="secret_file")
+        return self
+
+    def takes(self, event: Event, playbook: str) -> bool:
+        """Whether it tells of this."""
+        return event in self.events and (not playbook or any(fnmatch.fnmatchcase(playbook, glob) for glob in self.playbooks))
+
+
+def _named_once(value: tuple[Notify, ...]) -> tuple[Notify, ...]:
+    names = [one.name for one in value]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise ValueError(f'the name "{twice}" stands twice')
     return value
 
 
@@ -348,4 +412,4 @@ class Settings(Section):
     alertmanager: Alertmanager = Field(default_factory=Alertmanager)
     limits: Limits = Field(default_factory=Limits)
     maintenance: tuple[Window, ...] = Field(default=(), max_length=100, description="windows in which no alert leads to anything")
-    notify: Annotated[tuple[Any, ...], AfterValidator(_nobody)] = Field(default=(), description="not available yet")
+    notify: Annotated[tuple[Notify, ...], AfterValidator(_named_once)] = Field(default=(), max_length=20, description="how people are told")

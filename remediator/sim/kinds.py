@@ -216,6 +216,32 @@ BUILTIN: tuple[Resource, ...] = (
         custom=True,
         update_needs_version=True,
     ),
+    Resource(
+        "cilium.io",
+        "v2",
+        "CiliumEgressGatewayPolicy",
+        "ciliumegressgatewaypolicies",
+        namespaced=False,
+        short_names=("cegp",),
+        categories=("cilium", "ciliumpolicy"),
+        custom=True,
+        update_needs_version=True,
+    ),
+    *(
+        Resource(
+            "gateway.networking.k8s.io",
+            "v1",
+            kind,
+            plural,
+            short_names=short,
+            categories=("gateway-api",),
+            subresources=("status",),
+            versions=("v1", "v1beta1"),
+            custom=True,
+            update_needs_version=True,
+        )
+        for kind, plural, short in (("Gateway", "gateways", ("gtw",)), ("HTTPRoute", "httproutes", ()))
+    ),
     Resource("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
 )
 

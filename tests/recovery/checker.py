@@ -41,6 +41,8 @@ class Facts:
     while_open: list[dict[str, Any]] = field(default_factory=list)
     """Verdicts of ``concurrency`` on another target, asked for after a restart while the run was open."""
     log: Sequence[Logged] = ()
+    silences: Sequence[tuple[str, bool]] = ()
+    """Comment of each in Alertmanager, and whether it is over."""
     first: dict[str, Any] = field(default_factory=dict)
     now: dict[str, Any] = field(default_factory=dict)
     """The cluster's objects before anything happened, and now."""
@@ -105,6 +107,7 @@ def _calls(facts: Facts) -> Iterator[str]:
     """What took effect in the cluster has its record, and what the record says took effect did."""
     effective = Counter(entry.audit_id for entry in facts.log if entry.writes)
     changes = {change["request_id"]: change for change in facts.changes}
+    effective.update({name: _silenced(facts, change) for name, change in changes.items() if change["resource"]["kind"] == "Silence"})
     for entry in facts.log:
         if entry.writes and entry.audit_id not in changes:
             yield f"{entry.method} {entry.path} took effect without a record"
@@ -114,6 +117,14 @@ def _calls(facts: Facts) -> Iterator[str]:
             yield f"nobody found out whether {words} took effect: {change['state']}"
         elif effective[change["request_id"]] != (change["state"] in TOOK_EFFECT):
             yield f"{words} is {change['state']} and took effect {effective[change['request_id']]} times"
+
+
+def _silenced(facts: Facts, change: dict[str, Any]) -> int:
+    """How often a change of a silence took effect, as Alertmanager shows it: it does not tell by which of two calls a silence ended."""
+    if change["verb"] == "create":
+        return sum(f"change {change['request_id']})" in comment for comment, _ in facts.silences)
+    made, said = change["before"]["change"], change["state"] in TOOK_EFFECT
+    return sum(f"change {made})" in comment and over and said for comment, over in facts.silences)
 
 
 def _repeated(facts: Facts) -> Iterator[str]:

@@ -361,6 +361,7 @@ class Story:
         facts.gates = await self._gates(self._plot.node)
         facts.in_flight = await self._gauge()
         facts.log = [entry for entry in self._simulation.cluster.request_log if entry.service == "kubernetes"]
+        facts.silences = [(comment, over) for comment, over, _ in self._silences()]
         facts.now = self._shape()
         return True
 
@@ -373,11 +374,18 @@ class Story:
         """What people would see of the cluster's objects, without what others keep up to date."""
         cluster = self._simulation.cluster
         kinds = {resource.kind for resource in cluster.kinds.all() if not resource.shared_with} - _MADE_BY_OTHERS
-        return {
+        objects = {
             "/".join((kind, obj["metadata"].get("namespace", ""), obj["metadata"]["name"])): _outlined(obj)
             for kind in sorted(kinds)
             for obj in cluster.objects(kind)
         }
+        return objects | {f"Silence//{run}": comment.encode() for comment, over, run in self._silences() if not over}
+
+    def _silences(self) -> list[tuple[str, bool, str]]:
+        """Comment, whether it is over, and the run that made it."""
+        now = self._clock.now()
+        found = self._simulation.alertmanager.silences.values()
+        return [(s.comment, s.state(now) == "expired", s.comment.partition("remediator run ")[2].partition(",")[0]) for s in found]
 
 
 def _outlined(obj: dict[str, Any]) -> bytes:

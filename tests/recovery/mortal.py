@@ -32,6 +32,7 @@ from remediator.journal.writer import Writer
 from remediator.journal.writes import Deed
 from remediator.kube import Kube
 from remediator.model import Change, DecisionKind, Delivery, Run, Step
+from remediator.monitoring import Alertmanager
 from remediator.settings import load_settings
 
 
@@ -130,6 +131,22 @@ def watch_the_cluster(boundaries: Boundaries) -> None:
     Kube._write = watched
 
 
+def watch_the_alertmanager(boundaries: Boundaries) -> None:
+    """The same for silences."""
+    ask = Alertmanager._ask
+
+    async def watched(self: Alertmanager, method: str, path: str, **kwargs: Any) -> Any:
+        if method == "GET":
+            return await ask(self, method, path, **kwargs)
+        boundaries.reach(f"before the call {method.lower()} silences")
+        try:
+            return await ask(self, method, path, **kwargs)
+        finally:
+            boundaries.reach(f"after the call {method.lower()} silences")
+
+    Alertmanager._ask = watched
+
+
 # --- faults, to see that the checks find them -----------------------------------------------------------------------------
 
 
@@ -198,7 +215,7 @@ def main() -> None:
     began, rate = parse_time(order["began"]), order["rate"]
     clock = FastClock(rate, start=began + timedelta(seconds=(time.monotonic() - order["origin"]) * rate))
     boundaries = Boundaries(Path(order["record"]), order["at"])
-    for watch in (watch_the_journal, watch_the_engine, watch_the_cluster):
+    for watch in (watch_the_journal, watch_the_engine, watch_the_cluster, watch_the_alertmanager):
         watch(boundaries)
     for fault in order["faults"]:
         FAULTS[fault]()

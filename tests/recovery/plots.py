@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from recovery.crash import Plot
 
 TIME = "timeout: 3h"
@@ -22,11 +24,50 @@ async def two_racks(simulation):
     cluster.store.replace(kind, peer)
 
 
+async def standby(simulation):
+    """node-3 is the egress gateway, node-4 stands by."""
+    cluster = simulation.cluster
+    spec = {"selectors": [{"podSelector": {}}], "destinationCIDRs": ["0.0.0.0/0"]}
+    spec["egressGateway"] = {"nodeSelector": {"matchLabels": {"egress": "yes"}}}
+    cluster.create({"apiVersion": "cilium.io/v2", "kind": "CiliumEgressGatewayPolicy", "metadata": {"name": "egress"}, "spec": spec})
+    kind = cluster.kind("Node")
+    for name, key, value in (("node-3", "egress", "yes"), ("node-4", "remediator.dev/egress-standby", "true")):
+        node = cluster.store.edit(kind, cluster.store.get(kind, name))
+        node["metadata"]["labels"][key] = value
+        cluster.store.replace(kind, node)
+
+
+async def two_backends(simulation):
+    """A route with two backends, and a controller that accepts whatever is written."""
+    cluster = simulation.cluster
+    refs = [{"group": "", "kind": "Service", "name": name, "port": 80, "weight": 1} for name in ("blue", "green")]
+    spec = {"parentRefs": [{"name": "external"}], "rules": [{"backendRefs": refs}]}
+    metadata = {"name": "grafana", "namespace": "default"}
+    cluster.create({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": metadata, "spec": spec})
+    kind = cluster.kind("HTTPRoute")
+
+    def accept():
+        route = cluster.store.edit(kind, cluster.store.get(kind, "grafana", "default"))
+        told = {"status": "True", "reason": "x", "observedGeneration": route["metadata"]["generation"]}
+        conditions = [{"type": one, **told} for one in ("Accepted", "ResolvedRefs")]
+        route["status"] = {"parents": [{"parentRef": {"name": "external"}, "controllerName": "x", "conditions": conditions}]}
+        cluster.store.replace(kind, route)
+
+    def follow(change):
+        known, told = change.obj["metadata"]["generation"], (change.obj.get("status") or {}).get("parents")
+        if change.obj["kind"] == "HTTPRoute" and not (told and told[0]["conditions"][0]["observedGeneration"] == known):
+            cluster.loop.after(timedelta(seconds=1), accept)
+
+    accept()
+    cluster.store.subscribe(follow, kind.table)
+
+
 def _one(action, *parameters):
     return f"{{it: {{{', '.join((f'action: {action}', TIME, *parameters))}}}}}"
 
 
 PLOTS = {
+    "alertmanager.silence": Plot(_one("alertmanager.silence", "duration: 1d"), undone=True),
     "node.cordon": Plot(_one("node.cordon"), undone=True),
     "node.uncordon": Plot(f"{{{CORDON}}}, {{{UNCORDON}}}"),
     "node.drain": Plot(_one("node.drain", "parallel: 1", "quiet_for: 1s", "headroom: 10m"), undone=True, node="node-2"),
@@ -41,6 +82,12 @@ PLOTS = {
     "workload.evict_pod": Plot(_one("workload.evict_pod", "ready_for: 1s", *WHOAMI), node="node-2"),
     "bgp.withdraw_node": Plot(_one("bgp.withdraw_node", "hold: 1s"), undone=True),
     "bgp.withdraw_peer": Plot(_one("bgp.withdraw_peer", "peer_config: peer-tor1", "hold: 1s"), undone=True),
+    "egress.move_gateway": Plot(_one("egress.move_gateway", "planned: true"), undone=True, prepare=standby),
+    "gateway.shift_weight": Plot(
+        _one("gateway.shift_weight", "route: grafana", "namespace: default", "weights: {blue: 0}", "settle: 1s"),
+        undone=True,
+        prepare=two_backends,
+    ),
     "bgp.deprefer": Plot(_one("bgp.deprefer", "advertisement: rack-a", "settle: 1s"), undone=True, prepare=two_racks),
 }
 """action -> its story"""

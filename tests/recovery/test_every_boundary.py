@@ -17,6 +17,9 @@ from remediator.actions import actions
 PROGRESS = re.compile(r"save_step \w+ running #(?!1$)")
 """A step that goes on says so as often as it looks, and how often that is depends on the machine. Only the first one is a boundary."""
 SAMPLE = [
+    ("egress.move_gateway", "after the call patch nodes #1"),
+    ("gateway.shift_weight", "after the call patch httproutes #1"),
+    ("alertmanager.silence", "after the call post silences #1"),
     ("node.cordon", "before the call patch nodes #1"),
     ("node.cordon", "after the call patch nodes #1"),
     ("node.cordon", "after the call patch nodes #2"),

@@ -14,7 +14,7 @@ def test_every_action_says_what_it_is(action):
     assert text["summary"]
     assert text["changes"]
     assert text["parameters"]["type"] == "object"
-    assert text["name"].count(".") == (0 if text["name"] in ("approve", "wait") else 1)
+    assert text["name"].count(".") == (0 if text["name"] in ("approve", "notify", "wait") else 1)
 
 
 @pytest.mark.parametrize("action", actions().values(), ids=lambda a: a.name)

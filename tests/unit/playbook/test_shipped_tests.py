@@ -14,7 +14,6 @@ from remediator.reasons import Reason
 from remediator.testing.read import read_file, test_files
 
 NOT_YET = {
-    "bgp-last-speaker",
     "bgp-session",
     "cilium-endpoints",
     "cilium-endpoints-unreachable",
@@ -24,14 +23,12 @@ NOT_YET = {
     "encryption",
     "gateway",
     "hubble",
-    "network-partition",
     "node-down",
     "pressure",
     "pressure-lbipam",
     "service-endpoint",
     "storage-path",
     "storage-path-down",
-    "tunnel",
 }
 """Playbooks whose tests are still to be written; a name goes when they come."""
 TESTED = {file.stem: file for file in test_files(shipped() / "tests")}

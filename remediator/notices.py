@@ -1,0 +1,158 @@
+"""Tells people by itself what they must know: a run waits for them, did not heal, failed, cannot be told; the breaker opened.
+
+In: the feed, which says what changed, and the journal, which says what it is. Out: Messages, each noted in the journal once its routes are
+through with it, so that a restart tells what was not told yet. Nothing is refused; without a route nothing is watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import structlog
+
+from remediator.breaker import opened
+from remediator.clock import iso
+from remediator.errors import JournalUnavailable
+from remediator.model import ApprovalState, RunState
+from remediator.readings import breaker_past
+from remediator.settings import Event
+from remediator.telling import Message
+from remediator.words import ending, folded
+
+if TYPE_CHECKING:
+    from remediator.model import Run
+    from remediator.world import World
+
+__all__ = ["Notices"]
+
+log = structlog.get_logger(__name__)
+NOTE = "told"
+"""The kind of the journal's entries; their ref is the run, or ``breaker``."""
+_LOOK_BACK = timedelta(hours=1)
+"""What ended before is no news after a start."""
+_RETRY = timedelta(seconds=2)
+_ENDS = {
+    RunState.NOT_HEALED: Event.NOT_HEALED,
+    RunState.FAILED: Event.FAILED,
+    RunState.UNKNOWN: Event.UNKNOWN,
+    RunState.EXPIRED: Event.EXPIRED,
+    RunState.HEALED: Event.HEALED,
+    RunState.DONE: Event.DONE,
+    RunState.CANCELLED: Event.CANCELLED,
+    RunState.PREDICTED: Event.PREDICTED,
+}
+
+
+class Notices:
+    """Watches until the feed closes."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._told: set[str] = set()
+        """Ids of messages that are told or under way."""
+        self._telling: set[asyncio.Task[None]] = set()
+
+    async def watch(self) -> None:
+        """Whatever happens to the journal or to the feed's queue, it goes on, and looks at what it may have missed."""
+        feed = self._world.feed
+        try:
+            while not feed.closed:
+                listener = feed.listen()
+                try:
+                    await self._catch_up()
+                    async for notice in listener:
+                        if notice.kind == "run":
+                            await self._look(notice.ref)
+                except JournalUnavailable as error:
+                    log.warning("the journal cannot say what people must know; it is asked again", error=str(error))
+                    await self._world.clock.sleep(_RETRY)
+                finally:
+                    feed.leave(listener)
+        finally:
+            for task in self._telling:
+                task.cancel()
+
+    async def _catch_up(self) -> None:
+        journal, since = self._world.journal, self._world.clock.now() - _LOOK_BACK
+        runs = {run.id: run for run in [*await journal.open_runs(), *await journal.recent_runs(since=since)]}
+        for run in runs.values():
+            await self._consider(run)
+        await self._look_at_breaker()
+
+    async def _look(self, ref: str) -> None:
+        run = await self._world.journal.run(ref)
+        if run is None:
+            return
+        await self._consider(run)
+        if not run.state.open:
+            await self._look_at_breaker()
+
+    async def _consider(self, run: Run) -> None:
+        message = _about(run)
+        if message is not None:
+            await self._tell(message, run.id)
+
+    async def _look_at_breaker(self) -> None:
+        world = self._world
+        found = opened(await breaker_past(world), world.limits.breaker)
+        if found is None:
+            return
+        at = iso(found.at)
+        words = f"The breaker opened: {found.words}. No alert leads to anything until a person resets it: remediator breaker reset"
+        await self._tell(
+            Message(id=f"breaker.{at}", event=Event.BREAKER, at=at, summary=words, target="everything", detail=found.words), "breaker"
+        )
+
+    async def _tell(self, message: Message, ref: str) -> None:
+        teller = self._world.teller
+        if message.id in self._told or not teller.taking(message):
+            return
+        if any(entry.data.get("id") == message.id for entry in await self._world.journal.entries(ref=ref, kind=NOTE)):
+            self._told.add(message.id)
+            return
+        self._told.add(message.id)
+        task = asyncio.create_task(self._tell_and_note(message, ref), name="tell people")
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_and_note(self, message: Message, ref: str) -> None:
+        ends = await self._world.teller.tell(message)
+        try:
+            await self._world.journal.note(NOTE, ref, {"id": message.id, "event": message.event.value, "routes": dict(ends)})
+        except JournalUnavailable as error:
+            log.warning(
+                "people were told and that could not be noted; a restart would tell them again", message=message.id, error=str(error)
+            )
+
+
+def _about(run: Run) -> Message | None:
+    """What there is to say of a run as it stands; None if nothing. Of what is only predicted nothing but that it was is said."""
+    if run.state is RunState.AWAITING_APPROVAL and run.approvals and run.approvals[-1].state is ApprovalState.WAITING:
+        if run.dry_run:
+            return None
+        asked = run.approvals[-1]
+        words = f"{folded(asked.question)} Until {iso(asked.expires_at)}: remediator runs approve {run.id}, or reject"
+        return _message(run, Event.APPROVAL, f"{run.id}.approval.{len(run.approvals)}", iso(asked.asked_at), words)
+    if run.state.open or run.ended_at is None:
+        return None
+    event = Event.PREDICTED if run.dry_run else _ENDS[run.state]
+    words = f"{run.playbook} on {run.target.key}: {ending(run)}"
+    return _message(run, event, f"{run.id}.end", iso(run.ended_at), words)
+
+
+def _message(run: Run, event: Event, id: str, at: str, words: str) -> Message:  # noqa: A002 - the record's own word
+    return Message(
+        id=id,
+        event=event,
+        at=at,
+        summary=words,
+        playbook=run.playbook,
+        target=run.target.key,
+        run=run.id,
+        state=run.state.value,
+        reason=run.reason.value if run.reason else "",
+        detail=run.detail,
+        alert=run.alert.name if run.alert else "",
+    )

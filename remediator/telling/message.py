@@ -1,0 +1,48 @@
+"""One message to people, and how a route words it. Text that strangers wrote (labels, messages of APIs) is folded onto one line."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from remediator.model import Noun
+from remediator.settings import Event
+from remediator.words import folded
+
+if TYPE_CHECKING:
+    from remediator.settings import Notify
+
+__all__ = ["Message"]
+
+_PLACE = re.compile(r"\$\{([a-z]+)\}")
+
+
+class Message(Noun, frozen=True, kw_only=True):
+    """What happened. ``id`` is the same whenever the same thing is told again, so that a receiver can tell."""
+
+    id: str
+    event: Event
+    at: str
+    """RFC 3339"""
+    summary: str
+    playbook: str = ""
+    target: str = ""
+    run: str = ""
+    state: str = ""
+    reason: str = ""
+    detail: str = ""
+    alert: str = ""
+    title: str = ""
+    """Instead of the route's, where a step says so."""
+
+    def worded(self, route: Notify) -> dict[str, Any]:
+        """The body of a webhook; ``title`` and ``text`` are for people."""
+        plain = {name: getattr(self, name) for name in ("playbook", "target", "run", "state", "reason", "alert")}
+        link = f"{route.link.rstrip('/')}/runs/{self.run}" if route.link and self.run else route.link or ""
+        values = {**plain, "event": self.event.value, "detail": folded(self.detail), "summary": self.summary, "link": link}
+
+        def fill(template: str) -> str:
+            return _PLACE.sub(lambda place: values[place[1]], template)
+
+        told = {"id": self.id, "at": self.at, **values, "title": folded(self.title or fill(route.title)), "text": fill(route.text)}
+        return {"version": "1", **told}

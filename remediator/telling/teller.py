@@ -1,0 +1,198 @@
+"""Tells each route that takes a message, in tasks of its own: a receiver that is slow or gone keeps nobody waiting.
+
+A message that may get through later is tried again, with growing pauses; then it is given up, which the log and the metric
+``remediator_notifications_total{channel,result}`` say (``sent``, ``refused``, ``failed``, ``dropped``). No secret stands in either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+import tenacity
+
+from remediator import __version__
+from remediator.clock import SystemClock
+from remediator.errors import RemediatorError, UsageError
+from remediator.model import encode
+from remediator.telemetry import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    import aiohttp
+
+    from remediator.clock import Clock
+    from remediator.settings import Notify
+    from remediator.telling.message import Message
+
+__all__ = ["SIGNATURE", "Teller"]
+
+log = structlog.get_logger(__name__)
+SIGNATURE: Final = "X-Remediator-Signature"
+"""Header of a webhook: ``sha256=`` and the HMAC-SHA256 of the body in hexadecimal."""
+_TRIES: Final = 5
+_LATER: Final = frozenset({408, 425, 429})
+_WAITING: Final = 200
+"""Messages under way at once; further ones are dropped, since whoever is told of two hundred things reads none."""
+_RESULTS: Final = ("sent", "refused", "failed", "dropped")
+
+
+class _RefusedError(RemediatorError):
+    """The receiver will never take it."""
+
+
+class _LaterError(RemediatorError):
+    """It did not get through this time."""
+
+
+class Teller:
+    """All routes of the settings."""
+
+    def __init__(self, routes: Iterable[Notify] = (), *, clock: Clock | None = None) -> None:
+        """Raises UsageError if a route needs apprise and it is not installed. Files are read for every message, so that they may rotate."""
+        self.routes = tuple(routes)
+        self._clock: Clock = clock or SystemClock()
+        self._session: aiohttp.ClientSession | None = None
+        self._open = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
+        for route in self.routes:
+            if route.apprise_file is not None and not _installed("apprise"):
+                raise UsageError(f"notify {route.name}: apprise is not installed; install remediator[apprise], or use a webhook")
+            for result in _RESULTS:
+                METRICS.notifications.labels(route.name, result)
+
+    def taking(self, message: Message, names: Iterable[str] = ()) -> tuple[str, ...]:
+        """The names of the routes that take ``message``; of ``names`` only, if there are any."""
+        only = set(names)
+        fitting = (route for route in self.routes if route.takes(message.event, message.playbook))
+        return tuple(route.name for route in fitting if not only or route.name in only)
+
+    async def tell(self, message: Message, names: Iterable[str] = ()) -> Mapping[str, str]:
+        """Tell every route that takes it (of ``names``, if there are any) and wait until each is through: its name -> how that ended."""
+        taking = self.taking(message, names)
+        routes = [route for route in self.routes if route.name in taking]
+        ends = await asyncio.gather(*(self._one(route, message) for route in routes))
+        return dict(zip((route.name for route in routes), ends, strict=True))
+
+    def tell_later(self, message: Message, names: Iterable[str] = ()) -> None:
+        """As ``tell``, without waiting."""
+        task = asyncio.get_running_loop().create_task(self._quietly(message, tuple(names)), name="tell people")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """What is under way ends where it stands."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def _quietly(self, message: Message, names: tuple[str, ...]) -> None:
+        await self.tell(message, names)
+
+    async def _one(self, route: Notify, message: Message) -> str:
+        if self._open >= _WAITING:
+            log.error("a message to people is dropped, too many are under way", channel=route.name, message=message.id)
+            METRICS.notifications.labels(route.name, "dropped").inc()
+            return "dropped"
+        self._open += 1
+        try:
+            result, trouble = await self._patiently(route, message)
+        finally:
+            self._open -= 1
+        METRICS.notifications.labels(route.name, result).inc()
+        if trouble:
+            log.error("people could not be told", channel=route.name, message=message.id, what=message.event.value, error=trouble)
+        return result
+
+    async def _patiently(self, route: Notify, message: Message) -> tuple[str, str]:
+        retrying = tenacity.AsyncRetrying(
+            retry=tenacity.retry_if_exception_type(_LaterError),
+            wait=tenacity.wait_random_exponential(multiplier=1, max=60),
+            stop=tenacity.stop_after_attempt(_TRIES),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        try:
+            await retrying(self._send, route, message)
+        except _RefusedError as error:
+            return "refused", str(error)
+        except _LaterError as error:
+            return "failed", f"{error}, {_TRIES} times"
+        except Exception as error:  # noqa: BLE001 - a fault here must not reach the run that is told of; its words may hold a URL
+            return "failed", f"internal error: {type(error).__name__}"
+        return "sent", ""
+
+    async def _sleep(self, seconds: float) -> None:
+        await self._clock.sleep(timedelta(seconds=seconds))
+
+    async def _send(self, route: Notify, message: Message) -> None:
+        worded = message.worded(route)
+        if route.apprise_file is not None:
+            await _by_apprise(route, worded)
+        else:
+            await self._post(route, encode(worded))
+
+    async def _post(self, route: Notify, body: bytes) -> None:
+        import aiohttp  # noqa: PLC0415 - a quarter of a second that --help must not pay
+
+        url = route.url or _secret(route.url_file)
+        headers = {"Content-Type": "application/json", "User-Agent": f"remediator/{__version__}"}
+        if route.secret_file is not None:
+            headers[SIGNATURE] = f"sha256={hmac.new(_secret(route.secret_file).encode(), body, hashlib.sha256).hexdigest()}"
+        if self._session is None:
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+        limits = aiohttp.ClientTimeout(total=route.timeout.total_seconds())
+        try:
+            async with self._session.post(url, data=body, headers=headers, timeout=limits, allow_redirects=False) as answer:
+                status = answer.status
+        except (aiohttp.InvalidURL, ValueError) as error:
+            raise _RefusedError("its URL is none") from error
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise _LaterError(f"no answer: {type(error).__name__}") from error  # the error's own words hold the URL
+        if status >= 500 or status in _LATER:
+            raise _LaterError(f"status {status}")
+        if status >= 300:
+            raise _RefusedError(f"status {status}")
+
+
+async def _by_apprise(route: Notify, worded: Mapping[str, Any]) -> None:
+    import apprise  # noqa: PLC0415 - an extra
+
+    urls = [line.strip() for line in _secret(route.apprise_file).splitlines()]
+    people = apprise.Apprise()
+    if not all(people.add(url) for url in urls if url and not url.startswith("#")):
+        raise _RefusedError("apprise knows no service for one of its URLs")
+    try:
+        async with asyncio.timeout(route.timeout.total_seconds()):
+            told = await people.async_notify(title=worded["title"], body=worded["text"], body_format="text")
+    except TimeoutError as error:
+        raise _LaterError("no answer in time") from error
+    if not told:
+        raise _LaterError("apprise could not deliver it")
+
+
+def _secret(file: Path | None) -> str:
+    """Raises _LaterError without the content: a file that is missing now may be mounted by the next try."""
+    try:
+        text = file.read_text(encoding="utf-8").strip() if file is not None else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise _LaterError(f"{file} cannot be read: {type(error).__name__}") from error
+    if not text:
+        raise _LaterError(f"{file} is empty")
+    return text
+
+
+def _installed(module: str) -> bool:
+    import importlib.util  # noqa: PLC0415 - only where a route needs it
+
+    return importlib.util.find_spec(module) is not None
