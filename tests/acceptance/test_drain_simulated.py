@@ -78,6 +78,7 @@ def left(keeper):
     return keeper.get("/api/v1/changes?left_behind=true")["items"]
 
 
+@pytest.mark.long
 def test_drained_and_returned(keeper, field):
     field.plant(4, maxUnavailable=1)
     before = field.node()["spec"]

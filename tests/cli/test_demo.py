@@ -106,6 +106,7 @@ def test_a_restart_that_a_person_asks_for(once):
         assert said in done.stdout
 
 
+@pytest.mark.long
 def test_the_node_that_is_to_blame_is_cured_and_not_the_one_that_an_alert_names(once):
     done = once("-m", "remediator", "demo", "--once", "--scenario", "slow-node")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout

@@ -25,10 +25,12 @@ TARGETS = {
     "Namespace": ("Namespace", "", "kube-system"),
 }
 """By the kind that a playbook acts on; Node where only people trigger it."""
-OF_PLAYBOOKS = {"hubble": ("Deployment", "kube-system", "coredns")}
-"""There is no relay in the simulated cluster; another Deployment stands in for it."""
-_SLOW = dict.fromkeys(("cilium-endpoints-unreachable", "encryption", "pressure", "storage-path"), pytest.mark.long)
-"""What the simulated Prometheus does not measure is never proved, and a live run waits for its proof to the end."""
+OF_PLAYBOOKS = dict.fromkeys(("hubble", "tunnel"), ("Deployment", "kube-system", "coredns"))
+"""There is neither a relay nor a tunnel in the simulated cluster; another Deployment stands in for it."""
+_SLOW = dict.fromkeys(
+    ("cilium-endpoints-unreachable", "encryption", "node-latency", "node-packet-loss", "pressure", "storage-path"), pytest.mark.long
+)
+"""The ladders of two rungs take their time; what the simulated Prometheus does not measure a live run waits for to the end."""
 
 
 def shipped(root):
