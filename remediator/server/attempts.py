@@ -1,6 +1,7 @@
-"""How often an address may fail to say who it is. In: addresses and failures; out: whether the next try is heard, or in how many seconds.
+"""How often an address may fail to say who it is. In: addresses, failures and successes; out: in how many seconds the next try is heard.
 
-A bucket an address: ten tries at once, one more every six seconds. In memory and bounded; an address that was forgotten begins anew.
+A bucket an address: thirty tries at once, one more every two seconds. A token that was right there before is heard all the same, so that a
+program with an old token, behind the same router, locks nobody out. In memory and bounded; an address that was forgotten begins anew.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Attempts"]
 
-_BURST = 10
-_SECONDS = 6.0
+_BURST = 30
+_SECONDS = 2.0
 _REMEMBERED = 4096
 
 
@@ -26,11 +27,22 @@ class Attempts:
         self._clock = clock
         self._failed: OrderedDict[str, tuple[float, float]] = OrderedDict()
         """Address -> tries left, and when that was so, in seconds."""
+        self._right: OrderedDict[tuple[str, bytes], None] = OrderedDict()
 
-    def wait(self, address: str) -> float:
-        """Seconds until a try from there is heard; 0 for now."""
+    def wait(self, address: str, token: bytes = b"") -> float:
+        """Seconds until a try from there with ``token`` is heard; 0 for now."""
+        if (_network(address), token) in self._right:
+            return 0.0
         left = self._left(_network(address))
         return 0.0 if left >= 1 else (1 - left) * _SECONDS
+
+    def succeeded(self, address: str, token: bytes) -> None:
+        """``token`` was right."""
+        key = _network(address), token
+        self._right[key] = None
+        self._right.move_to_end(key)
+        if len(self._right) > _REMEMBERED:
+            self._right.popitem(last=False)
 
     def failed(self, address: str) -> None:
         """One more failure."""

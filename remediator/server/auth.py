@@ -157,11 +157,12 @@ class Doorkeeper:
     def holder(self, request: web.Request, token: str, scope: Scope = Scope.READ) -> Person:
         """Who holds ``token``. Raises HttpProblem 401 if nobody does, 429 if that was tried too often from there.
 
-        The webhook's own token passes always: Alertmanager loses what is answered with a 429.
+        The webhook's own token passes always: Alertmanager loses what is answered with a 429. So does a token that was right there before.
         """
-        found = self._find(token.strip().encode("utf-8", "surrogateescape"))
+        said = token.strip().encode("utf-8", "surrogateescape")
+        found = self._find(said)
         address = self._proxy.client(request)
-        wait = self._attempts.wait(address)
+        wait = self._attempts.wait(address, said)
         if wait and not (found and scope is Scope.WEBHOOK and scope in found.scopes):
             METRICS.auth_failures.labels("limited").inc()
             detail = f"Too many unknown tokens came from {address}; try again in {wait:.0f} s."
@@ -170,6 +171,7 @@ class Doorkeeper:
             self._attempts.failed(address)
             METRICS.auth_failures.labels("unknown_token").inc()
             raise _unauthorized("The token is not known here.", f'{_CHALLENGE}, error="invalid_token"')
+        self._attempts.succeeded(address, said)
         return Person(scopes=found.scopes, name=found.name)
 
     def _find(self, token: bytes) -> _Known | None:

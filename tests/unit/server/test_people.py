@@ -124,23 +124,30 @@ class TestGuessing:
         for _ in range(times):
             await api.problem("GET", "/api/v1/status", 401, token="wrong")
 
-    async def test_after_ten_unknown_tokens_no_more_is_heard_from_there(self, behind):
+    async def test_after_thirty_unknown_tokens_no_more_is_heard_from_there(self, behind):
         api = await behind()
-        await self.guess(api, 10)
+        await self.guess(api, 30)
         problem = await api.problem("GET", "/api/v1/status", 429, token="write")
         assert "127.0.0.1" in problem["detail"]
-        assert (await api("GET", "/api/v1/status", token="write")).headers["Retry-After"] == "7"
+        assert (await api("GET", "/api/v1/status", token="write")).headers["Retry-After"] == "3"
         assert (await api("GET", "/-/healthy", token=None)).status == 200
 
     async def test_alerts_still_come_in_since_alertmanager_drops_what_gets_a_429(self, behind, payload):
         api = await behind()
-        await self.guess(api, 10)
+        await self.guess(api, 30)
         assert (await api.post_alerts(payload)).status == 200
         assert (await api.post_alerts(payload, token="read")).status == 429
 
+    async def test_a_token_that_was_right_there_before_is_heard_all_the_same(self, behind):
+        api = await behind()
+        assert (await api("GET", "/api/v1/status", token="read")).status == 200
+        await self.guess(api, 30)
+        assert (await api("GET", "/api/v1/status", token="read")).status == 200
+        await api.problem("GET", "/api/v1/status", 429, token="write")
+
     async def test_no_token_at_all_is_no_guess(self, behind):
         api = await behind()
-        for _ in range(12):
+        for _ in range(32):
             await api.problem("GET", "/api/v1/status", 401, token=None)
         assert (await api("GET", "/api/v1/status", token="read")).status == 200
 
@@ -153,25 +160,37 @@ class TestAttempts:
 
         clock = ManualClock()
         attempts = Attempts(clock)
-        for _ in range(10):
+        for _ in range(30):
             assert attempts.wait("192.0.2.1") == 0
             attempts.failed("192.0.2.1")
-        assert attempts.wait("192.0.2.1") == 6
-        assert attempts.wait("::ffff:192.0.2.1") == 6
+        assert attempts.wait("192.0.2.1") == 2
+        assert attempts.wait("::ffff:192.0.2.1") == 2
         assert attempts.wait("192.0.2.2") == 0
-        clock.advance(timedelta(seconds=6))
+        clock.advance(timedelta(seconds=2))
         assert attempts.wait("192.0.2.1") == 0
 
     def test_an_ipv6_network_is_one_place_and_memory_is_bounded(self):
         from remediator.clock import ManualClock
 
         attempts = Attempts(ManualClock())
-        for last in range(10):
+        for last in range(30):
             attempts.failed(f"2001:db8::{last}")
         assert attempts.wait("2001:db8::ffff") > 0
         for other in range(5000):
             attempts.failed(f"10.0.{other // 250}.{other % 250}")
         assert attempts.wait("2001:db8::1") == 0
+
+    def test_a_token_is_right_where_it_was_right_only(self):
+        from remediator.clock import ManualClock
+
+        attempts = Attempts(ManualClock())
+        attempts.succeeded("192.0.2.1", b"t")
+        for _ in range(30):
+            attempts.failed("192.0.2.1")
+            attempts.failed("192.0.2.2")
+        assert attempts.wait("192.0.2.1", b"t") == 0
+        assert attempts.wait("192.0.2.1", b"other") > 0
+        assert attempts.wait("192.0.2.2", b"t") > 0
 
 
 async def test_another_site_steers_nothing_even_where_everything_is_open(serve, service, run):
