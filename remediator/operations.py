@@ -107,6 +107,7 @@ class Operations:
         self._doors = {"kubernetes": "not asked yet", "prometheus": "not asked yet", "alertmanager": "not asked yet"}
         self._pauses: tuple[Pause, ...] = ()
         self._unavailable: dict[str, str] = {}
+        self._absent: dict[str, str] = {}
 
     @property
     def library(self) -> Library:
@@ -245,7 +246,8 @@ class Operations:
         """See Service."""
         demotion = self._world.demotions.of(playbook.name)
         mode, lacks = self._world.mode(playbook).value, self._unavailable.get(playbook.name, "")
-        return {"mode_in_force": mode, "demoted": to_json(demotion) if demotion else None, "missing_rights": lacks}
+        told = {"mode_in_force": mode, "demoted": to_json(demotion) if demotion else None, "missing_rights": lacks}
+        return {**told, "missing_kinds": self._absent.get(playbook.name, "")}
 
     async def record(self, playbook: Playbook) -> Record:
         """See Service."""
@@ -372,7 +374,10 @@ class Operations:
             leader=True,
             breaker=self._breaker,
             demoted=self._world.demotions.all,
-            unavailable=tuple(Unavailable(playbook=name, missing=words) for name, words in sorted(self._unavailable.items())),
+            unavailable=tuple(
+                Unavailable(playbook=name, missing=self._unavailable.get(name, ""), absent=self._absent.get(name, ""))
+                for name in sorted(self._unavailable.keys() | self._absent.keys())
+            ),
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -394,18 +399,25 @@ class Operations:
         self._doors.update({door: self._world.redact.text(words) for door, words in answers.items()})
 
     async def look_at_rights(self) -> None:
-        """Which playbooks lack a right, for status and log; the gate asks by itself. An API server that is away leaves it as it was."""
+        """Which playbooks lack a right or a kind, for status and log; the gate asks for rights by itself.
+
+        An API server that is away leaves it as it was.
+        """
         if self._world.rights is None:
             return
         try:
             found = {one.name: lacking(await self._world.rights.missing(one)) for one in self.library.playbooks}
+            kinds = {one.name: ", ".join(await self._world.rights.absent(one)) for one in self.library.playbooks}
         except KubeError as error:
             log.warning("what our account may do could not be asked", error=str(error))
             return
         lacks = {name: words for name, words in found.items() if words}
         for name in sorted(lacks.keys() - self._unavailable.keys()):
             log.warning("a playbook cannot work: our account lacks rights", playbook=name, missing=lacks[name])
-        self._unavailable = lacks
+        absent = {name: words for name, words in kinds.items() if words}
+        for name in sorted(absent.keys() - self._absent.keys()):
+            log.warning("a playbook cannot work: the cluster does not serve its kinds", playbook=name, absent=absent[name])
+        self._unavailable, self._absent = lacks, absent
 
     async def _know_pauses(self) -> None:
         self._pauses = tuple(await self.journal.pauses(self._world.clock.now()))

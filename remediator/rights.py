@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from remediator.kube import Kube
     from remediator.playbook import Playbook, StepSpec
 
-__all__ = ["FACTS", "Grant", "Need", "Rights", "grants", "lacking", "needed"]
+__all__ = ["FACTS", "Grant", "Need", "Rights", "grants", "kinds_of", "lacking", "needed"]
 
 CILIUM: Final = "cilium.namespace"
 """The scope of rules that hold where Cilium lives, whatever that namespace is called."""
@@ -194,6 +194,32 @@ def _of_gates(playbook: Playbook, steps: Iterable[StepSpec]) -> Iterator[tuple[s
                 yield f"gate {name}", kind_rule(kind, ("get",))
 
 
+def kinds_of(playbook: Playbook) -> tuple[kinds.Kind, ...]:
+    """The kinds that ``playbook`` can do nothing without: those that its file names, and those that its actions write.
+
+    What actions and gates only read may be absent: they say themselves what that means for them.
+    """
+    steps = [step for rung in playbook.ladder for step in rung.steps]
+    spec = playbook.when.target if playbook.when is not None else None
+    look = playbook.verify.kube if playbook.verify is not None else None
+    named = [spec.kind if spec is not None else "", look.kind if look is not None else ""]
+    named += [str(step.parameters.get("kind") or "") for step in steps]
+    found = {kinds.by_name(name) for name in named if name and "${" not in name}
+    written = {
+        (group, resource)
+        for step in steps
+        for rule in actions()[step.action].needs(step.parameters)
+        if not _READS.issuperset(rule.verbs)
+        for group in rule.groups
+        for resource in rule.resources
+    }
+    found |= {kind for kind in kinds.known() if (kind.group, kind.plural) in written}
+    return tuple(sorted(found, key=str))
+
+
+_READS: Final = frozenset({"get", "list", "watch"})
+
+
 def kind_rule(kind: str, verbs: tuple[str, ...], scope: str = "cluster") -> Rule:
     """What ``verbs`` on objects of a kind that a playbook names take."""
     known = kinds.by_name(kind)
@@ -212,6 +238,7 @@ class Rights:
         self._clock = clock
         self._cilium = cilium
         self._allowed: dict[Need, datetime] = {}
+        self._served: dict[tuple[str, str], tuple[datetime, frozenset[str]]] = {}
 
     async def missing(self, playbook: Playbook) -> dict[Need, tuple[str, ...]]:
         """The rights that ``playbook`` needs and the account lacks, with who needs them. Raises KubeError."""
@@ -227,6 +254,27 @@ class Rights:
         allowed = await asyncio.gather(*(ask(need) for need in needs))
         no = {need: who for (need, who), yes in zip(needs.items(), allowed, strict=True) if not yes}
         return await self._where_it_matters(no)
+
+    async def absent(self, playbook: Playbook) -> tuple[str, ...]:
+        """The kinds that ``playbook`` cannot do without and the cluster does not serve, as ``httproutes.gateway.networking.k8s.io``.
+
+        Raises KubeError.
+        """
+        return tuple([kind.resource for kind in kinds_of(playbook) if not await self._serves(kind)])
+
+    async def _serves(self, kind: kinds.Kind) -> bool:
+        older = kind.before()
+        if kind.plural in await self._plurals(kind.group, kind.version):
+            return True
+        return older is not None and await self._serves(older)
+
+    async def _plurals(self, group: str, version: str) -> frozenset[str]:
+        now = self._clock.now()
+        at, plurals = self._served.get((group, version), (None, frozenset[str]()))
+        if at is None or not timedelta() <= now - at < _FRESH:
+            plurals = await self._kube.served(group, version)
+            self._served[group, version] = (now, plurals)
+        return plurals
 
     async def _where_it_matters(self, missing: dict[Need, tuple[str, ...]]) -> dict[Need, tuple[str, ...]]:
         """Without the namespace of medik8s's leases there are none to be read or taken."""

@@ -100,10 +100,9 @@ async def _asked(settings: Settings, library: Library) -> list[Problem]:
     k = settings.kubernetes
     async with await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout) as kube:
         rights = Rights(kube, SystemClock(), Cilium(namespace=settings.cilium.namespace))
-        missing = [(one, lacking(await rights.missing(one))) for one in library.playbooks]
-    return [
-        Problem(one.source, 1, 1, f"playbook {one.name} is unavailable: our account may not {words}") for one, words in missing if words
-    ]
+        missing = [(one, "our account may not", lacking(await rights.missing(one))) for one in library.playbooks]
+        missing += [(one, "the cluster does not serve", ", ".join(await rights.absent(one))) for one in library.playbooks]
+    return [Problem(one.source, 1, 1, f"playbook {one.name} is unavailable: {what} {words}") for one, what, words in missing if words]
 
 
 def _usual() -> tuple[Path, ...]:

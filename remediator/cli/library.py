@@ -38,7 +38,7 @@ def _mode(item: Item) -> str:
     """The mode in force; a daemon that is older than this CLI knows only the file's."""
     mode = str(item.get("mode_in_force") or item.get("mode") or "")
     mode = f"{mode} (demoted)" if item.get("demoted") else mode
-    return f"{mode} (unavailable)" if item.get("missing_rights") else mode
+    return f"{mode} (unavailable)" if item.get("missing_rights") or item.get("missing_kinds") else mode
 
 
 _PLAYBOOKS: tuple[Column[Item], ...] = (
@@ -104,6 +104,7 @@ def _playbook(found: Item) -> str:
             ("Runbook", _text("runbook")(found)),
             ("Mode", f"{_mode(found)} (its file says {found.get('mode')})"),
             ("Demoted", _why_demoted(found.get("demoted"))),
+            ("Missing", _missing(found)),
             ("Source", f"{found.get('source')}, revision {found.get('revision')}"),
             *(("Alerts", matcher) for matcher in _when(found, "alerts") or ["none: it runs by hand only"]),
             ("Target", " ".join(str(part) for part in _when(found, "target").values() if part) if found.get("when") else ""),
@@ -129,6 +130,12 @@ def _playbook(found: Item) -> str:
 
 def _settings(value: Any) -> str:
     return "" if value is None else _plain(value)
+
+
+def _missing(item: Item) -> str:
+    rights, absent = item.get("missing_rights"), item.get("missing_kinds")
+    parts = [f"our account may not {rights}" if rights else "", f"the cluster does not serve {absent}" if absent else ""]
+    return "; ".join(part for part in parts if part)
 
 
 def _why_demoted(demotion: Item | None) -> str:

@@ -70,7 +70,7 @@ def _text(found: Status) -> str:
             ("DEMOTED", "MODE", "AGE", "FAILED RUNS"),
             [(one.playbook, str(one.mode), old(one.at), ", ".join(one.runs)) for one in found.demoted],
         ),
-        (("UNAVAILABLE", "OUR ACCOUNT MAY NOT"), [(one.playbook, one.missing) for one in found.unavailable]),
+        (("UNAVAILABLE", "OUR ACCOUNT MAY NOT", "NOT SERVED"), [(one.playbook, one.missing, one.absent) for one in found.unavailable]),
         (("LAST 30 DAYS", *RECORD_HEADS), [(one.playbook, *record_row(one)) for one in found.records]),
     ]
     return "\n".join([facts, *(table(heads, rows) for heads, rows in tables if rows)])

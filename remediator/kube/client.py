@@ -68,6 +68,14 @@ class _Review(msgspec.Struct):
     status: _Verdict
 
 
+class _Resource(msgspec.Struct):
+    name: str
+
+
+class _Served(msgspec.Struct):
+    resources: list[_Resource]
+
+
 class Kube:
     """The door to one cluster. Made by ``connect``; closed with ``close`` or as ``async with``."""
 
@@ -395,6 +403,15 @@ class Kube:
         request = self._request("review", "POST", _REVIEW, body=body)
         answer = wire.decode(await self._connection.read(request, self._seconds(None)), _Review, str(request))
         return bool(answer.status.allowed)
+
+    async def served(self, group: str, version: str) -> frozenset[str]:
+        """The plurals of the kinds that the server has in ``group``/``version`` (discovery); none where it has no such group."""
+        path = f"/apis/{group}/{version}" if group else f"/api/{version}"
+        try:
+            body = await self._connection.read(self._request("get", "GET", path), self._seconds(None))
+        except NotFound:
+            return frozenset()
+        return frozenset(one.name for one in wire.decode(body, _Served, f"GET {path}").resources)
 
     async def version(self) -> str:
         """The server's version, as ``v1.36.3``."""

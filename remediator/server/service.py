@@ -174,10 +174,11 @@ def _waiting(run: Run, asked: Approval) -> Waiting:
 
 
 class Unavailable(Noun, frozen=True, kw_only=True):
-    """A playbook that cannot work, and the rights that the daemon's account lacks, in words."""
+    """A playbook that cannot work: the rights that the daemon's account lacks, and the kinds that the cluster does not serve, in words."""
 
     playbook: str
     missing: str
+    absent: str = ""
 
 
 class Status(Noun, frozen=True, kw_only=True):

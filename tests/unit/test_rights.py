@@ -10,7 +10,7 @@ from remediator.actions import Cilium, actions
 from remediator.gates import Fact, gates
 from remediator.kube.errors import NotFound
 from remediator.playbook import Library, load_playbook, shipped
-from remediator.rights import FACTS, Need, Rights, grants, lacking, needed
+from remediator.rights import FACTS, Need, Rights, grants, kinds_of, lacking, needed
 
 TEXT = """\
 apiVersion: remediator.dev/v1
@@ -39,6 +39,12 @@ class Account:
 
     def __init__(self, *forbidden, everything=False, leases=False):
         self.forbidden, self.everything, self.leases, self.asked = set(forbidden), everything, leases, []
+        self.kinds = {("gateway.networking.k8s.io", "v1"): {"httproutes"}, ("cilium.io", "v2alpha1"): {"ciliumloadbalancerippools"}}
+        self.looked = []
+
+    async def served(self, group, version):
+        self.looked.append((group, version))
+        return frozenset(self.kinds.get((group, version), ()))
 
     async def may(self, verb, resource, namespace="", *, subresource="", group=""):
         whole = f"{resource}/{subresource}" if subresource else resource
@@ -153,3 +159,33 @@ async def test_leases_of_medik8s_are_needed_where_their_namespace_is(there):
     take = Need(namespace=LEASES, group="coordination.k8s.io", resource="leases", verb="create")
     missing = await Rights(Account(take, leases=there), Hands(), Cilium()).missing(playbook("{action: cilium.restart_agent}"))
     assert set(missing) == ({take} if there else set())
+
+
+async def test_a_kind_that_is_not_served_is_named():
+    account = Account()
+    rights = Rights(account, Hands(), Cilium())
+    assert await rights.absent(playbook("{action: kube.get, kind: HTTPRoute}")) == ()
+    assert await rights.absent(playbook("{action: kube.get, kind: Gateway}")) == ("gateways.gateway.networking.k8s.io",)
+
+
+async def test_a_kind_that_is_served_in_its_older_version_only_is_there():
+    rights = Rights(Account(), Hands(), Cilium())
+    assert await rights.absent(playbook("{action: kube.get, kind: CiliumLoadBalancerIPPool}")) == ()
+    assert await rights.absent(playbook("{action: kube.get, kind: CiliumBGPPeerConfig}")) == ("ciliumbgppeerconfigs.cilium.io",)
+
+
+async def test_kinds_that_an_action_writes_are_needed_and_kinds_that_it_only_reads_are_not():
+    found = {str(kind) for kind in kinds_of(playbook("{action: cilium.restart_agent}"))}
+    assert "Pod" in found
+    assert not any(kind.startswith("CiliumBGP") for kind in found)
+
+
+async def test_what_is_served_is_asked_again_after_a_minute():
+    account, clock = Account(), Hands()
+    rights, mine = Rights(account, clock, Cilium()), playbook("{action: kube.get, kind: Gateway}")
+    await rights.absent(mine)
+    account.kinds["gateway.networking.k8s.io", "v1"] = {"gateways"}
+    assert await rights.absent(mine) != ()
+    assert len(account.looked) == 1
+    clock.at += timedelta(minutes=1)
+    assert await rights.absent(mine) == ()
