@@ -17,18 +17,14 @@ NOT_YET = {
     "bgp-session",
     "cilium-endpoints",
     "cilium-endpoints-unreachable",
-    "cilium-operator-down",
     "dns",
     "egress-gateway",
     "encryption",
     "gateway",
-    "hubble",
     "node-down",
     "pressure",
-    "pressure-lbipam",
     "service-endpoint",
     "storage-path",
-    "storage-path-down",
 }
 """Playbooks whose tests are still to be written; a name goes when they come."""
 TESTED = {file.stem: file for file in test_files(shipped() / "tests")}
