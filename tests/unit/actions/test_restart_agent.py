@@ -231,6 +231,15 @@ async def test_after_a_node_that_peers_do_not_reach_is_not_restarted_well(stage)
     assert "cilium_unreachable_nodes is not 0 for node-1 (1)" in done.detail
 
 
+async def test_where_metrics_are_the_symptom_they_are_left_to_the_playbook(stage):
+    stage.cluster.kill_agent("node-3")
+    stage.cluster.network.degrade_node("node-3", loss=1)
+    done = await stage.step(ACTION, ready_for="0s", lasting="8m", metrics=False)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert "metrics: false" in evidence(done, "not checked")[0]
+    assert "metrics: false" in " ".join(evidence(done, PLAN))
+
+
 async def test_without_prometheus_the_record_says_what_was_not_checked(stage):
     stage.world.prometheus = None
     stage.cluster.kill_agent("node-3")

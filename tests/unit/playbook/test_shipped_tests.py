@@ -15,11 +15,9 @@ from remediator.testing.read import read_file, test_files
 
 NOT_YET = {
     "bgp-session",
-    "cilium-endpoints",
     "cilium-endpoints-unreachable",
     "dns",
     "egress-gateway",
-    "encryption",
     "gateway",
     "node-down",
     "pressure",
