@@ -15,10 +15,11 @@ from remediator.cli.text import safe
 if TYPE_CHECKING:
     from remediator.cli.output import Form
     from remediator.errors import Problem
+    from remediator.monitoring import Prometheus
     from remediator.playbook import Library
     from remediator.settings import Settings
 
-__all__ = ["check"]
+__all__ = ["check", "unmeasured"]
 
 
 @command(
@@ -46,15 +47,22 @@ def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster:
     has a playbook, or says why not in its annotation no_playbook.
 
     With --cluster, which needs --config: every right that a playbook needs is asked of the API server, as the account that the settings
-    name; one that is missing makes the playbook unavailable.
+    name; one that is missing makes the playbook unavailable. So does a kind that the cluster does not serve. And Prometheus is asked
+    whether it has the metrics without which a playbook's verification could never say that something is healed; that is told, and is
+    no problem, since a playbook may be for something that this cluster does not have.
     """
     problems = _problems(paths or _usual(), rules)
+    notes: list[Problem] = []
     if cluster and not problems:
-        problems = _lacking(paths)
+        problems, notes = _lacking(paths)
     data = {"ok": not problems, "problems": [_plain(problem) for problem in problems]}
+    if cluster:
+        data["notes"] = [_plain(note) for note in notes]
     put_data(
         form, data, lambda _: "".join(safe(str(problem)) + "\n" for problem in problems), lambda: dict.fromkeys(p.path for p in problems)
     )
+    for note in notes:
+        say(safe(str(note)))
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     say(f"{count} found." if problems else "No problems found.")
     return Exit.PROBLEMS if problems else Exit.FINE
@@ -72,8 +80,8 @@ def _problems(paths: tuple[Path, ...], rules: tuple[Path, ...]) -> list[Problem]
     return list(dict.fromkeys([*found, *check_tests(paths)]))
 
 
-def _lacking(paths: tuple[Path, ...]) -> list[Problem]:
-    """One for each playbook that cannot work. Raises UsageError, KubeError."""
+def _lacking(paths: tuple[Path, ...]) -> tuple[list[Problem], list[Problem]]:
+    """One for each playbook that cannot work; and notes. Raises UsageError, KubeError, MonitoringError."""
     import asyncio
 
     from remediator.actions import actions
@@ -90,19 +98,45 @@ def _lacking(paths: tuple[Path, ...]) -> list[Problem]:
     return asyncio.run(_asked(settings, library))
 
 
-async def _asked(settings: Settings, library: Library) -> list[Problem]:
+async def _asked(settings: Settings, library: Library) -> tuple[list[Problem], list[Problem]]:
     from remediator.actions import Cilium
     from remediator.clock import SystemClock
     from remediator.errors import Problem
     from remediator.kube import Kube
+    from remediator.monitoring import Prometheus
     from remediator.rights import Rights, lacking
 
-    k = settings.kubernetes
+    k, p = settings.kubernetes, settings.prometheus
     async with await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout) as kube:
         rights = Rights(kube, SystemClock(), Cilium(namespace=settings.cilium.namespace))
         missing = [(one, "our account may not", lacking(await rights.missing(one))) for one in library.playbooks]
         missing += [(one, "the cluster does not serve", ", ".join(await rights.absent(one))) for one in library.playbooks]
-    return [Problem(one.source, 1, 1, f"playbook {one.name} is unavailable: {what} {words}") for one, what, words in missing if words]
+    found = [Problem(one.source, 1, 1, f"playbook {one.name} is unavailable: {what} {words}") for one, what, words in missing if words]
+    if p.url is None:
+        return found, []
+    prometheus = Prometheus(p.url, timeout=p.timeout, max_age=p.max_age, clock=SystemClock(), token_file=p.token_file)
+    try:
+        return found, await unmeasured(prometheus, library)
+    finally:
+        await prometheus.close()
+
+
+async def unmeasured(prometheus: Prometheus, library: Library) -> list[Problem]:
+    """One for each playbook whose verification could never hold: Prometheus has nothing of what it asks for. Raises MonitoringError."""
+    from remediator.errors import Problem
+    from remediator.monitoring.promql import needed
+
+    found, known = [], dict[str, bool]()
+    for one in library.playbooks:
+        query = one.verify.query if one.verify is not None else None
+        names = needed(query.source) if query is not None else ()
+        for name in names:
+            if name not in known:
+                known[name] = bool(await prometheus.query(f"count({name})"))
+        if names and not any(known[name] for name in names):
+            words = f"playbook {one.name} could not prove that anything is healed: Prometheus has no {' and no '.join(names)}"
+            found.append(Problem(one.source, 1, 1, words))
+    return found
 
 
 def _usual() -> tuple[Path, ...]:

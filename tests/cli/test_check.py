@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+
+from remediator.actions import actions
+from remediator.cli.check import unmeasured
+from remediator.gates import gates
+from remediator.playbook import Library, shipped
 
 GOOD = """\
 apiVersion: remediator.dev/v1
@@ -250,3 +256,18 @@ def test_rules_that_are_not_there(call, folder):
 def test_the_shipped_rules_and_playbooks_fit(call, root):
     result = call("check", str(root / "playbooks"), "--rules", str(root / "deploy/prometheus/rules.yaml"))
     assert (result.exit_code, result.stdout) == (0, "")
+
+
+class Few:
+    """A Prometheus that has one metric."""
+
+    async def query(self, promql):
+        return [1] if promql == "count(up)" else []
+
+
+async def test_playbooks_whose_verification_could_never_hold_are_named():
+    library = Library.load((shipped(),), actions=actions(), gates=gates())
+    told = {Path(note.path).stem: note.message for note in await unmeasured(Few(), library)}
+    assert told["cilium-endpoints-unreachable"].endswith("Prometheus has no network_pair_loss_ratio and no cilium_node_connectivity_status")
+    assert "cilium-agent-down" not in told, "it asks for up"
+    assert "node-down" not in told, "it asks the API server"

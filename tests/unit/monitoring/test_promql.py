@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remediator.monitoring.promql import comparisons
+from remediator.monitoring.promql import comparisons, needed
 from remediator.playbook import Library, shipped
 
 
@@ -40,3 +40,21 @@ def test_shipped_playbooks_that_verify_by_a_metric_have_one_to_draw():
     ]
     assert queries
     assert all(comparisons(query) for query in queries)
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ('sum(a{node="b",state=~"c|d"}) > 0 unless (sum(e) > 0 or f > 1)', ("a",)),
+        (
+            'count(node:stale:ratio{node="${target.name}"} or probe_success{probe="health"}) unless max(x) == 0',
+            ("node:stale:ratio", "probe_success"),
+        ),
+        ("sum by (node, other) (rate(a[5m] offset 10m)) / on (node) group_left (zone) b > bool 1e3", ("a", "b")),
+        ("vector(1) unless sum(changes(a[5m])) > 0", ()),
+        ('{__name__=~"a_.+"} and time() - b > 5', ("b",)),
+        ("a > Inf or a < NaN", ("a",)),
+    ],
+)
+def test_the_metrics_that_a_condition_needs(query, names):
+    assert needed(query) == names
