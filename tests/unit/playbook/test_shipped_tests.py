@@ -15,7 +15,6 @@ from remediator.testing.read import read_file, test_files
 
 NOT_YET = {
     "bgp-session",
-    "cilium-endpoints-unreachable",
     "dns",
     "egress-gateway",
     "gateway",
