@@ -270,6 +270,14 @@ async def test_version_and_readiness(api, kube):
     assert [seen.path for seen in api.seen] == ["/version", "/readyz", "/readyz"]
 
 
+async def test_kinds_of_a_group_that_is_not_served_are_none(api, kube):
+    api.json({"resources": [{"name": "httproutes"}, {"name": "httproutes/status"}]})
+    api.status(404)
+    assert "httproutes" in await kube.served("gateway.networking.k8s.io", "v1")
+    assert await kube.served("cilium.io", "v2") == frozenset()
+    assert [seen.path for seen in api.seen] == ["/apis/gateway.networking.k8s.io/v1", "/apis/cilium.io/v2"]
+
+
 async def test_calls_are_counted(api, kube, pod):
     from remediator.telemetry import METRICS
 
