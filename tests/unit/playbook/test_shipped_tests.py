@@ -19,7 +19,6 @@ NOT_YET = {
     "cilium-endpoints-unreachable",
     "cilium-operator-down",
     "dns",
-    "egress-gateway",
     "encryption",
     "gateway",
     "hubble",
