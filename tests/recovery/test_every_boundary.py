@@ -43,9 +43,9 @@ ON_POSTGRES = [
 ]
 
 
-ONE_IN = 3
+ONE_IN = 5
 """Every call's boundaries are died at in each story. Those of journal and engine are much the same in all of them, so by default each story
-takes a third of them, which third by its place; ``REMEDIATOR_EVERY_BOUNDARY=1`` takes all."""
+takes a fifth of them, which fifth by its place; ``REMEDIATOR_EVERY_BOUNDARY=1`` takes all."""
 
 
 def chosen(found, place):
