@@ -15,6 +15,7 @@ import yaml
 from standins.calls import moves, shape
 
 from remediator.approval import answer
+from remediator.kube import kinds
 from remediator.match import find
 from remediator.model import PLAN, Answer, RunState, Trigger, TriggerKind, evolve
 from remediator.sim import all_scenarios
@@ -67,6 +68,8 @@ async def ready(line, stage, root, played):
         await line.journal.save_run(evolve(stored, state=RunState.DONE, ended_at=line.world.clock.now()))
     if name == "storage-path":
         await plant_csi(stage)
+    if name == "egress-gateway":
+        await plant_egress(stage, root)
     if scene is not None:
         await stage.simulation.play(scene)
     return line
@@ -81,6 +84,14 @@ async def plant_csi(stage):
     meta = {"name": "csi-node", "namespace": "csi-proxmox"}
     stage.cluster.create({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": meta, "spec": body})
     await stage.until(lambda: stage.cluster.get("DaemonSet", *meta.values()).get("status", {}).get("numberReady"))
+
+
+async def plant_egress(stage, root):
+    """A policy that selects the target, and a standby, as the agents see them."""
+    stage.cluster.create(yaml.safe_load((root / "playbooks/tests/fixtures/egress.yaml").read_text()))
+    for node, label in (("node-3", "egress-node"), ("node-4", "remediator.dev/egress-standby")):
+        await stage.world.kube.patch(kinds.NODE, node, {"metadata": {"labels": {label: "true"}}}, type="merge")
+        await stage.until(lambda node=node, label=label: label in stage.cluster.get("CiliumNode", node)["metadata"]["labels"])
 
 
 async def the_alert(line, stage, scene):
