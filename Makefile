@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 RUNBOOKS ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
-JOBS   ?= 3
+JOBS   ?= 4
 LONG_JOBS ?= 2
 
 .DEFAULT_GOAL := help

@@ -425,8 +425,12 @@ class Operations:
         self.feed.publish("pause", "")
 
     async def _know_breaker(self) -> None:
-        self._breaker = None
-        self._breaker = await self.breaker()
+        """What was known is forgotten only if it cannot be read: a status in the meantime tells what was true a moment ago."""
+        try:
+            self._breaker = await self.breaker()
+        except JournalUnavailable:
+            self._breaker = None
+            raise
         METRICS.breaker_open.set(self._breaker.open)
 
     async def _run(self, run: str) -> Run:

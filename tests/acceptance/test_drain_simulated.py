@@ -212,7 +212,7 @@ def test_an_alert_that_resolves_mid_way_stops_the_drain_and_the_cordon_goes_back
     began = field.simulation.call("GET", "/sim/clock")["now"]
     post(startsAt=began)
     field.until(lambda: field.node()["spec"].get("unschedulable"))
-    assert [change["state"] for change in left(keeper)] == ["applied"]
+    keeper.wait_for("the cordon's record", lambda: ("Node", "applied") in [(c["resource"]["kind"], c["state"]) for c in left(keeper)])
     post(startsAt=began, endsAt=field.simulation.call("GET", "/sim/clock")["now"])
     ended = keeper.run_that_ended()
     assert (ended["state"], ended["reason"]) == ("cancelled", "resolved_meanwhile"), ended["detail"]

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.errors import UsageError
+from remediator.errors import JournalUnavailable, UsageError
 from remediator.gates import Limits
 from remediator.model import evolve
 from remediator.server.service import ManualRequest, MatchRequest, PauseRequest
@@ -274,6 +274,35 @@ class TestGatesAndBreaker:
         _, shown = await house.http("GET", "/api/v1/playbooks/look")
         disturbing = {"breaker_open", "disturbance_budget", "partition", "quorum", "rate_limited", "self", "storm", "target_leased"}
         assert not disturbing & {one["gate"] for one in shown["in_force"]}
+
+    async def test_while_the_breaker_is_read_the_status_tells_what_was_known(self, open_house, monkeypatch):
+        operations = open_house.operations
+        await operations.look_at_doors()
+        asked, told, known = asyncio.Event(), asyncio.Event(), operations.breaker
+
+        async def slow():
+            asked.set()
+            await told.wait()
+            return await known()
+
+        monkeypatch.setattr(operations, "breaker", slow)
+        look = asyncio.create_task(operations.look_at_doors())
+        await asked.wait()
+        assert operations.status().breaker.open is False
+        told.set()
+        await look
+
+    async def test_a_breaker_that_cannot_be_read_is_not_known(self, open_house, monkeypatch):
+        operations = open_house.operations
+        await operations.look_at_doors()
+
+        async def broken():
+            raise JournalUnavailable("gone")
+
+        monkeypatch.setattr(operations, "breaker", broken)
+        with pytest.raises(JournalUnavailable):
+            await operations.look_at_doors()
+        assert operations.status().breaker is None
 
     async def test_the_status_says_how_the_breaker_stands(self, open_house):
         await open_house.operations.look_at_doors()
