@@ -6,7 +6,7 @@ ARGS   ?=
 RUNBOOKS ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
 JOBS   ?= 4
-LONG_JOBS ?= 2
+LONG_JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long lint check bench rules rbac lock format clean
