@@ -18,14 +18,14 @@ SAMPLE = ("agent-two-alerts", "scrape-down", "partition-on-the-small-side", "dra
 
 
 @pytest.fixture
-def within_its_rights(monkeypatch):
+def within_its_rights(monkeypatch, request):
     """Whatever the daemon asks of the API server is among what ``remediator rbac`` prints for the shipped playbooks."""
     asked, add = [], RequestLog.add
     monkeypatch.setattr(RequestLog, "add", lambda log, entry: (asked.append(entry), add(log, entry)))
     yield
     granted = needed(Library.load((shipped(),), actions=actions(), gates=gates()).playbooks, Cilium())
     used = {need_of(one) for one in asked if one.user_agent.startswith("remediator/") and one.resource and one.service == "kubernetes"}
-    assert used
+    assert used or request.node.callspec.params["name"] == "alerts-truncated"  # of which only a part came, so it is held unread
     assert not {need for need in used if need not in granted and evolve(need, namespace="") not in granted}
 
 
