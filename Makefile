@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 RUNBOOKS ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
-JOBS   ?= 4
+JOBS   ?= 3
 LONG_JOBS ?= 3
 
 .DEFAULT_GOAL := help
