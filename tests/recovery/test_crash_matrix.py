@@ -1,4 +1,4 @@
-"""Death at every single point of a story, from the webhook to the undo after the alert resolved; then a second life that must mend it."""
+"""Death at every third point of a story (on request at all), from the webhook to the undo; then a second life that must mend it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """SIGKILL at every boundary of the story of every action that changes something: each write of the journal, each checkpoint of the engine,
-each call that may change the cluster, before and after it. Which boundaries there are is found by telling the story without a death first.
+each call that may change the cluster, before and after it. By default at every call and a fifth of the others, on request
+at all. Which boundaries there are is found by telling the story without a death first.
 """
 
 from __future__ import annotations
