@@ -19,8 +19,9 @@ import structlog
 import watchfiles
 from aiohttp import web
 
-from remediator import __version__
+from remediator import __version__, record
 from remediator.actions import Cilium, actions
+from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
 from remediator.demotion import Demotions
 from remediator.errors import DocumentError, JournalUnavailable, UsageError
@@ -36,11 +37,14 @@ from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library, files_of, load_playbook, shipped
 from remediator.rights import Rights
+from remediator.run import StepEnd
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
-from remediator.telemetry import METRICS, configure_logging
+from remediator.telemetry import METRICS, configure_logging, zero
 from remediator.telling import Teller
+from remediator.verify import PROOFS
+from remediator.vitals import Vitals
 from remediator.world import Asking, World
 
 if TYPE_CHECKING:
@@ -152,10 +156,14 @@ class Daemon:
         await self._listen(listen)
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
+        vitals = Vitals(self.world, self._pipeline)
+        self._background(vitals.keep_looking(), "look at ourselves")
+        self._background(vitals.keep_verifying(), "verify the journal")
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
         self._background(self._keep_asking(), "ask for rights")
         self.operations.not_ready = ""
+        METRICS.leader.set(1)
         log.info(
             "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
         )
@@ -163,6 +171,7 @@ class Daemon:
     async def stop(self) -> None:
         """Take no more work, let the call under way end, close every door. Open runs go on at the next start."""
         self.operations.not_ready = "stopping"
+        METRICS.leader.set(0)
         self.world.feed.close()
         await self._stack.aclose()
         log.info("stopped")
@@ -318,20 +327,17 @@ def _announce(library: Library, report: ReloadReport) -> None:
     if report.ok:
         METRICS.reload_at.set(report.at.timestamp())
         METRICS.config_hash.set(int(library.revision, 16))
-    for playbook in library.playbooks:
-        METRICS.runs_in_flight.labels(playbook.name)
-        METRICS.run_duration.labels(playbook.name)
-        METRICS.awaiting_approval.labels(playbook.name)
-        METRICS.demoted.labels(playbook.name)
-        METRICS.demotions.labels(playbook.name)
-        for answer in ApprovalState:
-            if answer is not ApprovalState.WAITING:
-                METRICS.approvals.labels(playbook.name, answer.value)
-        for state in RunState:
-            if not state.open:
-                METRICS.runs.labels(playbook.name, state.value)
-        for gate in gates():
-            METRICS.gate_refusals.labels(playbook.name, gate)
+    playbooks = [playbook.name for playbook in library.playbooks]
+    for metric in (METRICS.runs_in_flight, METRICS.run_duration, METRICS.awaiting_approval, METRICS.demoted, METRICS.demotions):
+        zero(metric, playbooks)
+    zero(METRICS.approvals, playbooks, [answer for answer in ApprovalState if answer is not ApprovalState.WAITING])
+    zero(METRICS.runs, playbooks, [state for state in RunState if not state.open])
+    zero(METRICS.gate_refusals, playbooks, gates())
+    zero(METRICS.verifications, playbooks, PROOFS)
+    zero(METRICS.not_healed, playbooks, A_PERSON_MUST_LOOK)
+    zero(METRICS.action_attempts, actions(), StepEnd)
+    zero(METRICS.action_duration, actions())
+    record.begin_at_zero()
 
 
 def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:

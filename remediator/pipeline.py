@@ -39,6 +39,7 @@ from remediator.windows import Edge, open_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from remediator.model import Delivery, Episode, Run
     from remediator.payload import Limits
@@ -88,6 +89,11 @@ class Pipeline:
     def undecided(self) -> int:
         """Deliveries on disk that wait for their decisions."""
         return len(self._inbox)
+
+    @property
+    def waiting_since(self) -> datetime | None:
+        """When the oldest of them came; None if there is none."""
+        return self._inbox.oldest
 
     async def start(self) -> None:
         """Take up what an earlier life left: open runs first, then deliveries that were stored and not decided."""

@@ -10,26 +10,40 @@ from typing import TYPE_CHECKING
 import structlog
 
 from remediator.model import Decision, DecisionKind, Run, RunState, evolve
-from remediator.telemetry import METRICS
+from remediator.reasons import Reason
+from remediator.telemetry import METRICS, exemplar, zero
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remediator.reasons import Reason
     from remediator.world import World
 
-__all__ = ["count_open", "decided", "ended", "not_healed"]
+__all__ = ["begin_at_zero", "count_open", "decided", "ended", "not_healed"]
 
 log = structlog.get_logger(__name__)
 _NOTE = "not_healed"
 """The kind of the entry that tells people; its ref is the run."""
+_REASONS: dict[DecisionKind, list[str]] = {
+    DecisionKind.RUN: [""],
+    DecisionKind.REFUSED: [*list(Reason)[: list(Reason).index(Reason.HEALED)]],  # those that refuse stand before those that end
+    DecisionKind.UNMATCHED: [Reason.UNMATCHED],
+    DecisionKind.DUPLICATE: [Reason.DUPLICATE],
+    DecisionKind.RESOLVED: [Reason.RESOLVED],
+    DecisionKind.HELD: [Reason.MAINTENANCE, Reason.TRUNCATED],
+}
+
+
+def begin_at_zero() -> None:
+    """Let every decision that can be made be counted from 0."""
+    for kind, reasons in _REASONS.items():
+        zero(METRICS.decisions, [kind], reasons)
 
 
 def decided(decisions: Sequence[Decision]) -> None:
     """Count and log decisions that the journal has just kept: one line each."""
     for decision in decisions:
         reason = decision.reason.value if decision.reason else ""
-        METRICS.decisions.labels(decision.decision.value, reason).inc()
+        METRICS.decisions.labels(decision.decision.value, reason).inc(exemplar=exemplar(decision.run))
         if decision.decision is DecisionKind.UNMATCHED:
             METRICS.alerts_unmatched.inc()
         for verdict in decision.gates:
@@ -68,7 +82,7 @@ async def not_healed(world: World, run: Run, reason: Reason, detail: str) -> Non
         "evidence": evidence,
     }
     await world.journal.note(_NOTE, run.id, about)
-    METRICS.not_healed.labels(run.playbook, reason.value).inc()
+    METRICS.not_healed.labels(run.playbook, reason.value).inc(exemplar=exemplar(run.id))
     log.error("a person must look: what could be tried did not heal", run=run.id, **about)
 
 
@@ -79,8 +93,8 @@ async def ended(world: World, run: Run, state: RunState, reason: Reason | None, 
         stored = await world.journal.run(run.id) or run
         closed = evolve(stored, state=state, reason=reason, detail=detail, ended_at=now)
         await world.journal.save_run(closed)
-    METRICS.runs.labels(run.playbook, state.value).inc()
-    METRICS.run_duration.labels(run.playbook).observe((now - run.started_at).total_seconds())
+    METRICS.runs.labels(run.playbook, state.value).inc(exemplar=exemplar(run.id))
+    METRICS.run_duration.labels(run.playbook).observe((now - run.started_at).total_seconds(), exemplar(run.id))
     count_open(run.playbook, -1)
     world.feed.publish("run", run.id)
     world.signals.forget(run.id)

@@ -23,7 +23,7 @@ from remediator.gates import Case, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
 from remediator.preview import preview
 from remediator.reasons import Reason
-from remediator.telemetry import METRICS
+from remediator.telemetry import METRICS, exemplar
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -157,8 +157,8 @@ async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec:
     log.info("step begins", step=step.name, action=step.action, attempt=step.attempts)
     ending = await _guarded(ctx, world, playbook, step, spec, action)
     await _save(world, run, _ended(step, ctx, ending))
-    METRICS.action_attempts.labels(step.action, ending.end.value).inc()
-    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds())
+    METRICS.action_attempts.labels(step.action, ending.end.value).inc(exemplar=exemplar(run.id))
+    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds(), exemplar(run.id))
     log.info("step ended", step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
     return ending
 
@@ -250,7 +250,7 @@ async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step |
     if not no:
         return None
     for verdict in no:
-        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
+        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc(exemplar=exemplar(run.id))
     over = any(verdict.gate == "not_firing" and verdict.reason is Reason.NOT_FIRING for verdict in no)
     reason = Reason.RESOLVED_MEANWHILE if over else no[0].reason
     return StepEnding(end=StepEnd.REFUSED, reason=reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))

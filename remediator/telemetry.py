@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import logging
 import sys
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.exposition import generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from remediator import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TextIO
 
-__all__ = ["METRICS", "Metrics", "configure_logging"]
+__all__ = ["METRICS", "Metrics", "configure_logging", "exemplar", "zero"]
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LONG = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 3600, 7200)
+_VERBS = ("get", "list", "watch", "create", "patch", "delete", "evict", "exec", "log", "review")
+_NO_ANSWER = ("unreachable", "timeout")
+_ASKED = ("ok", "refused", "unreachable", "unusable")
 
 
 class Metrics:
@@ -70,16 +74,46 @@ class Metrics:
         self.demoted = Gauge(p + "playbook_demoted", "1 while a playbook may not act by itself since it failed", ["playbook"], registry=r)
         self.demotions = Counter(p + "playbook_demotions_total", "Playbooks demoted by their failures", ["playbook"], registry=r)
         self.leader = Gauge(p + "leader", "1 if this replica acts", registry=r)
-        for code in ("200", "400", "401", "413", "503"):
-            self.webhook_requests.labels(code)
-        for reason in ("unknown_token", "limited", "csrf"):
-            self.auth_failures.labels(reason)
-        for status in ("firing", "resolved"):
-            self.alerts_received.labels(status)
+        self.last_delivery = Gauge(
+            p + "last_delivery_timestamp_seconds", "When the last delivery was stored, also before the start", registry=r
+        )
+        self.paused_oldest = Gauge(p + "paused_oldest_seconds", "Age of the oldest pause in force", registry=r)
+        self.left_behind = Gauge(p + "changes_left_behind", "Changes of ended runs that nobody has put back", registry=r)
+        self.left_behind_oldest = Gauge(p + "changes_left_behind_oldest_seconds", "Age of the oldest of them", registry=r)
+        self.runs_overdue = Gauge(p + "runs_overdue", "Open runs whose time is up and that wait for nobody", registry=r)
+        self.journal_whole = Gauge(p + "journal_whole", "0 if the last verification found the journal altered", registry=r)
+        self.journal_verified_at = Gauge(
+            p + "journal_verified_timestamp_seconds", "When the journal was last verified; 0: not since the start", registry=r
+        )
+        self._begin_at_zero()
 
-    def text(self) -> bytes:
-        """The exposition format for ``GET /metrics``."""
-        return generate_latest(self.registry)
+    def _begin_at_zero(self) -> None:
+        """What has its labels from here; the rest begins with the playbooks and actions that are loaded."""
+        zero(self.webhook_requests, ("200", "400", "401", "413", "503"))
+        zero(self.auth_failures, ("unknown_token", "limited", "csrf"))
+        zero(self.alerts_received, ("firing", "resolved"))
+        zero(self.kube_requests, _VERBS, ("200", *_NO_ANSWER))
+        zero(self.kube_duration, _VERBS)
+        zero(self.prometheus_queries, (*_ASKED, "stale"))
+        zero(self.alertmanager_queries, _ASKED)
+        zero(self.store_failures, ("queue", "read", "write"))
+        self.journal_whole.set(1)
+
+    def written(self, accept: str = "") -> tuple[bytes, str]:
+        """All of them for ``GET /metrics`` and their media type: OpenMetrics, with exemplars, for who asks for it; else the older text."""
+        write, media = choose_encoder(accept)
+        return write(self.registry), media
+
+
+def zero(metric: Counter | Gauge | Histogram, *values: Iterable[str]) -> None:
+    """Let ``metric`` begin at 0 for every combination of its labels' ``values``, in their order: a first event is an increase then."""
+    for labels in product(*values):
+        metric.labels(*labels)
+
+
+def exemplar(run: str | None) -> dict[str, str] | None:
+    """What leads from a point of a graph to the run behind it; nothing where there is none."""
+    return {"run": run} if run else None
 
 
 METRICS = Metrics()
