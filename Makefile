@@ -44,7 +44,7 @@ check: lint test ## what must be green before every commit
 bench: setup ## speed and memory beside comparisons, as tables
 	$(BIN)/python -m benchmarks $(ARGS)
 
-rules: ## deploy/prometheus/prometheusrule.yaml from rules.yaml; RUNBOOKS=https://... sets where runbook_url leads
+rules: ## deploy/prometheus/*prometheusrule.yaml from rules.yaml and self.yaml; RUNBOOKS=https://... sets where runbook_url leads
 	$(PYTHON) deploy/prometheus/prometheusrule.py $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
 
 rbac: setup ## the Roles in deploy/, made from what the shipped playbooks need

@@ -22,7 +22,7 @@ from remediator.episodes import Episodes
 from remediator.errors import JournalError, JournalUnavailable, KubeError, Refused, Unreadable
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
-from remediator.match import choose, find, nearest, resolve
+from remediator.match import about_ourselves, choose, find, nearest, resolve
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -376,6 +376,8 @@ class Decider:
     def _unmatched(self, delivery: Delivery, alert: Alert) -> Decision:
         misses = nearest(alert.labels, self._world.library, most=1)
         detail = f"nearest: {misses[0].playbook}, which wants {', '.join(misses[0].failed)}" if misses else "no playbook takes alerts"
+        if about_ourselves(alert.labels):
+            detail = "it is about remediator itself, so no playbook may take it"
         return self._decision(alert, delivery.id, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, detail=detail)
 
     def _refused(self, delivery: Delivery, alert: Alert, playbook: Playbook, reason: Reason, detail: str) -> Decision:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from remediator.attribution.places import NODE_LABELS
 from remediator.errors import ExpressionError, Refused, Unreadable, UsageError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from remediator.model import Alert
     from remediator.playbook import Library, Playbook, TargetSpec
 
-__all__ = ["NearMiss", "choose", "find", "nearest", "resolve"]
+__all__ = ["NearMiss", "about_ourselves", "choose", "find", "nearest", "resolve"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 """DNS-1123 subdomain, as Kubernetes names objects; anything else from a label never reaches a URL."""
@@ -39,8 +39,19 @@ class NearMiss(Noun, frozen=True, kw_only=True):
     failed: tuple[str, ...]
 
 
+OURSELVES: Final = "remediator"
+"""The label ``kind`` of alerts about remediator itself (deploy/prometheus/self.yaml)."""
+
+
+def about_ourselves(labels: Mapping[str, str]) -> bool:
+    """Whether no playbook may take the alert: what is broken is not to mend itself."""
+    return labels.get("kind") == OURSELVES
+
+
 def choose(labels: Mapping[str, str], library: Library) -> Playbook | None:
-    """The first playbook, in the library's order, all of whose matchers fit."""
+    """The first playbook, in the library's order, all of whose matchers fit; none for an alert about remediator itself."""
+    if about_ourselves(labels):
+        return None
     for playbook in library.playbooks:
         if playbook.matches(labels):
             return playbook
@@ -50,7 +61,7 @@ def choose(labels: Mapping[str, str], library: Library) -> Playbook | None:
 def nearest(labels: Mapping[str, str], library: Library, most: int = 3) -> tuple[NearMiss, ...]:
     """Why the best candidates did not take the alert, for people who wonder."""
     misses = []
-    for playbook in library.playbooks:
+    for playbook in library.playbooks if not about_ourselves(labels) else ():
         matchers = playbook.when.alerts if playbook.when else ()
         failed = tuple(f"{m} (it is {labels.get(m.label, '')!r})" for m in matchers if not m.matches(labels))
         if failed:

@@ -25,8 +25,9 @@ def run(program, *arguments, cwd=PROMETHEUS, package="prometheus"):
 
 
 @pytest.mark.prometheus
-def test_the_rules_parse():
-    assert "SUCCESS" in run("promtool", "check", "rules", "rules.yaml")
+@pytest.mark.parametrize("name", ["rules.yaml", "self.yaml"])
+def test_the_rules_parse(name):
+    assert "SUCCESS" in run("promtool", "check", "rules", name)
 
 
 @pytest.mark.prometheus
@@ -62,6 +63,21 @@ ALERTMANAGER = PROMETHEUS.parent / "alertmanager"
 @pytest.mark.alertmanager
 def test_the_example_of_alertmanager_is_a_configuration():
     assert "SUCCESS" in run("amtool", "check-config", "example.yml", cwd=ALERTMANAGER, package="prometheus-alertmanager")
+
+
+@pytest.mark.alertmanager
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["alertname=NodeFailure", "kind=node"], "remediator,people"),
+        (["alertname=RemediatorStuck", "kind=remediator"], "people"),
+        (["alertname=RemediatorWatchdog", "kind=remediator"], "remediator"),
+        (["alertname=Other"], "people"),
+    ],
+)
+def test_alerts_reach_people_and_remediator_those_about_itself_only_people_and_its_beat_nobody_else(labels, told):
+    route = ("config", "routes", "test", "--config.file=example.yml", *labels)
+    assert run("amtool", *route, cwd=ALERTMANAGER, package="prometheus-alertmanager").strip() == told
 
 
 @pytest.mark.alertmanager
