@@ -9,7 +9,7 @@ JOBS   ?= 3
 LONG_JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint check bench rules rbac lock format clean
+.PHONY: help setup demo test test-long lint check bench rules dashboard rbac lock format clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-10s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ bench: setup ## speed and memory beside comparisons, as tables
 
 rules: ## deploy/prometheus/*prometheusrule.yaml from rules.yaml and self.yaml; RUNBOOKS=https://... sets where runbook_url leads
 	$(PYTHON) deploy/prometheus/prometheusrule.py $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
+
+dashboard: ## deploy/grafana/remediator.json from dashboard.py
+	$(PYTHON) deploy/grafana/dashboard.py
 
 rbac: setup ## the Roles in deploy/, made from what the shipped playbooks need
 	$(BIN)/python deploy/generate.py

@@ -328,8 +328,10 @@ def _announce(library: Library, report: ReloadReport) -> None:
         METRICS.reload_at.set(report.at.timestamp())
         METRICS.config_hash.set(int(library.revision, 16))
     playbooks = [playbook.name for playbook in library.playbooks]
-    for metric in (METRICS.runs_in_flight, METRICS.run_duration, METRICS.awaiting_approval, METRICS.demoted, METRICS.demotions):
-        zero(metric, playbooks)
+    for gauge in (METRICS.runs_in_flight, METRICS.awaiting_approval, METRICS.demoted):
+        zero(gauge, playbooks)
+    for other in (METRICS.run_duration, METRICS.time_to_heal, METRICS.demotions):
+        zero(other, playbooks)
     zero(METRICS.approvals, playbooks, [answer for answer in ApprovalState if answer is not ApprovalState.WAITING])
     zero(METRICS.runs, playbooks, [state for state in RunState if not state.open])
     zero(METRICS.gate_refusals, playbooks, gates())

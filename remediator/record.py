@@ -95,6 +95,9 @@ async def ended(world: World, run: Run, state: RunState, reason: Reason | None, 
         await world.journal.save_run(closed)
     METRICS.runs.labels(run.playbook, state.value).inc(exemplar=exemplar(run.id))
     METRICS.run_duration.labels(run.playbook).observe((now - run.started_at).total_seconds(), exemplar(run.id))
+    if state is RunState.HEALED:
+        since = run.alert.starts_at if run.alert is not None else run.started_at
+        METRICS.time_to_heal.labels(run.playbook).observe((now - since).total_seconds(), exemplar(run.id))
     count_open(run.playbook, -1)
     world.feed.publish("run", run.id)
     world.signals.forget(run.id)

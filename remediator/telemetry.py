@@ -51,6 +51,9 @@ class Metrics:
         self.not_healed = Counter(p + "not_healed_total", "Runs that leave it to a person", ["playbook", "reason"], registry=r)
         self.runs_in_flight = Gauge(p + "runs_in_flight", "Open runs", ["playbook"], registry=r)
         self.run_duration = Histogram(p + "run_duration_seconds", "From start to end of a run", ["playbook"], buckets=_LONG, registry=r)
+        self.time_to_heal = Histogram(
+            p + "time_to_heal_seconds", "From the alert's start until it was proved healed", ["playbook"], buckets=_LONG, registry=r
+        )
         self.action_attempts = Counter(p + "action_attempts_total", "Steps tried", ["action", "result"], registry=r)
         self.action_duration = Histogram(p + "action_duration_seconds", "Time of a step", ["action"], buckets=_LONG, registry=r)
         self.verifications = Counter(p + "verifications_total", "Verifications ended", ["playbook", "result"], registry=r)

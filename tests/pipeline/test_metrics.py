@@ -46,6 +46,7 @@ LIST = {
     "paused": {},
     "leader": {},
     # beyond the published list, for our own alerts
+    "time_to_heal_seconds_count": {"playbook": ["remedy"]},
     "decisions_total": {"decision": ["refused"], "reason": ["paused", "storm", "missing_right"]},
     "not_healed_total": {"playbook": ["remedy"], "reason": ["no_more_rungs", "still_firing", "relapsed", "deadline"]},
     "last_delivery_timestamp_seconds": {},
@@ -105,7 +106,9 @@ async def test_a_scraper_that_asks_for_openmetrics_gets_it_with_the_run_behind_a
     body, media = telemetry.METRICS.written(OPENMETRICS)
     assert media.startswith("application/openmetrics-text; version=1.0.0")
     told = {s.name for s in samples(body.decode(), openmetrics) if s.exemplar is not None and s.exemplar.labels == {"run": run}}
-    assert told >= {f"remediator_{name}" for name in ("runs_total", "run_duration_seconds_bucket", "verifications_total")}
+    assert told >= {
+        f"remediator_{name}" for name in ("runs_total", "run_duration_seconds_bucket", "time_to_heal_seconds_bucket", "verifications_total")
+    }
     assert told >= {"remediator_action_attempts_total", "remediator_action_duration_seconds_bucket"}
     body, media = telemetry.METRICS.written()
     assert media.startswith("text/plain; version=0.0.4")
