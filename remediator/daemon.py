@@ -25,6 +25,7 @@ from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
 from remediator.demotion import Demotions
 from remediator.errors import DocumentError, JournalUnavailable, UsageError
+from remediator.events import Events
 from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
 from remediator.journal import Journal, Redactor
@@ -97,10 +98,12 @@ class Daemon:
             stack.push_async_callback(teller.close)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
+            kube = await _kube(settings, stack)
             world = World(
                 clock=clock,
                 journal=journal,
-                kube=await _kube(settings, stack),
+                kube=kube,
+                events=Events(kube, clock, redact.text) if settings.kubernetes.events else Events(),
                 prometheus=_prometheus(settings, clock, stack),
                 alertmanager=_alertmanager(settings, stack),
                 redact=redact,
@@ -161,6 +164,7 @@ class Daemon:
         self._background(vitals.keep_verifying(), "verify the journal")
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
+        self._background(self.world.events.write(), "write Events")
         self._background(self._keep_asking(), "ask for rights")
         self.operations.not_ready = ""
         METRICS.leader.set(1)

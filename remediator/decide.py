@@ -230,6 +230,9 @@ class Decider:
         for run in batch.runs:
             record.count_open(run.playbook, +1)
         record.decided(batch.decisions)
+        for decision in batch.decisions:
+            if decision.decision is DecisionKind.REFUSED and not self._world.dry_run:
+                self._world.events.refused(decision)
 
     async def person(self, playbook: Playbook, target: Target, trigger: Trigger, **about: Any) -> Judged:
         """A manual trigger through the same gates. ``about``: parameters, alert, dry_run."""

@@ -132,6 +132,7 @@ class Pipeline:
     async def begin(self, runs: Sequence[Run]) -> None:
         """Hand decided runs to the engine. A crash before this is mended at the next start."""
         for run in runs:
+            self._world.events.began(run)
             self._world.feed.publish("run", run.id)
             await self._hand_over(run.id)
 

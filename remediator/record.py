@@ -99,6 +99,7 @@ async def ended(world: World, run: Run, state: RunState, reason: Reason | None, 
         since = run.alert.starts_at if run.alert is not None else run.started_at
         METRICS.time_to_heal.labels(run.playbook).observe((now - since).total_seconds(), exemplar(run.id))
     count_open(run.playbook, -1)
+    world.events.ended(closed)
     world.feed.publish("run", run.id)
     world.signals.forget(run.id)
     log.info("run ended", run=run.id, playbook=run.playbook, target=run.target.key, state=state.value, reason=reason, detail=detail)

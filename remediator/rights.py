@@ -90,6 +90,8 @@ FACTS: Mapping[Fact, tuple[Rule, ...]] = {
     ),
 }
 """What reading each fact takes of the Kubernetes API; the target's own kind comes from the playbook."""
+_EVENTS = Rule(groups=("events.k8s.io",), resources=("events",), verbs=("create", "patch"))
+"""For Events about runs. No playbook is refused for want of it."""
 _MARKS = (Rule(resources=("nodes", "namespaces"), verbs=("get",)),)
 _OWN_LEASE = (
     Rule(resources=("namespaces",), verbs=("get",)),
@@ -120,10 +122,14 @@ class Grant(Noun, frozen=True, kw_only=True):
     needed_by: tuple[str, ...]
 
 
-def needed(playbooks: Iterable[Playbook], cilium: Cilium) -> dict[Need, tuple[str, ...]]:
-    """Every right that running ``playbooks`` takes, and what needs it. What holds everywhere is not listed for a namespace again."""
+def needed(playbooks: Iterable[Playbook], cilium: Cilium, *, events: bool = True) -> dict[Need, tuple[str, ...]]:
+    """Every right that running ``playbooks`` takes, and what needs it. What holds everywhere is not listed for a namespace again.
+
+    ``events``: and writing Events about it.
+    """
     found: defaultdict[Need, set[str]] = defaultdict(set)
-    for who, rule in (*(("command bgp status", rule) for rule in _BGP), *(pair for one in playbooks for pair in _of(one))):
+    own = [*(("command bgp status", rule) for rule in _BGP), *([("events about runs", _EVENTS)] if events else [])]
+    for who, rule in (*own, *(pair for one in playbooks for pair in _of(one))):
         for group in rule.groups:
             for resource in rule.resources:
                 for verb in rule.verbs:
@@ -242,7 +248,7 @@ class Rights:
 
     async def missing(self, playbook: Playbook) -> dict[Need, tuple[str, ...]]:
         """The rights that ``playbook`` needs and the account lacks, with who needs them. Raises KubeError."""
-        needs = needed([playbook], self._cilium)
+        needs = needed([playbook], self._cilium, events=False)
         if await self._may(_EVERYTHING):
             return {}
         turn = asyncio.Semaphore(_AT_ONCE)

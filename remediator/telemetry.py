@@ -66,6 +66,7 @@ class Metrics:
         self.prometheus_queries = Counter(p + "prometheus_queries_total", "Queries to Prometheus", ["result"], registry=r)
         self.alertmanager_queries = Counter(p + "alertmanager_queries_total", "Questions to Alertmanager", ["result"], registry=r)
         self.notifications = Counter(p + "notifications_total", "Messages to people", ["channel", "result"], registry=r)
+        self.events = Counter(p + "events_total", "Kubernetes Events about runs", ["result"], registry=r)
         self.store_failures = Counter(p + "store_failures_total", "Journal operations that failed", ["operation"], registry=r)
         self.reload_ok = Gauge(p + "config_last_reload_successful", "1 if the last load of playbooks was accepted", registry=r)
         self.reload_at = Gauge(p + "config_last_reload_success_timestamp_seconds", "When playbooks were last accepted", registry=r)
@@ -100,6 +101,7 @@ class Metrics:
         zero(self.prometheus_queries, (*_ASKED, "stale"))
         zero(self.alertmanager_queries, _ASKED)
         zero(self.store_failures, ("queue", "read", "write"))
+        zero(self.events, ("written", "failed", "dropped"))
         self.journal_whole.set(1)
 
     def written(self, accept: str = "") -> tuple[bytes, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from remediator.beginnings import Beginnings
 from remediator.cluster.leases import Leases
 from remediator.demotion import Demotions
+from remediator.events import Events
 from remediator.feed import Feed
 from remediator.model import Noun
 from remediator.probing import Prober
@@ -68,6 +69,7 @@ class World:
     asking: Asking = field(default_factory=Asking)
     demotions: Demotions = field(default_factory=Demotions)
     probe: Prober = field(default_factory=Prober)
+    events: Events = field(default_factory=Events)
     teller: Teller = field(default_factory=Teller)
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""

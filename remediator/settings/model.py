@@ -237,6 +237,7 @@ class Kubernetes(Section):
     context: str | None = None
     server: Url | None = Field(default=None, description="a plain URL without authentication: the simulated cluster, kubectl proxy")
     timeout: Positive = Field(default=timedelta(seconds=10), description="of one call")
+    events: StrictBool = Field(default=True, description="write Events about runs and refusals on the objects that they are about")
 
     @model_validator(mode="after")
     def _one_way(self) -> Kubernetes:

@@ -91,8 +91,8 @@ class Stage:
         self.world.limits = Limits(max_disturbed=Share(percent=100))
 
     def writes(self) -> list[tuple[str, str]]:
-        """What reached the API and was meant to change something: verb and path."""
-        return [(w.verb, w.path) for w in self.cluster.writes()]
+        """What reached the API and was meant to change something: verb and path. Events are only notes about it."""
+        return [(w.verb, w.path) for w in self.cluster.writes() if w.resource.partition(".")[0] != "events"]
 
     def agents(self) -> dict[str, str]:
         return {name: self.cluster.agent_pod(name)["metadata"]["uid"] for name in self.cluster.node_names()}
