@@ -59,7 +59,7 @@ format: setup ## let ruff format everything
 
 lock: ## pin the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --custom-compile-command "make lock" --group dev --extra postgres pyproject.toml --upgrade -o requirements.lock
+	  --custom-compile-command "make lock" --group dev --extra postgres --extra otel pyproject.toml --upgrade -o requirements.lock
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

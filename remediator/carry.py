@@ -55,6 +55,8 @@ async def carry(world: World, run: str) -> str:
     if UNDO in run:
         return await _undo_after_end(world, run.partition(UNDO)[0])
     stored, text = await patiently(world, "begin", lambda: _began(world, run))
+    if world.tracing.on:
+        structlog.contextvars.bind_contextvars(trace_id=world.tracing.trace_id(stored))
     playbook = world.load_revision(text)
     end = await _refused_by_people(world, playbook, stored) or await _climb(world, playbook, stored)
     return await _durably(world, "end", lambda: _close(world, playbook, run, end))

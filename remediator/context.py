@@ -318,6 +318,7 @@ class StepContext:
         await self._world.journal.save_change(closed)
         if state in (ChangeState.APPLIED, ChangeState.KEPT):
             self._world.events.acted(self.run, closed)
+        self._world.tracing.call(self.run, self._step, closed)
         self._world.feed.publish("run", self.run.id)
         return closed
 

@@ -44,6 +44,7 @@ from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging, zero
 from remediator.telling import Teller
+from remediator.tracing import Tracing
 from remediator.verify import PROOFS
 from remediator.vitals import Vitals
 from remediator.world import Asking, World
@@ -96,6 +97,8 @@ class Daemon:
             library, problems = _load_rest(settings)
             teller = Teller(settings.notify, clock=clock)
             stack.push_async_callback(teller.close)
+            tracing = _tracing(settings, redact)
+            stack.push_async_callback(tracing.close)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
             kube = await _kube(settings, stack)
@@ -129,6 +132,7 @@ class Daemon:
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
                 teller=teller,
+                tracing=tracing,
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
@@ -351,7 +355,7 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     server = settings.server
     files = {"webhook": server.webhook_token_file, "read": server.read_token_file, "write": server.write_token_file}
     values = {name: _secret(f"server.{name}_token_file", path) for name, path in files.items() if path}
-    others = [settings.prometheus.token_file, settings.alertmanager.token_file, settings.store.password_file]
+    others = [settings.prometheus.token_file, settings.alertmanager.token_file, settings.store.password_file, settings.tracing.token_file]
     named = tuple(
         Named(name=one.name, token=_secret(f"server.tokens, {one.name}", one.file), scope=Scope(one.scope)) for one in server.tokens
     )
@@ -365,6 +369,11 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     except ValueError as error:
         raise UsageError(f"server: {error}") from error
     return tokens, secrets
+
+
+def _tracing(settings: Settings, redact: Redactor) -> Tracing:
+    t = settings.tracing
+    return Tracing.to(t.endpoint, token_file=t.token_file, timeout=t.timeout, redact=redact.text) if t.endpoint is not None else Tracing()
 
 
 def _proxy(settings: Settings) -> Proxy:

@@ -40,6 +40,7 @@ from remediator.model import (
 )
 from remediator.reasons import Reason
 from remediator.run import brought_gates, coming_actions, planned_steps, sought_by, with_parameters
+from remediator.tracing import PARENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -229,7 +230,7 @@ class Decider:
             self._episodes.put(episode)
         for run in batch.runs:
             record.count_open(run.playbook, +1)
-        record.decided(batch.decisions)
+        record.decided(batch.decisions, {run.id: self._world.tracing.trace_id(run) for run in batch.runs})
         for decision in batch.decisions:
             if decision.decision is DecisionKind.REFUSED and not self._world.dry_run:
                 self._world.events.refused(decision)
@@ -331,6 +332,7 @@ class Decider:
 
     async def _alert(self, delivery: Delivery, alert: Alert, known: Episode | None, facts: Facts) -> Judged:
         """One alert: what needs no question to anybody first, then match, target and gates."""
+        PARENT.set(delivery.trace)
         plain = self._without_questions(delivery, alert, known)
         if plain is not None:
             return Judged(plain)
@@ -405,6 +407,7 @@ class Decider:
             dry_run=case.dry_run,
             alert=case.alert,
             delivery=delivery,
+            trace=PARENT.get(),
             target=case.target,
             parameters=parameters,
             state=RunState.AWAITING_APPROVAL if asked else RunState.RUNNING,

@@ -119,6 +119,8 @@ class Delivery(Noun, frozen=True, kw_only=True):
     notification_reason: str = ""
     sender: str = ""
     """The peer's address, to tell Alertmanager's replicas apart."""
+    trace: str = ""
+    """The ``traceparent`` that it came with."""
     extra: dict[str, Any] = {}
     """Fields of the payload that this version does not know: kept, never refused."""
     decided_at: datetime | None = None
@@ -430,6 +432,8 @@ class Run(Noun, frozen=True, kw_only=True):
     dry_run: bool = False
     alert: Alert | None = None
     delivery: str | None = None
+    trace: str = ""
+    """The ``traceparent`` of the delivery or request that it came of; its spans belong to that trace."""
     target: Target
     parameters: dict[str, Any] = {}
     state: RunState

@@ -31,10 +31,11 @@ from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
 from remediator.errors import JournalUnavailable
 from remediator.inbox import Inbox
-from remediator.model import AlertStatus, RunState, new_id
+from remediator.model import AlertStatus, RunState, evolve, new_id
 from remediator.reasons import Reason
 from remediator.receive import parse_delivery
 from remediator.telemetry import METRICS
+from remediator.tracing import PARENT
 from remediator.windows import Edge, open_one
 
 if TYPE_CHECKING:
@@ -121,6 +122,8 @@ class Pipeline:
         now = self._world.clock.now()
         parse = partial(parse_delivery, body, id=new_id(now), at=now, sender=sender, limits=limits)
         delivery = parse() if len(body) < _LARGE else await asyncio.to_thread(parse)
+        if trace := PARENT.get():
+            delivery = evolve(delivery, trace=trace)
         try:
             await self._world.journal.add_delivery(delivery)
         except JournalUnavailable:
@@ -133,6 +136,7 @@ class Pipeline:
         """Hand decided runs to the engine. A crash before this is mended at the next start."""
         for run in runs:
             self._world.events.began(run)
+            await record.traced(self._world, self._world.tracing.began, run)
             self._world.feed.publish("run", run.id)
             await self._hand_over(run.id)
 

@@ -156,9 +156,12 @@ async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec:
     ctx = StepContext(world, run, step, action, deadline=min((step.started_at or now) + _time_for(spec, run, world), run.deadline))
     log.info("step begins", step=step.name, action=step.action, attempt=step.attempts)
     ending = await _guarded(ctx, world, playbook, step, spec, action)
-    await _save(world, run, _ended(step, ctx, ending))
-    METRICS.action_attempts.labels(step.action, ending.end.value).inc(exemplar=exemplar(run.id))
-    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds(), exemplar(run.id))
+    done = _ended(step, ctx, ending)
+    await _save(world, run, done)
+    world.tracing.step(run, done)
+    point = exemplar(run.id, world.tracing.trace_id(run))
+    METRICS.action_attempts.labels(step.action, ending.end.value).inc(exemplar=point)
+    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds(), point)
     log.info("step ended", step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
     return ending
 

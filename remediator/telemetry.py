@@ -67,6 +67,7 @@ class Metrics:
         self.alertmanager_queries = Counter(p + "alertmanager_queries_total", "Questions to Alertmanager", ["result"], registry=r)
         self.notifications = Counter(p + "notifications_total", "Messages to people", ["channel", "result"], registry=r)
         self.events = Counter(p + "events_total", "Kubernetes Events about runs", ["result"], registry=r)
+        self.spans = Counter(p + "spans_total", "Spans of traces", ["result"], registry=r)
         self.store_failures = Counter(p + "store_failures_total", "Journal operations that failed", ["operation"], registry=r)
         self.reload_ok = Gauge(p + "config_last_reload_successful", "1 if the last load of playbooks was accepted", registry=r)
         self.reload_at = Gauge(p + "config_last_reload_success_timestamp_seconds", "When playbooks were last accepted", registry=r)
@@ -101,6 +102,7 @@ class Metrics:
         zero(self.prometheus_queries, (*_ASKED, "stale"))
         zero(self.alertmanager_queries, _ASKED)
         zero(self.store_failures, ("queue", "read", "write"))
+        zero(self.spans, ("exported", "failed"))
         zero(self.events, ("written", "failed", "dropped"))
         self.journal_whole.set(1)
 
@@ -116,9 +118,10 @@ def zero(metric: Counter | Gauge | Histogram, *values: Iterable[str]) -> None:
         metric.labels(*labels)
 
 
-def exemplar(run: str | None) -> dict[str, str] | None:
-    """What leads from a point of a graph to the run behind it; nothing where there is none."""
-    return {"run": run} if run else None
+def exemplar(run: str | None, trace_id: str = "") -> dict[str, str] | None:
+    """What leads from a point of a graph to the run behind it, and to its trace; nothing where there is none."""
+    trace = {"trace_id": trace_id} if trace_id else {}
+    return {"run": run, **trace} if run else None
 
 
 METRICS = Metrics()

@@ -62,9 +62,11 @@ async def verify(world: World, playbook: Playbook, run: Run, spec: Verify) -> Ve
         now = world.clock.now()
         state = _after(state, seen, now)
         decided = _decide(state, seen, now)
-        await _save(world, run, _end(state, decided, now) if decided else state)
+        state = _end(state, decided, now) if decided else state
+        await _save(world, run, state)
         if decided:
-            METRICS.verifications.labels(playbook.name, decided.reason.value).inc(exemplar=exemplar(run.id))
+            world.tracing.verified(run, state)
+            METRICS.verifications.labels(playbook.name, decided.reason.value).inc(exemplar=exemplar(run.id, world.tracing.trace_id(run)))
             return decided
         left = state.deadline - now
         await world.signals.sleep(world.clock, run.id, min(spec.every, left) if left > timedelta(0) else spec.every)

@@ -16,6 +16,7 @@ from remediator.model import Noun
 from remediator.probing import Prober
 from remediator.signals import Signals
 from remediator.telling import Teller
+from remediator.tracing import Tracing
 
 if TYPE_CHECKING:
     from remediator.actions import Cilium
@@ -70,6 +71,7 @@ class World:
     demotions: Demotions = field(default_factory=Demotions)
     probe: Prober = field(default_factory=Prober)
     events: Events = field(default_factory=Events)
+    tracing: Tracing = field(default_factory=Tracing)
     teller: Teller = field(default_factory=Teller)
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""

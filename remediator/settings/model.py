@@ -273,6 +273,14 @@ class Alertmanager(Section):
     timeout: Positive = Field(default=timedelta(seconds=10), description="of one question")
 
 
+class Tracing(Section):
+    """Where traces of runs go; needs the extra otel."""
+
+    endpoint: Url | None = Field(default=None, description="of a collector (OTLP over HTTP), such as http://otel-collector:4318")
+    token_file: FilePath | None = Field(default=None, description="bearer token")
+    timeout: Positive = Field(default=timedelta(seconds=5), le=timedelta(minutes=1), description="of one export")
+
+
 class Storm(Section):
     """When so many episodes begin that one cause is likelier than many."""
 
@@ -411,6 +419,7 @@ class Settings(Section):
     cilium: Cilium = Field(default_factory=Cilium)
     prometheus: Prometheus = Field(default_factory=Prometheus)
     alertmanager: Alertmanager = Field(default_factory=Alertmanager)
+    tracing: Tracing = Field(default_factory=Tracing)
     limits: Limits = Field(default_factory=Limits)
     maintenance: tuple[Window, ...] = Field(default=(), max_length=100, description="windows in which no alert leads to anything")
     notify: Annotated[tuple[Notify, ...], AfterValidator(_named_once)] = Field(default=(), max_length=20, description="how people are told")

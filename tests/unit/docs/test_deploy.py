@@ -98,7 +98,7 @@ def test_the_image_gets_what_the_daemon_needs_and_no_tools(root):
     command = [sys.executable, str(root / "deploy" / "runtime_lock.py"), str(root / "requirements.lock")]
     part = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     names = {line.split("==")[0] for line in part.splitlines() if line[:1].isalpha()}
-    assert {"aiohttp", "kubernetes-asyncio", "psycopg", "psycopg-binary", "sqlalchemy"} <= names
+    assert {"aiohttp", "kubernetes-asyncio", "opentelemetry-sdk", "psycopg", "psycopg-binary", "sqlalchemy"} <= names
     assert not {"pytest", "ruff", "mypy", "hypothesis", "deptry"} & names
     assert part.count("--hash=sha256:") > len(names)
 
