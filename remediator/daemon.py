@@ -21,6 +21,7 @@ from aiohttp import web
 
 from remediator import __version__, record
 from remediator.actions import Cilium, actions
+from remediator.annotations import Annotations
 from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
 from remediator.demotion import Demotions
@@ -43,7 +44,7 @@ from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging, zero
-from remediator.telling import Teller
+from remediator.telling import Grafana, Teller
 from remediator.tracing import Tracing
 from remediator.verify import PROOFS
 from remediator.vitals import Vitals
@@ -169,6 +170,10 @@ class Daemon:
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
         self._background(self.world.events.write(), "write Events")
+        if self._settings.grafana.url is not None:
+            grafana = Grafana(self._settings.grafana, clock=self.world.clock)
+            self._stack.push_async_callback(grafana.close)
+            self._background(Annotations(self.world, grafana).watch(), "annotate runs")
         self._background(self._keep_asking(), "ask for rights")
         self.operations.not_ready = ""
         METRICS.leader.set(1)
@@ -355,7 +360,13 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     server = settings.server
     files = {"webhook": server.webhook_token_file, "read": server.read_token_file, "write": server.write_token_file}
     values = {name: _secret(f"server.{name}_token_file", path) for name, path in files.items() if path}
-    others = [settings.prometheus.token_file, settings.alertmanager.token_file, settings.store.password_file, settings.tracing.token_file]
+    others = [
+        settings.prometheus.token_file,
+        settings.alertmanager.token_file,
+        settings.store.password_file,
+        settings.tracing.token_file,
+        settings.grafana.token_file,
+    ]
     named = tuple(
         Named(name=one.name, token=_secret(f"server.tokens, {one.name}", one.file), scope=Scope(one.scope)) for one in server.tokens
     )

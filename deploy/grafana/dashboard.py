@@ -197,7 +197,7 @@ def dashboard() -> dict[str, Any]:
         "refresh": "30s",
         "timezone": "",
         "time": {"from": "now-24h", "to": "now"},
-        "annotations": {"list": []},
+        "annotations": {"list": [_runs()]},
         "links": [],
         "templating": {"list": [_source(), _playbooks()]},
         "panels": panels,
@@ -232,6 +232,13 @@ def shown(panel: Panel) -> dict[str, Any]:
 
 def _grid(x: int, y: int, width: int, height: int) -> dict[str, int]:
     return {"h": height, "w": width, "x": x, "y": y}
+
+
+def _runs() -> dict[str, Any]:
+    """What the setting ``grafana.url`` lets the daemon write."""
+    target = {"type": "tags", "tags": ["remediator"], "matchAny": False, "limit": 100}
+    source = {"type": "grafana", "uid": "-- Grafana --"}
+    return {"name": "Runs", "enable": True, "iconColor": "blue", "datasource": source, "target": target}
 
 
 def _source() -> dict[str, Any]:
