@@ -6,8 +6,10 @@ In: an alert's labels. Out: a Playbook, or the nearest misses and why they misse
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
 import re
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from remediator.attribution.places import NODE_LABELS
@@ -52,10 +54,18 @@ def nearest(labels: Mapping[str, str], library: Library, most: int = 3) -> tuple
     misses = []
     for playbook in library.playbooks:
         matchers = playbook.when.alerts if playbook.when else ()
-        failed = tuple(f"{m} (it is {labels.get(m.label, '')!r})" for m in matchers if not m.matches(labels))
+        failed = [matcher for matcher in matchers if not matcher.matches(labels)]
         if failed:
-            misses.append(NearMiss(playbook=playbook.name, matched=len(matchers) - len(failed), of=len(matchers), failed=failed))
-    return tuple(sorted(misses, key=lambda miss: (-miss.matched / miss.of, miss.playbook))[:most])
+            misses.append((len(failed) / len(matchers), playbook.name, len(matchers), failed))
+    return tuple(
+        NearMiss(
+            playbook=name,
+            matched=of - len(failed),
+            of=of,
+            failed=tuple(f"{matcher} (it is {labels.get(matcher.label, '')!r})" for matcher in failed),
+        )
+        for _, name, of, failed in heapq.nsmallest(most, misses, key=itemgetter(0, 1))
+    )
 
 
 async def resolve(spec: TargetSpec, alert: Alert, kube: Kube) -> Target:
