@@ -108,13 +108,13 @@ class Connection:
         """Gives all connections back."""
         await self._api.close()
 
-    async def read(self, request: Request, seconds: float) -> bytes:
+    async def read(self, request: Request, seconds: float, *, tries: int = _TRIES) -> bytes:
         """The body of the answer. Retried within ``seconds``, at least as late as Retry-After says."""
         deadline = wire.now() + seconds
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception(_worth_another_try),
             wait=_pause,
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(_TRIES), tenacity.stop_before_delay(seconds)),
+            stop=tenacity.stop_any(tenacity.stop_after_attempt(tries), tenacity.stop_before_delay(seconds)),
             sleep=self._sleep,
             reraise=True,
         )

@@ -170,6 +170,13 @@ async def test_a_read_that_cannot_succeed_is_not_repeated(api, kube, status, err
     assert isinstance(caught.value, KubeError)
 
 
+async def test_a_log_is_asked_for_once(api, kube, clock):
+    api.status(500, "InternalError", "dial tcp 10.0.10.13:10250: connect: connection refused")
+    with pytest.raises(CallFailed, match="connection refused"):
+        await kube.logs("cilium-x", "kube-system", "cilium-agent", lines=10, limit=1000)
+    assert [seen.path for seen in api.seen] == ["/api/v1/namespaces/kube-system/pods/cilium-x/log"]
+
+
 @pytest.mark.parametrize("after", [None, b'{"kind":'])
 async def test_no_answer_ends_at_the_deadline(api, kube, after):
     api.hang(after=after)
