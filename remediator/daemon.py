@@ -35,6 +35,7 @@ from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library, files_of, load_playbook, shipped
+from remediator.probing import Prober
 from remediator.rights import Rights
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import ReloadReport
@@ -80,8 +81,13 @@ class Daemon:
         self.url = ""
 
     @classmethod
-    async def build(cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None) -> Daemon:
-        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files)."""
+    async def build(
+        cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None, probe: Prober | None = None
+    ) -> Daemon:
+        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files).
+
+        ``probe``: who is asked in place of the network, where the cluster is not a real one.
+        """
         clock = clock or SystemClock()
         async with AsyncExitStack() as stack:
             tokens, secrets = _tokens(settings)
@@ -121,6 +127,7 @@ class Daemon:
                 mode_of=partial(effective_mode, settings),
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
+                probe=probe or Prober(),
                 teller=teller,
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
