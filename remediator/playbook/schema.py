@@ -179,6 +179,7 @@ _KIND_SCHEMA = {"type": "string", "enum": list(KINDS)}
 Kinds = Annotated[
     str | tuple[str, ...],
     PlainValidator(_kind_or_kinds),
+    PlainSerializer(lambda kind: kind if isinstance(kind, str) else list(kind), return_type=str | list[str]),
     WithJsonSchema(
         {
             "anyOf": [
