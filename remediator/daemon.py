@@ -38,6 +38,7 @@ from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library, files_of, load_playbook, shipped
+from remediator.probing import Prober
 from remediator.rights import Rights
 from remediator.run import StepEnd
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
@@ -87,8 +88,13 @@ class Daemon:
         self.url = ""
 
     @classmethod
-    async def build(cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None) -> Daemon:
-        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files)."""
+    async def build(
+        cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None, probe: Prober | None = None
+    ) -> Daemon:
+        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files).
+
+        ``probe``: who is asked in place of the network, where the cluster is not a real one.
+        """
         clock = clock or SystemClock()
         async with AsyncExitStack() as stack:
             tokens, secrets = _tokens(settings)
@@ -132,6 +138,7 @@ class Daemon:
                 mode_of=partial(effective_mode, settings),
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
+                probe=probe or Prober(),
                 teller=teller,
                 tracing=tracing,
                 library=library,

@@ -118,9 +118,8 @@ def sought_by(playbook: Playbook) -> Sought | None:
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
     """What ``${...}`` and CEL in steps and verification may name. The alert is not among it, on purpose."""
-    target = run.target
     return {
-        "target": {"kind": target.kind, "name": target.name, "namespace": target.namespace, "uid": target.uid},
+        "target": run.target.named,
         "parameters": dict(run.parameters),
         "cilium": {"namespace": world.cilium.namespace, "agent_selector": world.cilium.agent_selector},
     }

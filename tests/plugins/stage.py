@@ -123,6 +123,7 @@ async def stage(tmp_path: Path, rate: float) -> AsyncIterator[Stage]:
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.playbook import Library, load_playbook
     from remediator.sim import Simulation
+    from remediator.testing.prober import SimulatedProber
     from remediator.world import World
 
     clock = FastClock(rate)
@@ -144,6 +145,7 @@ async def stage(tmp_path: Path, rate: float) -> AsyncIterator[Stage]:
         dry_run=False,
         mode_of=lambda _: Mode.AUTO,
         library=Library(),
+        probe=SimulatedProber(simulation),
         load_revision=partial(load_playbook, actions=actions(), gates=gates()),
     )
     yield Stage(simulation, world)
