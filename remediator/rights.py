@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from remediator.actions import Rule, actions, scope_of
+from remediator.actions.shifting import LOOKS
 from remediator.cluster.read import LEASES
 from remediator.gates import Fact, gates
 from remediator.kube import kinds
@@ -41,28 +42,7 @@ _AT_ONCE: Final = 16
 
 _NODES = Rule(resources=("nodes",), verbs=("list",))
 _PODS = Rule(resources=("pods",), verbs=("list",))
-_BGP = (
-    _NODES,
-    Rule(resources=("pods", "services"), verbs=("list",)),
-    Rule(groups=("discovery.k8s.io",), resources=("endpointslices",), verbs=("list",)),
-    Rule(
-        groups=("cilium.io",),
-        resources=(
-            "ciliumnodes",
-            "ciliumbgpclusterconfigs",
-            "ciliumbgppeerconfigs",
-            "ciliumbgpadvertisements",
-            "ciliumbgpnodeconfigs",
-            "ciliumbgpnodeconfigoverrides",
-            "ciliumbgppeeringpolicies",
-            "ciliumloadbalancerippools",
-            "ciliuml2announcementpolicies",
-        ),
-        verbs=("list",),
-    ),
-    Rule(groups=("apps",), resources=("deployments",), verbs=("list",), scope=CILIUM),
-    Rule(groups=("coordination.k8s.io",), resources=("leases",), verbs=("get",), scope=CILIUM),
-)
+_BGP = (_NODES, *LOOKS)
 _LEASE = "coordination.k8s.io"
 FACTS: Mapping[Fact, tuple[Rule, ...]] = {
     Fact.NAMESPACE: (Rule(resources=("namespaces",), verbs=("get",)),),
