@@ -35,7 +35,7 @@ _last: tuple[int, str] = (0, "")
 
 def _forget() -> None:
     """What a child process would share with its parent, a lock that another thread holds just now included."""
-    global _turn, _last  # noqa: PLW0603 - one state a process
+    global _turn, _last
     _pieces.clear()
     _turn, _last = threading.Lock(), (0, "")
 
@@ -45,7 +45,7 @@ os.register_at_fork(after_in_child=_forget)
 
 def new_id(at: datetime) -> str:
     """A ULID for a record that came to be at ``at``: 26 characters, in lower case, that sort by time and by turn."""
-    global _last  # noqa: PLW0603 - as above
+    global _last  # noqa: PLW0603 - one state a process
     milliseconds = int(at.timestamp() * 1000)
     with _turn:
         digits = _after(_last[1]) if _last[0] == milliseconds else _piece()

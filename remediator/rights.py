@@ -163,7 +163,7 @@ def _of(playbook: Playbook) -> Iterator[tuple[str, Rule]]:
 
 
 def _of_gates(playbook: Playbook, steps: Iterable[StepSpec]) -> Iterator[tuple[str, Rule]]:
-    brought = {gate for step in steps for gate in actions()[step.action].brings}
+    brought = {gate for step in steps for gate in actions()[step.action].brought(step.parameters)}
     kind = playbook.when.target.kind if playbook.when is not None else "Node"
     for name, gate in gates().items():
         if not (gate.always or name in brought or gate.key in playbook.gates) or (gate.only_disruptive and not playbook.disruptive):

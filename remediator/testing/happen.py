@@ -13,6 +13,7 @@ from remediator.errors import UsageError
 from remediator.sim import happenings as sim_happenings
 from remediator.sim.alerting.alert import Alert
 from remediator.sim.alerting.rules import Rule
+from remediator.sim.controllers import JobEnd
 from remediator.sim.objects import Obj, clone
 from remediator.sim.patches import merge_patch
 from remediator.sim.prometheus.parse import QueryError, parse
@@ -216,6 +217,7 @@ _DEEDS: dict[str, Callable[[World, Any], None]] = {
     "budget_stuck": World.hold_budget,
     "scrape_fails": World.unscrapable,
     "scraping_stops": World.stop_scraping,
+    "jobs_end": lambda world, end: world.cluster.jobs.tell(end.named, JobEnd(end.after, end.exit_code, tuple(end.log))),
     "fails": World.fail,
     "works_again": lambda world, _: world.cluster.faults.clear(),
     "metric": lambda world, metric: world.measure(metric.series, metric.value),
