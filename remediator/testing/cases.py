@@ -275,7 +275,7 @@ class JobEnds(Part):
     """How the containers of Jobs end from now on; the newest word about a Job counts."""
 
     named: StrictStr = Field(default="*", min_length=1, description="glob of the Jobs' names; job.run names them remediator-STEP-...")
-    after: Positive | None = Field(default=timedelta(seconds=5), description="since the containers started; null: never")
+    after: Literal["never"] | Positive = Field(default=timedelta(seconds=5), description="since the containers started")
     exit_code: StrictInt = Field(default=0, ge=0, le=255)
     log: tuple[StrictStr, ...] = Field(default=(), max_length=1000, description="lines that each container writes")
 
