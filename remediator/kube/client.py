@@ -117,6 +117,12 @@ class Kube:
         """Of the API server: a name or an address, without port."""
         return self._connection.host
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be told: the token now in use, if there is one."""
+        _, _, token = (self._connection.token or "").partition(" ")
+        return (token,) if token else ()
+
     async def close(self) -> None:
         """Give all connections back. Watches end with an error."""
         await self._connection.close()
