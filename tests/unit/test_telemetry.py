@@ -24,10 +24,8 @@ def logged(monkeypatch):
 
 
 def test_a_library_that_logs_a_secret(logged):
-    try:
-        raise ConnectionError(f"postgresql://u:{SECRET}@db")
-    except ConnectionError:
-        logging.getLogger("library").exception("could not connect with %s", SECRET)
+    error = ConnectionError(f"postgresql://u:{SECRET}@db")
+    logging.getLogger("library").error("could not connect with %s", SECRET, exc_info=error)
     said = logged.getvalue()
     assert "could not connect with <redacted>" in said
     assert "ConnectionError" in said
