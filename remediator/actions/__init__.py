@@ -51,7 +51,10 @@ P = TypeVar("P", bound=Parameters)
 
 
 class Rule(Noun, frozen=True, kw_only=True):
-    """One RBAC rule that an action needs, as in a Role. ``scope`` is a namespace setting's name or ``cluster``."""
+    """One RBAC rule that an action needs, as in a Role.
+
+    ``scope`` is ``cluster``, a namespace or a namespace setting's name; ``parameters.namespace`` where each step says which (``needs``).
+    """
 
     groups: tuple[str, ...] = ("",)
     resources: tuple[str, ...]

@@ -23,7 +23,7 @@ from remediator.actions.workloads import refuse_marked
 from remediator.errors import Refused, StepFailed
 from remediator.kube import kinds, records
 from remediator.kube.errors import NotFound
-from remediator.model import Change, Resource
+from remediator.model import Change, Resource, evolve
 from remediator.reasons import Reason
 from remediator.units import format_duration
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RunJob"]
 
+_OF_STEP: Final = "parameters.namespace"
 _LOOK: Final = timedelta(seconds=2)
 _TTL: Final = 24 * 3600
 """Seconds that an ended Job is there for people to look at, where its template does not say: longer than a daemon is down."""
@@ -64,9 +65,9 @@ class RunJob(Action[JobParameters]):
     changes: ClassVar[str] = "one Job and its pods, which Kubernetes removes once the Job's ttlSecondsAfterFinished is over"
     undone_by: ClassVar[str] = "removing the Job and its pods while it runs; what it did itself stays"
     rbac: ClassVar[tuple[Rule, ...]] = (
-        Rule(groups=("batch",), resources=("jobs",), verbs=("get", "create", "delete")),
-        Rule(resources=("pods",), verbs=("list",)),
-        Rule(resources=("pods/log",), verbs=("get",)),
+        Rule(groups=("batch",), resources=("jobs",), verbs=("get", "create", "delete"), scope=_OF_STEP),
+        Rule(resources=("pods",), verbs=("list",), scope=_OF_STEP),
+        Rule(resources=("pods/log",), verbs=("get",), scope=_OF_STEP),
         Rule(resources=("namespaces",), verbs=("get",)),
     )
     ends_with_run: ClassVar[bool] = True
@@ -82,10 +83,7 @@ class RunJob(Action[JobParameters]):
     def needs(cls, parameters: Mapping[str, Any]) -> tuple[Rule, ...]:
         """See Action: in the namespace that the step names."""
         where = scope_of(str(parameters.get("namespace", "")))
-        return tuple(
-            rule if rule.resources == ("namespaces",) else Rule(groups=rule.groups, resources=rule.resources, verbs=rule.verbs, scope=where)
-            for rule in cls.rbac
-        )
+        return tuple(evolve(rule, scope=where) if rule.scope == _OF_STEP else rule for rule in cls.rbac)
 
     @classmethod
     def disturbs(cls, parameters: Mapping[str, Any]) -> bool:
@@ -128,7 +126,7 @@ class RunJob(Action[JobParameters]):
 
     async def _create(self, ctx: Context, job: Resource, parameters: JobParameters) -> Change:
         body = _body(ctx, job)
-        await ctx.plan(_plan(job, body, parameters))
+        await ctx.plan(_plan(job, body, parameters, ctx.files["template"]["spec"].get("activeDeadlineSeconds")))
 
         async def call(request_id: str, dry_run: bool) -> Any:  # noqa: FBT001 - the shape that ctx.change calls
             return await ctx.kube.create(kinds.JOB, body, job.namespace, dry_run=dry_run, request_id=request_id)
@@ -211,13 +209,14 @@ def _environment(ctx: Context) -> list[dict[str, str]]:
     return [{"name": f"REMEDIATOR_{key}", "value": value} for key, value in (told | {"TARGET_NAMESPACE": target.namespace}).items()]
 
 
-def _plan(job: Resource, body: Mapping[str, Any], parameters: JobParameters) -> list[str]:
+def _plan(job: Resource, body: Mapping[str, Any], parameters: JobParameters, own_deadline: int | None) -> list[str]:
     spec = body["spec"]
+    longest = f"for {format_duration(timedelta(seconds=own_deadline))} at most" if own_deadline else "as long as the step may take"
     images = ", ".join(str(one["image"]) for one in spec["template"]["spec"]["containers"])
-    longest, kept = (format_duration(timedelta(seconds=spec[key])) for key in ("activeDeadlineSeconds", "ttlSecondsAfterFinished"))
+    kept = format_duration(timedelta(seconds=spec["ttlSecondsAfterFinished"]))
     return [
         f"create {job.key} from {parameters.template}: {images}",
-        f"wait for its end, at most {longest}, while up to {spec['backoffLimit']} failed pods are tried again",
+        f"wait for its end, {longest}, while up to {spec['backoffLimit']} failed pods are tried again",
         "keep its result and logs; if the run ends before it does, remove it with its pods",
         f"an ended Job is removed by Kubernetes after {kept}",
     ]

@@ -12,9 +12,10 @@ import yaml
 from remediator.actions import Cilium
 from remediator.kube import kinds
 from remediator.model import ChangeState, StepState, evolve
+from remediator.preview import preview
 from remediator.reasons import Reason
 from remediator.rights import needed
-from remediator.run import StepEnd
+from remediator.run import StepEnd, template_values
 from remediator.sim.controllers import JobEnd
 from remediator.undo import undo
 
@@ -161,6 +162,17 @@ async def test_what_the_server_refuses_fails_the_step_and_leaves_nothing(stage, 
     assert done.end is StepEnd.FAILED
     assert "spec.template.spec.containers[0].image" in done.detail
     assert done.run.steps[0].changes[0].state is ChangeState.ABSENT
+
+
+async def test_people_who_are_asked_see_what_it_would_do(stage, playbook):
+    limited = playbook(text=JOB.replace("  template:", "  activeDeadlineSeconds: 45\n  template:", 1))
+    for book, words in ((playbook(), "as long as the step may take"), (limited, "for 45s at most")):
+        run = await stage.begin(book, node="node-3")
+        await preview(stage.world, book, run, template_values(run, stage.world))
+        (seen,) = (await stage.world.journal.run(run.id)).steps[0].evidence
+        assert seen.data[0].endswith(f"from {FILE}: example.test/check:1")
+        assert seen.data[1] == f"wait for its end, {words}, while up to 0 failed pods are tried again"
+    assert jobs(stage) == []
 
 
 class TestWhoseItIs:
