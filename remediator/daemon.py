@@ -29,7 +29,7 @@ from remediator.errors import DocumentError, JournalUnavailable, UsageError
 from remediator.events import Events
 from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
-from remediator.journal import Journal, Redactor
+from remediator.journal import Journal, Redactor, secrets_of
 from remediator.kube import Kube
 from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
@@ -98,7 +98,8 @@ class Daemon:
         clock = clock or SystemClock()
         async with AsyncExitStack() as stack:
             tokens, secrets = _tokens(settings)
-            redact = Redactor(secrets)
+            kube = await _kube(settings, stack)
+            redact = Redactor([*secrets, *kube.secrets])
             configure_logging(redact=redact.data)
             seen = _contents(settings)
             library, problems = _load_rest(settings)
@@ -154,7 +155,9 @@ class Daemon:
                 ceiling=settings.mode,
                 first_load=report,
             )
-            app = build_app(operations, tokens=tokens, proxy=_proxy(settings), max_body=settings.server.max_body, clock=clock)
+            app = build_app(
+                operations, tokens=tokens, proxy=_proxy(settings), max_body=settings.server.max_body, clock=clock, known=redact.known
+            )
             daemon = cls(settings, operations, pipeline, app, world)
             daemon._seen = seen
             operations.on_reload = daemon.reload
@@ -378,10 +381,13 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
         Named(name=one.name, token=_secret(f"server.tokens, {one.name}", one.file), scope=Scope(one.scope)) for one in server.tokens
     )
     secrets = [*values.values(), *(one.token for one in named), *(_secret("token_file", path) for path in others if path)]
+    secrets += secrets_of(settings.store.full_url(), tokens=False)
     for route in settings.notify:
+        lines = [route.url] if route.url is not None else []
         for path in (route.url_file, route.secret_file, route.apprise_file):
             if path is not None:
-                secrets += _secret(f"notify {route.name}", path).splitlines()
+                lines += _secret(f"notify {route.name}", path).splitlines()
+        secrets += [*lines, *(part for line in lines for part in secrets_of(line))]
     try:
         tokens = Tokens(**values, named=named, insecure=server.insecure)
     except ValueError as error:

@@ -452,6 +452,7 @@ class Run(Noun, frozen=True, kw_only=True):
     """When it began to put back what it had changed, if it did so before its end."""
     ended_at: datetime | None = None
     deadline: datetime
+    """Not in force while the run waits for people; their yes moves it on by the time that they took."""
     disruptive: bool = True
     """Whether any of its steps may disturb traffic or workloads."""
     gates: tuple[Verdict, ...] = ()

@@ -322,7 +322,7 @@ class Operations:
 
     async def why(self, ref: str) -> Noun:
         """See Service."""
-        return await tell(self.journal, ref)
+        return await tell(self.journal, self._world.redact.known(ref))  # the answer names what was asked for
 
     async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
         """See Service."""

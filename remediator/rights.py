@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from remediator.actions import Rule, actions, scope_of
+from remediator.actions.shifting import LOOKS
 from remediator.cluster.read import LEASES
 from remediator.gates import Fact, gates
 from remediator.kube import kinds
@@ -41,28 +42,7 @@ _AT_ONCE: Final = 16
 
 _NODES = Rule(resources=("nodes",), verbs=("list",))
 _PODS = Rule(resources=("pods",), verbs=("list",))
-_BGP = (
-    _NODES,
-    Rule(resources=("pods", "services"), verbs=("list",)),
-    Rule(groups=("discovery.k8s.io",), resources=("endpointslices",), verbs=("list",)),
-    Rule(
-        groups=("cilium.io",),
-        resources=(
-            "ciliumnodes",
-            "ciliumbgpclusterconfigs",
-            "ciliumbgppeerconfigs",
-            "ciliumbgpadvertisements",
-            "ciliumbgpnodeconfigs",
-            "ciliumbgpnodeconfigoverrides",
-            "ciliumbgppeeringpolicies",
-            "ciliumloadbalancerippools",
-            "ciliuml2announcementpolicies",
-        ),
-        verbs=("list",),
-    ),
-    Rule(groups=("apps",), resources=("deployments",), verbs=("list",), scope=CILIUM),
-    Rule(groups=("coordination.k8s.io",), resources=("leases",), verbs=("get",), scope=CILIUM),
-)
+_BGP = (_NODES, *LOOKS)
 _LEASE = "coordination.k8s.io"
 FACTS: Mapping[Fact, tuple[Rule, ...]] = {
     Fact.NAMESPACE: (Rule(resources=("namespaces",), verbs=("get",)),),
@@ -189,7 +169,7 @@ def _of(playbook: Playbook) -> Iterator[tuple[str, Rule]]:
 
 
 def _of_gates(playbook: Playbook, steps: Iterable[StepSpec]) -> Iterator[tuple[str, Rule]]:
-    brought = {gate for step in steps for gate in actions()[step.action].brings}
+    brought = {gate for step in steps for gate in actions()[step.action].brought(step.parameters)}
     targets = playbook.when.target.kinds if playbook.when is not None else ("Node",)
     for name, gate in gates().items():
         if not (gate.always or name in brought or gate.key in playbook.gates) or (gate.only_disruptive and not playbook.disruptive):

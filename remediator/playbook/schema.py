@@ -459,4 +459,4 @@ class PlaybookFile(Strict):
     verify: Verify | None = None
     on_resolved: Literal["undo", "keep"] = Field(default="keep", description="what to do with its changes when the alert resolves")
     on_failure: Literal["undo", "keep"] = Field(default="keep", description="what to do with its changes when a step fails")
-    deadline: Positive = Field(default=timedelta(hours=1), description="of the whole run")
+    deadline: Positive = Field(default=timedelta(hours=1), description="of the whole run, without the time that people take to answer")

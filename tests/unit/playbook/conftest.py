@@ -33,7 +33,8 @@ class Action:
     def __init__(self, name: str, parameters: type[BaseModel], *, disruptive: bool = False) -> None:
         self.name = name
         self.Parameters = parameters
-        self.disruptive = disruptive
+        self.files, self.fixed = {}, {}
+        self.disturbs = lambda _: disruptive
 
 
 VALID = """\
