@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from remediator.sim import Simulation
     from remediator.sim.cluster import Cluster
     from remediator.sim.prometheus.server import Prometheus
-    from remediator.testing.cases import Failing, Fires, Happening, OneLink, OneNode, OneZone
+    from remediator.testing.cases import Failing, Fires, Happening, OneLink, OneNode, OneSession, OneZone
 
 __all__ = ["World", "of_people"]
 
@@ -138,6 +138,23 @@ class World:
             raise UsageError(f"there is no zone {how.zone}; there are {', '.join(sorted(zones))}")
         self._cluster.network.degrade_zone(how.zone, **_worse(how))
 
+    def fail_session(self, which: OneSession) -> None:
+        """That node, or every one, and the router do not reach each other. Raises UsageError for a router that nobody speaks with."""
+        self._cluster.bgp.cut.add(self._session(which))
+
+    def return_session(self, which: OneSession) -> None:
+        """They do again. Raises UsageError if they did all the time."""
+        session = self._session(which)
+        if session not in self._cluster.bgp.cut:
+            raise UsageError(f"the session of {which.node or 'every node'} with {which.router} has not failed")
+        self._cluster.bgp.cut.remove(session)
+
+    def _session(self, which: OneSession) -> tuple[str, str]:
+        routers = self._cluster.bgp.routers()
+        if which.router not in routers:
+            raise UsageError(f"there is no router {which.router}; there are {', '.join(routers)}")
+        return (self.node(which.node) if which.node else "*", which.router)
+
     def hold_budget(self, ref: str) -> None:
         """A budget that never yields."""
         self.existing(ref)
@@ -213,6 +230,8 @@ _DEEDS: dict[str, Callable[[World, Any], None]] = {
     "node_network_recovers": _in_network,
     "everything_recovers": World.recover,
     "uplink_lossy": lambda world, node: world.happen(sim_happenings.lossy_uplink, node),
+    "session_fails": World.fail_session,
+    "session_returns": World.return_session,
     "budget_stuck": World.hold_budget,
     "scrape_fails": World.unscrapable,
     "scraping_stops": World.stop_scraping,

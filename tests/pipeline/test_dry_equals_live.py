@@ -29,7 +29,8 @@ TARGETS = {
 OF_PLAYBOOKS = dict.fromkeys(("hubble", "tunnel"), ("Deployment", "kube-system", "coredns"))
 """There is neither a relay nor a tunnel in the simulated cluster; another Deployment stands in for it."""
 _SLOW = dict.fromkeys(
-    ("cilium-endpoints-unreachable", "encryption", "node-latency", "node-packet-loss", "pressure", "storage-path"), pytest.mark.long
+    ("bgp-session", "cilium-endpoints-unreachable", "encryption", "node-latency", "node-packet-loss", "pressure", "storage-path"),
+    pytest.mark.long,
 )
 """The ladders of two rungs take their time; what the simulated Prometheus does not measure a live run waits for to the end."""
 
