@@ -329,6 +329,7 @@ class Happening(Part):
     agent_hangs: Node | None = None
     agent_crash_loops: Node | None = None
     agent_recovers: Node | None = None
+    envoy_hangs: Node | None = Field(default=None, description="the node's cilium-envoy is not ready until its pod is replaced")
     kubelet_dies: Node | None = None
     kubelet_returns: Node | None = None
     partition: tuple[Node, ...] | None = Field(default=None, min_length=1, description="these nodes are cut off from all others")

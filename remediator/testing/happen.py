@@ -118,6 +118,14 @@ class World:
         resource, found = self.existing(ref)
         self._cluster.store.remove(resource, found)
 
+    def hang_envoy(self, node: str) -> None:
+        """The Envoy pod of a node is not ready any more; a new one is. Raises UsageError."""
+        metadata = [(pod, pod["metadata"]) for pod in self._cluster.indexes.pods_on(self.node(node))]
+        envoys = [pod for pod, data in metadata if _is_envoy(data.get("labels") or {}) and "deletionTimestamp" not in data]
+        if not envoys:
+            raise UsageError(f"there is no cilium-envoy on {node}")
+        self._cluster.kubelets.set_ready(envoys[0], ready=False)
+
     def cut_off(self, nodes: Iterable[str]) -> None:
         """A partition."""
         self._cluster.partition(*(self.node(node) for node in nodes))
@@ -193,6 +201,10 @@ class World:
         return self._cluster
 
 
+def _is_envoy(labels: dict[str, str]) -> bool:
+    return labels.get("k8s-app") == "cilium-envoy"
+
+
 def _worse(how: OneNode | OneLink | OneZone) -> dict[str, float]:
     return {"latency": how.latency.total_seconds() if how.latency else 0.0, "loss": how.loss or 0.0}
 
@@ -221,6 +233,7 @@ _DEEDS: dict[str, Callable[[World, Any], None]] = {
     "agent_hangs": lambda world, node: world.happen(sim_happenings.agent_hangs, node),
     "agent_crash_loops": lambda world, node: world.happen(lambda name: sim_happenings.agent_hangs(name, "crash_loop"), node),
     "agent_recovers": lambda world, node: world.happen(sim_happenings.agent_recovers, node),
+    "envoy_hangs": World.hang_envoy,
     "kubelet_dies": lambda world, node: world.happen(sim_happenings.kubelet_dies, node),
     "kubelet_returns": lambda world, node: world.cluster.start_kubelet(world.node(node)),
     "partition": World.cut_off,

@@ -19,6 +19,7 @@ from remediator.kube import kinds
 from remediator.match import find
 from remediator.model import PLAN, Answer, RunState, Trigger, TriggerKind, evolve
 from remediator.sim import all_scenarios
+from remediator.sim.prometheus.series import Sample
 
 TARGETS = {
     "Node": ("Node", "", "node-3"),
@@ -29,7 +30,19 @@ TARGETS = {
 OF_PLAYBOOKS = dict.fromkeys(("hubble", "tunnel"), ("Deployment", "kube-system", "coredns"))
 """There is neither a relay nor a tunnel in the simulated cluster; another Deployment stands in for it."""
 _SLOW = dict.fromkeys(
-    ("bgp-session", "cilium-endpoints-unreachable", "encryption", "node-latency", "node-packet-loss", "pressure", "storage-path"),
+    (
+        "bgp-session",
+        "cilium-endpoints-unreachable",
+        "encryption",
+        "gateway",
+        "gateway-envoy",
+        "gateway-errors",
+        "gateway-probe",
+        "node-latency",
+        "node-packet-loss",
+        "pressure",
+        "storage-path",
+    ),
     pytest.mark.long,
 )
 """The ladders of two rungs take their time; what the simulated Prometheus does not measure a live run waits for to the end."""
@@ -71,6 +84,9 @@ async def ready(line, stage, root, played):
         await plant_csi(stage)
     if name == "egress-gateway":
         await plant_egress(stage, root)
+    if name == "gateway-errors":
+        requests = Sample("node:envoy_requests:rate5m", {"node": "node-3"}, 20)
+        stage.simulation.prometheus.extra.append(lambda: iter([requests]))
     if scene is not None:
         await stage.simulation.play(scene)
     return line
