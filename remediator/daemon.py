@@ -96,7 +96,7 @@ class Daemon:
             world = World(
                 clock=clock,
                 journal=journal,
-                kube=await _kube(settings, stack),
+                kube=await _kube(settings, clock, stack),
                 prometheus=_prometheus(settings, clock, stack),
                 alertmanager=_alertmanager(settings, stack),
                 redact=redact,
@@ -370,9 +370,9 @@ def _secret(setting: str, path: Path) -> str:
     return text
 
 
-async def _kube(settings: Settings, stack: AsyncExitStack) -> Kube:
+async def _kube(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Kube:
     k = settings.kubernetes
-    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout)
+    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout, clock=clock)
     stack.push_async_callback(kube.close)
     return kube
 
