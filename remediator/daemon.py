@@ -154,7 +154,7 @@ class Daemon:
         self._background(self._keep_looking(), "look at doors")
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
-        self._background(self._keep_asking(), "ask for rights")
+        self._background(self._keep_asking(), "look at surroundings")
         self.operations.not_ready = ""
         log.info(
             "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
@@ -181,7 +181,7 @@ class Daemon:
             self.world.library = library
             report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
             log.info("playbooks reloaded", playbooks=len(library.playbooks))
-            await self.operations.look_at_rights()
+            await self.operations.surroundings.look_at_rights()
         _announce(self.world.library, report)
         try:
             await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
@@ -233,7 +233,7 @@ class Daemon:
 
     async def _keep_asking(self) -> None:
         while True:
-            await self.operations.look_at_rights()
+            await self.operations.surroundings.look()
             await self.world.clock.sleep(_ASK_FOR_RIGHTS)
 
 
