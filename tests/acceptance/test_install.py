@@ -107,28 +107,6 @@ def shipped(root):
     return [quick(path) for path in sorted((root / "playbooks").glob("*.yaml"))]
 
 
-@pytest.fixture
-def rules(root):
-    """The shipped rules, all of them, with FOR laid over."""
-    groups = yaml.safe_load((root / "deploy" / "prometheus" / "rules.yaml").read_text())["groups"]
-    return [rule | ({"for": FOR[rule["alert"]]} if rule.get("alert") in FOR else {}) for group in groups for rule in group["rules"]]
-
-
-@pytest.fixture
-def alerting(root, alertmanager):
-    """The shipped route, receiver and inhibition. Where to post and where the token is are the installation's own; groups go out sooner."""
-    text = (root / "deploy" / "alertmanager" / "example.yml").read_text()
-    for old, new in (
-        ("http://remediator.remediator:8080/api/v1/alerts", "WEBHOOK"),
-        ("/etc/alertmanager/secrets/remediator/webhook", "TOKEN_FILE"),
-        ("group_wait: 10s", "group_wait: 200ms"),
-        ("group_interval: 1m", "group_interval: 1s"),
-    ):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    return lambda port: alertmanager(f"http://127.0.0.1:{port}/api/v1/alerts", token="webhook-token-of-the-test", written=text)
-
-
 def is_ready(exporter, node, value):
     """What kube-state-metrics says of the agent on ``node``."""
     pod = {"namespace": "kube-system", "pod": f"cilium-{node}"}
@@ -174,7 +152,7 @@ def start(network, rules, alerting, prometheus_server, daemon, free_port, accoun
 
     def begin(production):
         alertmanager = alerting(free_port)
-        prometheus = prometheus_server(network, job="cilium-agent", rules=rules, alertmanagers=[alertmanager.url])
+        prometheus = prometheus_server(network, job="cilium-agent", rules=rules(FOR), alertmanagers=[alertmanager.url])
         prometheus.wait_for("node:cilium_agent_ready:max == 1")
         known = {"prometheus": {"url": prometheus.url}, "alertmanager": {"url": alertmanager.url}, "kubernetes": {"kubeconfig": account()}}
         mine = {key: value for key, value in production.items() if key in ("mode", "dry_run", "cilium")}
