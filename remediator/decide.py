@@ -33,6 +33,7 @@ from remediator.model import (
     Mode,
     Run,
     RunState,
+    Target,
     Trigger,
     TriggerKind,
     evolve,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from remediator.model import Approval, Episode, Target, Verdict
+    from remediator.model import Approval, Episode, Verdict
     from remediator.playbook import Playbook, TargetSpec
     from remediator.world import World
 
@@ -54,6 +55,8 @@ __all__ = ["Decider", "Judged"]
 log = structlog.get_logger(__name__)
 _SLICE = timedelta(milliseconds=10)
 """Real time that deliveries are judged for before what was decided is kept and requests have their turn."""
+_AHEAD = 20
+"""Alerts of one delivery whose targets are asked for at once."""
 _ALERTS_IN_A_ROW = 100
 """Of one delivery, before requests have their turn."""
 _BEGIN = (DecisionKind.RUN, DecisionKind.REFUSED)
@@ -181,6 +184,7 @@ class Decider:
             return
         batch, facts = _Batch(delivery.id), Facts(self._world)
         self._world.beginnings.arrived(delivery.alerts, self._world.clock.now())
+        await self._look_ahead(delivery, facts)
         for alert in delivery.alerts:
             if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
                 await asyncio.sleep(0)
@@ -199,6 +203,17 @@ class Decider:
                 batch, facts = _Batch(delivery.id), Facts(self._world)
         batch.closed_at = self._world.clock.now()
         slice_.batches.append(batch)
+
+    async def _look_ahead(self, delivery: Delivery, facts: Facts) -> None:
+        """What several alerts of a delivery will ask, asked at once; what is not found so is asked again, and told, with its own alert."""
+        new = [alert for alert in delivery.alerts if alert.status is AlertStatus.FIRING and self._episodes.get(alert.episode) is None]
+        if len(new) > 1 and not delivery.truncated:
+            found = await asyncio.gather(*(self._glance(alert, facts) for alert in new[:_AHEAD]), return_exceptions=True)
+            await facts.look_ahead(target for target in found if isinstance(target, Target))
+
+    async def _glance(self, alert: Alert, facts: Facts) -> Target | None:
+        playbook = choose(alert.labels, self._world.library)
+        return None if playbook is None or playbook.when is None else await self.aim(playbook, playbook.when.target, alert, facts)
 
     async def _keep_all(self, batches: Sequence[_Batch]) -> set[str | None]:
         """Ask for all of them at once, so that they share a commit. Out: the deliveries of those that the journal refused for good.
@@ -303,12 +318,12 @@ class Decider:
         Where nobody is, it is the alert's own object again, and the gate ``no_culprit`` refuses it with all the others' verdicts beside it.
         Raises Refused, Unreadable, KubeError.
         """
-        kube, sought = self._world.kube, sought_by(playbook)
+        sought = sought_by(playbook)
         found = await facts.finding(sought, alert) if sought is not None else None
         if isinstance(found, Finding) and found.node is not None:
-            return await facts.of_kubernetes(find("Node", found.node, "", kube))
+            return await facts.of_kubernetes(find("Node", found.node, "", facts.seen))
         try:
-            return await facts.of_kubernetes(resolve(spec, alert, kube))
+            return await facts.of_kubernetes(resolve(spec, alert, facts.seen))
         except Refused as error:
             if isinstance(found, Finding):
                 raise Refused(Reason.NO_CULPRIT, f"{found.kind}: {found.words}") from error

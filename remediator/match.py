@@ -6,9 +6,11 @@ In: an alert's labels. Out: a Playbook, or the nearest misses and why they misse
 
 from __future__ import annotations
 
+import heapq
 import ipaddress
 import re
-from typing import TYPE_CHECKING, Any
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Protocol
 
 from remediator.attribution.places import NODE_LABELS
 from remediator.errors import ExpressionError, Refused, Unreadable, UsageError
@@ -20,7 +22,7 @@ from remediator.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from remediator.kube import Kube
+    from remediator.kube import Kind, Listing
     from remediator.model import Alert
     from remediator.playbook import Library, Playbook, TargetSpec
 
@@ -28,6 +30,16 @@ __all__ = ["NearMiss", "choose", "find", "nearest", "resolve"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 """DNS-1123 subdomain, as Kubernetes names objects; anything else from a label never reaches a URL."""
+
+
+class Reads(Protocol):
+    """Where objects are looked up: ``Kube`` itself, or what was read of it in one moment."""
+
+    async def get(self, kind: Kind, name: str, namespace: str) -> dict[str, Any]:
+        """See Kube.get."""
+
+    async def list(self, kind: Kind) -> Listing[dict[str, Any]]:
+        """See Kube.list."""
 
 
 class NearMiss(Noun, frozen=True, kw_only=True):
@@ -52,13 +64,21 @@ def nearest(labels: Mapping[str, str], library: Library, most: int = 3) -> tuple
     misses = []
     for playbook in library.playbooks:
         matchers = playbook.when.alerts if playbook.when else ()
-        failed = tuple(f"{m} (it is {labels.get(m.label, '')!r})" for m in matchers if not m.matches(labels))
+        failed = [matcher for matcher in matchers if not matcher.matches(labels)]
         if failed:
-            misses.append(NearMiss(playbook=playbook.name, matched=len(matchers) - len(failed), of=len(matchers), failed=failed))
-    return tuple(sorted(misses, key=lambda miss: (-miss.matched / miss.of, miss.playbook))[:most])
+            misses.append((len(failed) / len(matchers), playbook.name, len(matchers), failed))
+    return tuple(
+        NearMiss(
+            playbook=name,
+            matched=of - len(failed),
+            of=of,
+            failed=tuple(f"{matcher} (it is {labels.get(matcher.label, '')!r})" for matcher in failed),
+        )
+        for _, name, of, failed in heapq.nsmallest(most, misses, key=itemgetter(0, 1))
+    )
 
 
-async def resolve(spec: TargetSpec, alert: Alert, kube: Kube) -> Target:
+async def resolve(spec: TargetSpec, alert: Alert, kube: Reads) -> Target:
     """The object that ``spec`` and the alert's labels name, as the API server has it now.
 
     Raises Refused (target_missing, target_ambiguous), Unreadable, KubeError.
@@ -89,7 +109,7 @@ def _named(spec: TargetSpec, alert: Alert) -> tuple[str, str]:
     return name, namespace
 
 
-async def find(kind: str, name: str, namespace: str, kube: Kube) -> Target:
+async def find(kind: str, name: str, namespace: str, kube: Reads) -> Target:
     """One object by name. Raises Refused (target_missing) if there is none, UsageError for a kind that is not known."""
     if not _NAME.fullmatch(name) or (namespace and not _NAME.fullmatch(namespace)):
         raise Refused(Reason.TARGET_MISSING, f"{name!r} is not a name that an object can have")
@@ -105,7 +125,7 @@ async def find(kind: str, name: str, namespace: str, kube: Kube) -> Target:
     return _target(known.kind, thing)
 
 
-async def _node(name: str, labels: Mapping[str, str], kube: Kube) -> Target:
+async def _node(name: str, labels: Mapping[str, str], kube: Reads) -> Target:
     """A node by the name given, else by a label that names one, else by the host of ``instance``."""
     given = name or next((labels[label] for label in NODE_LABELS if labels.get(label)), "")
     host = given or host_of(labels.get("instance", ""))

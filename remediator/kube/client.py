@@ -383,7 +383,7 @@ class Kube:
         """The last ``lines`` that a container wrote, at most ``limit`` bytes, with times; ``previous``: of the one before its last restart.
 
         Raises NotFound, BadRequest where there is no such container or none before, Forbidden without the right (get on pods/log),
-        Unavailable where the kubelet does not answer.
+        Unavailable where the kubelet does not answer; it is asked once, since who asks keeps evidence and must not wait for a dead node.
         """
         path = wire.object_path(kinds.POD, namespace, name, NotFound, "log")
         query: tuple[tuple[str, str], ...] = (
@@ -394,7 +394,7 @@ class Kube:
         )
         query += (("previous", "true"),) if previous else ()
         request = self._request("log", "GET", path, query, headers=(("Accept", "text/plain, */*"),))
-        return (await self._connection.read(request, self._seconds(timeout)))[:limit].decode("utf-8", "replace")
+        return (await self._connection.read(request, self._seconds(timeout), tries=1))[:limit].decode("utf-8", "replace")
 
     async def may(self, verb: str, resource: str, namespace: str = "", *, subresource: str = "", group: str = "") -> bool:
         """Whether our own account has a right (SelfSubjectAccessReview, which everybody may ask); without a namespace in all of them."""

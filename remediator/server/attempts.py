@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import OrderedDict
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,9 +32,10 @@ class Attempts:
 
     def wait(self, address: str, token: bytes = b"") -> float:
         """Seconds until a try from there with ``token`` is heard; 0 for now."""
-        if (_network(address), token) in self._right:
+        network = _network(address)
+        if (network, token) in self._right:
             return 0.0
-        left = self._left(_network(address))
+        left = self._left(network)
         return 0.0 if left >= 1 else (1 - left) * _SECONDS
 
     def succeeded(self, address: str, token: bytes) -> None:
@@ -60,6 +62,7 @@ class Attempts:
         return self._clock.now().timestamp()
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def _network(address: str) -> str:
     try:
         found = ipaddress.ip_address(address)

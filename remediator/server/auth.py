@@ -121,6 +121,8 @@ class Doorkeeper:
         given = {Scope.WEBHOOK: tokens.webhook, Scope.READ: tokens.read, Scope.WRITE: tokens.write}
         self._known = [_Known(token=token.encode(), scopes=_GRANTS[scope]) for scope, token in given.items() if token is not None]
         self._known += [_Known(token=one.token.encode(), scopes=_GRANTS[one.scope], name=one.name) for one in tokens.named]
+        self._holders: dict[tuple[int, ...], Person] = {}
+        """By which of the known tokens are theirs; kept, since each webhook asks."""
         granted = frozenset(scope for known in self._known for scope in known.scopes)
         self._open = {Scope.NONE}
         if tokens.insecure:
@@ -172,14 +174,15 @@ class Doorkeeper:
             METRICS.auth_failures.labels("unknown_token").inc()
             raise _unauthorized("The token is not known here.", f'{_CHALLENGE}, error="invalid_token"')
         self._attempts.succeeded(address, said)
-        return Person(scopes=found.scopes, name=found.name)
+        return found
 
-    def _find(self, token: bytes) -> _Known | None:
+    def _find(self, token: bytes) -> Person | None:
         """All tokens are compared, each in constant time, so that the time tells nothing about which one is near."""
-        equal = [known for known in self._known if hmac.compare_digest(token, known.token)]
-        if not equal:
-            return None
-        return _Known(token=token, scopes=frozenset(scope for known in equal for scope in known.scopes), name=equal[0].name)
+        equal = tuple(index for index, known in enumerate(self._known) if hmac.compare_digest(token, known.token))
+        if equal and equal not in self._holders:
+            scopes = frozenset(scope for index in equal for scope in self._known[index].scopes)
+            self._holders[equal] = Person(scopes=scopes, name=self._known[equal[0]].name)
+        return self._holders.get(equal)
 
     def _proxied(self, request: web.Request) -> Person | None:
         identity = self._proxy.identity(request)

@@ -41,9 +41,9 @@ class Proxy:
 
     def identity(self, request: web.Request) -> Identity | None:
         """Who the proxy says it is; None without such a word, or if it does not come from a listed proxy alone."""
-        names, groups = request.headers.getall(_USER, []), request.headers.getall(_GROUPS, [])
-        if not names and not groups:
+        if _USER not in request.headers and _GROUPS not in request.headers:
             return None
+        names, groups = request.headers.getall(_USER, []), request.headers.getall(_GROUPS, [])
         if not self._listed(request.remote) or len(names) != 1 or len(groups) > 1:
             METRICS.forged_headers.inc()
             return None
@@ -66,6 +66,8 @@ class Proxy:
         return self._listed(request.remote) and request.headers.get("X-Forwarded-Proto", "").lower() == "https"
 
     def _listed(self, address: str | None) -> bool:
+        if not self._networks:
+            return False
         try:
             found = ipaddress.ip_address(address or "")
         except ValueError:

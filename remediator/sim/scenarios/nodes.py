@@ -47,10 +47,11 @@ SCENARIOS = (
         truth=Truth(
             target="Node/node-4",
             cause="The node lost power, and nobody else announces its addresses.",
-            cure="Hold and call a person: if it still forwards, to withdraw it would cut off the last path.",
+            cure="Cordon it, have its pods replaced and call a person; if it still forwards, to withdraw it would cut off the last path.",
             alerts=("NodeFailure",),
             playbook="node-down",
-            must_not=(ANYTHING,),
+            may=(May(Act.CORDON, "Node/node-4"), May(Act.EVICT, "Node/node-4")),
+            must_not=(MustNot(Act.WITHDRAW, "Node/*", "it is the last path"),),
             healable=False,
         ),
         play=timeline((0, _silent("node-1", "node-2", "node-3", "node-5")), (30, kubelet_dies("node-4"))),

@@ -36,6 +36,20 @@ def test_importing_the_door_does_not_import_what_is_behind_it():
     assert done.stdout.strip() == "[]"
 
 
+def test_of_the_library_only_what_is_used_is_loaded_and_the_rest_is_there_on_demand():
+    code = """
+import sys, remediator.kube.connection
+print(sum(name.startswith("kubernetes_asyncio.") for name in sys.modules) < 30)
+import kubernetes_asyncio
+from kubernetes_asyncio.client import ApiClient, CoreV1Api, V1Pod
+from remediator.kube.library import ApiClient as ours
+print(ApiClient is ours, V1Pod(kind="Pod").kind, CoreV1Api.__name__, kubernetes_asyncio.watch.Watch.__name__)
+print(kubernetes_asyncio.client.models.V1Pod is V1Pod, hasattr(kubernetes_asyncio.client, "V9Pod"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["True", "True Pod CoreV1Api Watch", "True False"]
+
+
 async def test_get_returns_the_object(api, kube, pod):
     api.json(pod("a"))
     assert (await kube.get(kinds.POD, "a", "default"))["metadata"]["uid"] == "uid-a"
@@ -168,6 +182,13 @@ async def test_a_read_that_cannot_succeed_is_not_repeated(api, kube, status, err
         await kube.get(kinds.NODE, "a")
     assert (len(api.seen), caught.value.status, caught.value.retryable) == (1, status, False)
     assert isinstance(caught.value, KubeError)
+
+
+async def test_a_log_is_asked_for_once(api, kube, clock):
+    api.status(500, "InternalError", "dial tcp 10.0.10.13:10250: connect: connection refused")
+    with pytest.raises(CallFailed, match="connection refused"):
+        await kube.logs("cilium-x", "kube-system", "cilium-agent", lines=10, limit=1000)
+    assert [seen.path for seen in api.seen] == ["/api/v1/namespaces/kube-system/pods/cilium-x/log"]
 
 
 @pytest.mark.parametrize("after", [None, b'{"kind":'])
