@@ -98,7 +98,7 @@ class Daemon:
         clock = clock or SystemClock()
         async with AsyncExitStack() as stack:
             tokens, secrets = _tokens(settings)
-            kube = await _kube(settings, stack)
+            kube = await _kube(settings, clock, stack)
             redact = Redactor([*secrets, *kube.secrets])
             configure_logging(redact=redact.data)
             seen = _contents(settings)
@@ -109,7 +109,6 @@ class Daemon:
             stack.push_async_callback(tracing.close)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
-            kube = await _kube(settings, stack)
             world = World(
                 clock=clock,
                 journal=journal,
@@ -184,7 +183,7 @@ class Daemon:
             grafana = Grafana(self._settings.grafana, clock=self.world.clock)
             self._stack.push_async_callback(grafana.close)
             self._background(Annotations(self.world, grafana).watch(), "annotate runs")
-        self._background(self._keep_asking(), "ask for rights")
+        self._background(self._keep_asking(), "look at surroundings")
         self.operations.not_ready = ""
         METRICS.leader.set(1)
         log.info(
@@ -213,7 +212,7 @@ class Daemon:
             self.world.library = library
             report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
             log.info("playbooks reloaded", playbooks=len(library.playbooks))
-            await self.operations.look_at_rights()
+            await self.operations.surroundings.look_at_rights()
         _announce(self.world.library, report)
         try:
             await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
@@ -265,7 +264,7 @@ class Daemon:
 
     async def _keep_asking(self) -> None:
         while True:
-            await self.operations.look_at_rights()
+            await self.operations.surroundings.look()
             await self.world.clock.sleep(_ASK_FOR_RIGHTS)
 
 
@@ -415,9 +414,9 @@ def _secret(setting: str, path: Path) -> str:
     return text
 
 
-async def _kube(settings: Settings, stack: AsyncExitStack) -> Kube:
+async def _kube(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Kube:
     k = settings.kubernetes
-    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout)
+    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout, clock=clock)
     stack.push_async_callback(kube.close)
     return kube
 

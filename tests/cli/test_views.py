@@ -90,6 +90,7 @@ def status():
         "kubernetes": "v1.34.0",
         "prometheus": "reachable",
         "alertmanager": "not configured",
+        "cilium": "1.18.4",
         "leader": True,
         "breaker": BREAKER,
         "waiting": [],
@@ -258,6 +259,7 @@ def test_status_of_a_daemon_in_trouble(ask, api, status, golden, still):
         "breaker": tripped,
         "ready": False,
         "ready_detail": "the journal is closed",
+        "cilium": "1.21.0; Cilium 1.21.0 is outside of 1.16 to 1.20, which remediator was tested with",
         "paused": [PAUSE, everything],
         "last_reload": reload,
     }

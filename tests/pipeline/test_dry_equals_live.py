@@ -34,7 +34,18 @@ OF_PLAYBOOKS = {
 """There is neither a relay nor a tunnel in the simulated cluster; another Deployment stands in for it."""
 _SLOW = dict.fromkeys(
     (
-        *("cilium-endpoints-unreachable", "dns", "encryption", "node-latency", "node-packet-loss", "pressure", "service-endpoint"),
+        "bgp-session",
+        "cilium-endpoints-unreachable",
+        "dns",
+        "encryption",
+        "gateway",
+        "gateway-envoy",
+        "gateway-errors",
+        "gateway-probe",
+        "node-latency",
+        "node-packet-loss",
+        "pressure",
+        "service-endpoint",
         "storage-path",
     ),
     pytest.mark.long,
@@ -80,6 +91,9 @@ async def ready(line, stage, root, played):
         await plant_silence(stage)
     if name == "egress-gateway":
         await plant_egress(stage, root)
+    if name == "gateway-errors":
+        requests = Sample("node:envoy_requests:rate5m", {"node": "node-3"}, 20)
+        stage.simulation.prometheus.extra.append(lambda: iter([requests]))
     if scene is not None:
         await stage.simulation.play(scene)
     return line
