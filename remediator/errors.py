@@ -14,6 +14,7 @@
     ├── StepFailed               an action was tried and did not do what it promises
     ├── JournalError
     │   ├── JournalUnavailable   the journal cannot keep anything now; nothing was stored
+    │   │   └── Deposed          another replica leads since; this process must end
     │   └── ChainBroken          the journal was altered from outside
     ├── KubeError                the Kubernetes API said no or did not answer; see remediator.kube.errors
     ├── MonitoringError          Prometheus or Alertmanager said no or did not answer
@@ -162,6 +163,10 @@ class JournalError(RemediatorError):
 
 class JournalUnavailable(JournalError):  # noqa: N818 - a state, named as such
     """The journal cannot keep anything now; nothing of the request was stored. Try again later."""
+
+
+class Deposed(JournalUnavailable):
+    """Another replica leads since we did; this process may write nothing any more."""
 
 
 class ChainBroken(JournalError):  # noqa: N818 - a finding, named as such

@@ -105,6 +105,23 @@ class Journal:
         self._readers.shutdown(wait=False)
         await asyncio.to_thread(self._store.close)
 
+    async def lead(self, by: str) -> int:
+        """Begin to lead, of several replicas on one store: the number of this leader, above all before. Raises JournalUnavailable.
+
+        From then on every write of every earlier leader is refused, in the same transaction that would have kept it, and ours are once
+        another one leads.
+        """
+        return await self._writer.lead(by)
+
+    @property
+    def deposed(self) -> bool:
+        """Whether a write was refused because another replica leads since; it stays so."""
+        return self._writer.deposed
+
+    async def last(self) -> int:
+        """The number of the last entry of the log."""
+        return await self._read(queries.last)
+
     @property
     def healthy(self) -> bool:
         """False from a failed commit until one succeeds; while it is False the writer tries one of its own every second."""
