@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChainBroken",
+    "Deposed",
     "DocumentError",
     "ExpressionError",
     "InputError",
