@@ -244,6 +244,7 @@ class StepContext:
         repeatable: bool = False,
     ) -> Change:
         """See Context."""
+        self._heed_leadership()
         await self._heed_people()
         if not self._undoes and (lost := self._world.leases.lost(self.run.id)):
             raise StepFailed(f"{verb} {resource.key} was not sent: the lease on the target is lost: {lost}", reason=Reason.LOST_LEASE)
@@ -276,7 +277,14 @@ class StepContext:
             await sending  # the daemon stops: the call under way ends and its outcome reaches the disk first
             raise
 
+    def _heed_leadership(self) -> None:
+        """End here, as when the daemon stops, if another replica may lead: it takes the run up, looks, and goes on."""
+        if not self._world.may_act:
+            log.error("nothing is sent: this replica leads no more", run=self.run.id, step=self._step.name)
+            raise asyncio.CancelledError
+
     async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]], *, repeatable: bool) -> Change:
+        self._heed_leadership()  # once more, since the process may have stood still while the intent was written
         try:
             await call(change.request_id, self.dry_run)
         except (KubeError, MonitoringError) as error:

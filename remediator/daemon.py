@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import os
 import signal
+import socket
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -22,6 +24,7 @@ from aiohttp import web
 from remediator import __version__, record
 from remediator.actions import Cilium, actions
 from remediator.annotations import Annotations
+from remediator.candidate import Candidate
 from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
 from remediator.demotion import Demotions
@@ -31,6 +34,7 @@ from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
 from remediator.journal import Journal, Redactor, secrets_of
 from remediator.kube import Kube
+from remediator.kube.elector import Elector
 from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
 from remediator.notices import Notices
@@ -83,6 +87,8 @@ class Daemon:
         self._app = app
         self._stack = AsyncExitStack()
         self._runner: web.AppRunner | None = None
+        self.candidate: Candidate | None = None
+        """Of several replicas; None where this is the only one."""
         self._seen = ""
         """What the playbooks' files held when they were last read."""
         self.url = ""
@@ -144,6 +150,7 @@ class Daemon:
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
+            world.elector = _elector(settings, world)
             world.rights = Rights(world.kube, clock, world.cilium)
             pipeline = Pipeline(world, settings.store.full_url())
             report = ReloadReport(ok=not problems, problems=problems, playbooks=len(library.playbooks), at=clock.now())
@@ -168,27 +175,38 @@ class Daemon:
         """Take up what an earlier life left, then answer requests. ``url`` says where."""
         _announce(self.world.library, self.operations.last_reload)
         await self.world.journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
-        await self._pipeline.start()
-        self._stack.push_async_callback(self._pipeline.stop, _STOP)
+        if self.world.elector is None:
+            await self._pipeline.start()
+            self._stack.push_async_callback(self._pipeline.stop, _STOP)
+        else:
+            self.candidate = Candidate(self.world, self._pipeline, self.world.elector, self._lead)
+            self._stack.push_async_callback(self.candidate.resign, _STOP)
         await self._listen(listen)
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
         vitals = Vitals(self.world, self._pipeline)
         self._background(vitals.keep_looking(), "look at ourselves")
         self._background(vitals.keep_verifying(), "verify the journal")
+        self._background(self.world.events.write(), "write Events")
+        self._background(self._keep_asking(), "look at surroundings")
+        if self.candidate is None:
+            METRICS.leader.set(1)
+            self._lead()
+        else:
+            self._background(self.candidate.stand(), "stand for election")
+        self.operations.not_ready = ""
+        log.info(
+            "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
+        )
+
+    def _lead(self) -> None:
+        """What one replica does for all."""
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
-        self._background(self.world.events.write(), "write Events")
         if self._settings.grafana.url is not None:
             grafana = Grafana(self._settings.grafana, clock=self.world.clock)
             self._stack.push_async_callback(grafana.close)
             self._background(Annotations(self.world, grafana).watch(), "annotate runs")
-        self._background(self._keep_asking(), "look at surroundings")
-        self.operations.not_ready = ""
-        METRICS.leader.set(1)
-        log.info(
-            "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
-        )
 
     async def stop(self) -> None:
         """Take no more work, let the call under way end, close every door. Open runs go on at the next start."""
@@ -286,10 +304,32 @@ async def serve(settings: Settings, *, dry_run: bool | None = None, listen: str 
     try:
         await daemon.start(listen=listen)
         _settle_memory()
-        await stop.wait()
+        await _first(stop, *([daemon.candidate.over] if daemon.candidate is not None else []))
     finally:
         await daemon.stop()
-    return 0
+    return 1 if daemon.candidate is not None and daemon.candidate.why else 0
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return once any of them is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _elector(settings: Settings, world: World) -> Elector | None:
+    """Raises UsageError if nobody says where the Lease is."""
+    if not settings.election.enabled:
+        return None
+    namespace = settings.election.namespace or os.environ.get("POD_NAMESPACE", "")
+    if not namespace:
+        raise UsageError("election.namespace is not set and POD_NAMESPACE neither; say where the Lease is")
+    # A restarted container has its pod's name again, and must not take what its last life held for its own.
+    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.urandom(4).hex()}"
+    return Elector(world.kube, world.clock, name=settings.election.lease, namespace=namespace, identity=identity)
 
 
 def _settle_memory() -> None:

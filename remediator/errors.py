@@ -16,6 +16,7 @@
     │   ├── JournalUnavailable   the journal cannot keep anything now; nothing was stored
     │   │   └── Deposed          another replica leads since; this process must end
     │   └── ChainBroken          the journal was altered from outside
+    ├── NotLeading               a standby was asked for what only the leader does
     ├── KubeError                the Kubernetes API said no or did not answer; see remediator.kube.errors
     ├── MonitoringError          Prometheus or Alertmanager said no or did not answer
     └── ServerError              our own daemon, seen from the CLI
@@ -42,6 +43,7 @@ __all__ = [
     "JournalUnavailable",
     "KubeError",
     "MonitoringError",
+    "NotLeading",
     "PayloadError",
     "PayloadTooLarge",
     "Problem",
@@ -168,6 +170,10 @@ class JournalUnavailable(JournalError):  # noqa: N818 - a state, named as such
 
 class Deposed(JournalUnavailable):
     """Another replica leads since we did; this process may write nothing any more."""
+
+
+class NotLeading(RemediatorError):  # noqa: N818 - a state, named as such
+    """A standby was asked for what only the leader does; nothing was done."""
 
 
 class ChainBroken(JournalError):  # noqa: N818 - a finding, named as such

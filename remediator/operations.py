@@ -131,6 +131,7 @@ class Operations:
 
     async def trigger(self, request: ManualRequest) -> Decision:
         """See Service."""
+        self._pipeline.must_lead()
         playbook = self.library.by_name(request.playbook)
         parameters = playbook.fill(request.parameters)
         alert = self._alert_of(request)
@@ -149,6 +150,7 @@ class Operations:
 
     async def match(self, request: MatchRequest) -> MatchReport:
         """See Service. Judges the episode that fires now, or one that would begin now; nothing is kept."""
+        self._pipeline.must_lead()
         labels = request.labels
         playbook = choose(labels, self.library)
         misses = tuple(NearMiss(playbook=m.playbook, matched=m.matched, of=m.of, failed=m.failed) for m in nearest(labels, self.library))
@@ -181,6 +183,7 @@ class Operations:
 
     async def cancel(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. The wish is on disk before the run hears of it, so a restart does not lose it."""
+        self._pipeline.must_lead()
         async with self._world.signals.writing(run):
             stored = await self._run(run)
             if not stored.state.open:
@@ -193,6 +196,7 @@ class Operations:
 
     async def undo(self, run: str, *, by: str, reason: str) -> Run:
         """See Service."""
+        self._pipeline.must_lead()
         stored = await self._run(run)
         if stored.state.open:
             raise UsageError(f"run {run} is {stored.state}; cancel it first: remediator runs cancel {run}")
@@ -224,6 +228,7 @@ class Operations:
 
     async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True) -> Run:
         """A person's answer is on disk before the run hears of it."""
+        self._pipeline.must_lead()
         async with self._world.signals.writing(run):
             said = Answer(by=by, at=self._world.clock.now(), approved=yes, reason=reason)
             told = answer(await self._run(run), said, named=named)
@@ -235,6 +240,7 @@ class Operations:
 
     async def reinstate(self, playbook: str, *, by: str, reason: str) -> Demotion:
         """See Service."""
+        self._pipeline.must_lead()
         lifted = await self._world.demotions.reinstate(self.journal, self._world.clock, playbook, by=by, reason=reason)
         if lifted is None:
             raise UsageError(f"playbook {playbook} is not demoted")
@@ -262,6 +268,9 @@ class Operations:
         try:
             waiting = await self.journal.runs(state=[RunState.AWAITING_APPROVAL], limit=_MOST_WAITING)
             outcomes = await self._outcomes()
+            if not plain.leader:  # it works on nothing itself
+                open_runs, undecided = await self.journal.open_runs(), await self.journal.undecided(_MOST_WAITING)
+                plain = evolve(plain, open_runs=len(open_runs), undecided=len(undecided))
         except JournalUnavailable as error:
             log.warning("the status lacks what is in the journal", error=str(error))
             return plain
@@ -371,7 +380,7 @@ class Operations:
             prometheus=self._doors["prometheus"],
             alertmanager=self._doors["alertmanager"],
             cilium=self.surroundings.cilium,
-            leader=True,
+            leader=self._pipeline.leads,
             breaker=self._breaker,
             demoted=self._world.demotions.all,
             unavailable=self.surroundings.unavailable,
@@ -381,7 +390,12 @@ class Operations:
         """See Service."""
         if self.not_ready:
             return False, self.not_ready
-        return (True, "leader") if self.journal.healthy else (False, "the journal cannot keep anything at the moment")
+        if not self.journal.healthy:
+            return False, "the journal cannot keep anything at the moment"
+        if self._pipeline.leads:
+            return True, "leader"
+        holder = self._world.elector.holder if self._world.elector is not None else ""
+        return True, f"standby; {holder or 'nobody'} leads"
 
     async def look_at_doors(self) -> None:
         """Ask each system once whether it answers, for the status; the daemon repeats it."""

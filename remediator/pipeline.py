@@ -29,7 +29,7 @@ from remediator.decide import Decider
 from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
-from remediator.errors import JournalUnavailable
+from remediator.errors import JournalUnavailable, NotLeading
 from remediator.inbox import Inbox
 from remediator.model import AlertStatus, RunState, evolve, new_id
 from remediator.reasons import Reason
@@ -83,8 +83,25 @@ class Pipeline:
     def decider(self) -> Decider:
         """For requests of people; there is one once ``start`` has returned."""
         if self._decider is None:
-            raise RuntimeError("the pipeline has not started")
+            raise self._not_leading()
         return self._decider
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process decides and runs; of several replicas one does."""
+        return self._deciding is not None and self._world.may_act
+
+    def must_lead(self) -> None:
+        """Raises NotLeading where another replica does."""
+        if not self.leads:
+            raise self._not_leading()
+
+    def _not_leading(self) -> NotLeading:
+        holder = self._world.elector.holder if self._world.elector is not None else ""
+        who = f"{holder} leads" if holder else "nobody leads at the moment"
+        return NotLeading(
+            f"Only the leader does this, and this replica is a standby: {who}. Nothing was done; ask the leader, or ask again."
+        )
 
     @property
     def undecided(self) -> int:
@@ -129,8 +146,13 @@ class Pipeline:
         except JournalUnavailable:
             self._inbox.doubt()  # a commit without an answer may have taken place all the same
             raise
-        self._inbox.put(delivery)
+        if self._deciding is not None:
+            self._inbox.put(delivery)  # else it is the leader's, who looks on disk
         return delivery
+
+    def look_on_disk(self) -> None:
+        """There are deliveries that another replica stored."""
+        self._inbox.doubt()
 
     async def begin(self, runs: Sequence[Run]) -> None:
         """Hand decided runs to the engine. A crash before this is mended at the next start."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from remediator.gates import Limits
     from remediator.journal import Journal, Redactor
     from remediator.kube import Kube
+    from remediator.kube.elector import Elector
     from remediator.model import Mode
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.playbook import Library, Playbook
@@ -65,6 +66,8 @@ class World:
     signals: Signals = field(default_factory=Signals)
     beginnings: Beginnings = field(default_factory=Beginnings)
     leases: Leases = field(default_factory=Leases)
+    elector: Elector | None = None
+    """Of several replicas on one store; None: this is the only one."""
     engine: Engine | None = None
     """Set by the daemon before anything runs."""
     asking: Asking = field(default_factory=Asking)
@@ -78,6 +81,11 @@ class World:
 
     undoing: set[str] = field(default_factory=set)
     """Ended runs whose changes are being put back now; a restart takes those up again."""
+
+    @property
+    def may_act(self) -> bool:
+        """Whether this process may change anything at this moment: it is the only one, or it leads and nobody else began to."""
+        return self.elector is None or (self.elector.leads and not self.journal.deposed)
 
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""
