@@ -8,7 +8,6 @@ import pytest
 
 from remediator.actions.gateway import SHIFTED_BY
 from remediator.kube import kinds
-from remediator.model import RunState, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 from remediator.undo import undo
@@ -67,7 +66,7 @@ def _behind(found):
 async def step(stage, **more):
     """A run that does not stand in the way of the next one."""
     done = await stage.step(ACTION, **more)
-    await stage.world.journal.save_run(evolve(done.run, state=RunState.CANCELLED, ended_at=stage.world.clock.now()))
+    await stage.over(done.run)
     return done
 
 
