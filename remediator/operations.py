@@ -321,7 +321,7 @@ class Operations:
 
     async def why(self, ref: str) -> Noun:
         """See Service."""
-        return await tell(self.journal, ref)
+        return await tell(self.journal, self._world.redact.known(ref))  # the answer names what was asked for
 
     async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
         """See Service."""
@@ -417,8 +417,8 @@ class Operations:
 
     async def _target(self, playbook: Playbook, text: str) -> Target:
         kind, namespace, name = _parts(text)
-        if playbook.when is not None and kind != playbook.when.target.kind:
-            raise UsageError(f"playbook {playbook.name} acts on a {playbook.when.target.kind}; {text} is a {kind}")
+        if playbook.when is not None and kind not in playbook.when.target.kinds:
+            raise UsageError(f"playbook {playbook.name} acts on a {' or '.join(playbook.when.target.kinds)}; {text} is a {kind}")
         return await find(kind, name, namespace, self._world.kube)
 
     async def _as_it_fires(self, labels: dict[str, str]) -> Alert:

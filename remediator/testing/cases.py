@@ -278,6 +278,15 @@ class Failing(Part):
         return value
 
 
+class JobEnds(Part):
+    """How the containers of Jobs end from now on; the newest word about a Job counts."""
+
+    named: StrictStr = Field(default="*", min_length=1, description="glob of the Jobs' names; job.run names them remediator-STEP-...")
+    after: Literal["never"] | Positive = Field(default=timedelta(seconds=5), description="since the containers started")
+    exit_code: StrictInt = Field(default=0, ge=0, le=255)
+    log: tuple[StrictStr, ...] = Field(default=(), max_length=1000, description="lines that each container writes")
+
+
 class Edit(Part):
     """Somebody else edits an object: a JSON merge patch."""
 
@@ -344,6 +353,7 @@ class Happening(Part):
     budget_stuck: Ref | None = Field(default=None, description="a PodDisruptionBudget that never yields")
     scrape_fails: Node | None = Field(default=None, description="Prometheus can scrape nothing on that node")
     scraping_stops: Literal[True] | None = Field(default=None, description="Prometheus is up, and everything it knows grows old")
+    jobs_end: JobEnds | None = None
     fails: Failing | None = None
     works_again: Literal[True] | None = None
     metric: Metric | None = Field(default=None, description="a series gets this value")

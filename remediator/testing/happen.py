@@ -13,6 +13,7 @@ from remediator.errors import UsageError
 from remediator.sim import happenings as sim_happenings
 from remediator.sim.alerting.alert import Alert
 from remediator.sim.alerting.rules import Rule
+from remediator.sim.controllers import JobEnd
 from remediator.sim.objects import Obj, clone
 from remediator.sim.patches import merge_patch
 from remediator.sim.prometheus.parse import QueryError, parse
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from remediator.sim import Simulation
     from remediator.sim.cluster import Cluster
     from remediator.sim.prometheus.server import Prometheus
-    from remediator.testing.cases import Failing, Fires, Happening, OneLink, OneNode, OneSession, OneZone
+    from remediator.testing.cases import Failing, Fires, Happening, JobEnds, OneLink, OneNode, OneSession, OneZone
 
 __all__ = ["World", "of_people"]
 
@@ -112,6 +113,10 @@ class World:
         """A merge patch by somebody else."""
         resource, found = self.existing(ref)
         self._cluster.store.replace(resource, {**merge_patch(self._cluster.store.edit(resource, found), merge)})
+
+    def end_jobs(self, end: JobEnds) -> None:
+        """How Jobs end from now on."""
+        self._cluster.jobs.tell(end.named, JobEnd(None if end.after == "never" else end.after, end.exit_code, end.log))
 
     def remove(self, ref: str) -> None:
         """Somebody else deletes an object, and nothing holds it back."""
@@ -248,6 +253,7 @@ _DEEDS: dict[str, Callable[[World, Any], None]] = {
     "budget_stuck": World.hold_budget,
     "scrape_fails": World.unscrapable,
     "scraping_stops": World.stop_scraping,
+    "jobs_end": World.end_jobs,
     "fails": World.fail,
     "works_again": lambda world, _: world.cluster.faults.clear(),
     "metric": lambda world, metric: world.measure(metric.series, metric.value),

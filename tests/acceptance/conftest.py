@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import yaml
 
 CILIUM = {
     "apiVersion": "apps/v1",
@@ -100,26 +99,3 @@ def one_alert():
         }
 
     return make
-
-
-@pytest.fixture
-def rules(root):
-    """rules({alert: "1s"}): the shipped rules, all of them, with these times laid over their ``for``."""
-    groups = yaml.safe_load((root / "deploy" / "prometheus" / "rules.yaml").read_text())["groups"]
-    every = [rule for group in groups for rule in group["rules"]]
-    return lambda sooner: [rule | ({"for": sooner[rule["alert"]]} if rule.get("alert") in sooner else {}) for rule in every]
-
-
-@pytest.fixture
-def alerting(root, alertmanager):
-    """The shipped route, receiver and inhibition. Where to post and where the token is are the installation's own; groups go out sooner."""
-    text = (root / "deploy" / "alertmanager" / "example.yml").read_text()
-    for old, new in (
-        ("http://remediator.remediator:8080/api/v1/alerts", "WEBHOOK"),
-        ("/etc/alertmanager/secrets/remediator/webhook", "TOKEN_FILE"),
-        ("group_wait: 10s", "group_wait: 200ms"),
-        ("group_interval: 1m", "group_interval: 1s"),
-    ):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    return lambda port: alertmanager(f"http://127.0.0.1:{port}/api/v1/alerts", token="webhook-token-of-the-test", written=text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pytest
 from plugins.bgp import REAL, with_crds
+from plugins.installation import shipped_route, shipped_rules
 from standins.network import SPEAKERS
 
 pytestmark = [
@@ -19,7 +20,7 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 
-FOR = {"BgpSessionDown": "1s"}
+SOONER = ("BgpSessionDown",)
 NODE = "node-3"
 MARK = "remediator.dev/bgp-withdrawn-by"
 STATE = f'cilium_bgp_control_plane_session_state{{node="{NODE}"}}'
@@ -43,15 +44,16 @@ def session(root):
 
 
 @pytest.fixture
-def prometheus(bgp_network, exporter, prometheus_server, rules, alerting, free_port):
+def prometheus(root, bgp_network, exporter, prometheus_server, alertmanager, free_port):
     """With an Alertmanager that posts to the daemon's port, and every session of the network scraped."""
-    alertmanager = alerting(free_port)
+    url = f"http://127.0.0.1:{free_port}/api/v1/alerts"
+    alerting = alertmanager(url, token="webhook-token-of-the-test", written=shipped_route(root))
     for name in bgp_network.nodes():
         exporter.set("up", {"job": "cilium-agent", "node": name})
     bgp_network.agents.export_to(exporter)
-    server = prometheus_server(exporter, job="cilium-agent", rules=rules(FOR), alertmanagers=[alertmanager.url])
+    server = prometheus_server(exporter, job="cilium-agent", rules=shipped_rules(root, SOONER), alertmanagers=[alerting.url])
     server.wait_for("count(node_neighbor:bgp_session_up:min == 1) == 3")
-    server.alertmanager = alertmanager
+    server.alertmanager = alerting
     return server
 
 

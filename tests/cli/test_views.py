@@ -489,6 +489,16 @@ def test_playbooks(ask, api, golden):
     assert ask("playbooks", "list", "-o", "name").stdout == "cilium-agent-down\nlook\n"
 
 
+def test_a_playbook_for_several_kinds_says_all_of_them(ask, api):
+    several = TAKES.replace('kind: Node, name: "${alert.labels.node}"', "kind: [Deployment, StatefulSet]")
+    playbook = load_playbook(several, actions=actions(), gates=gates(), source="a.yaml").describe()
+    assert playbook["when"]["target"]["kind"] == ["Deployment", "StatefulSet"]
+    api.page("/api/v1/playbooks", playbook)
+    api.answer("GET", "/api/v1/playbooks/cilium-agent-down", {**playbook, "text": several})
+    for what in (("list",), ("show", "cilium-agent-down")):
+        assert "Deployment or StatefulSet" in ask("playbooks", *what).stdout
+
+
 def test_reinstate(ask, api):
     lifted = {"playbook": "dns", "at": "2026-01-05T09:30:00Z", "mode": "suggest", "runs": ["r1"]}
     api.answer("POST", "/api/v1/playbooks/dns/reinstate", lifted)

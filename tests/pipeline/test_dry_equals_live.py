@@ -27,12 +27,16 @@ TARGETS = {
     "Namespace": ("Namespace", "", "kube-system"),
 }
 """By the kind that a playbook acts on; Node where only people trigger it."""
-OF_PLAYBOOKS = dict.fromkeys(("hubble", "tunnel"), ("Deployment", "kube-system", "coredns"))
+OF_PLAYBOOKS = {
+    **dict.fromkeys(("dns", "hubble", "tunnel"), ("Deployment", "kube-system", "coredns")),
+    "service-endpoint": ("Deployment", "apps", "whoami"),
+}
 """There is neither a relay nor a tunnel in the simulated cluster; another Deployment stands in for it."""
 _SLOW = dict.fromkeys(
     (
         "bgp-session",
         "cilium-endpoints-unreachable",
+        "dns",
         "encryption",
         "gateway",
         "gateway-envoy",
@@ -41,6 +45,7 @@ _SLOW = dict.fromkeys(
         "node-latency",
         "node-packet-loss",
         "pressure",
+        "service-endpoint",
         "storage-path",
     ),
     pytest.mark.long,
@@ -82,6 +87,8 @@ async def ready(line, stage, root, played):
         await line.journal.save_run(evolve(stored, state=RunState.DONE, ended_at=line.world.clock.now()))
     if name == "storage-path":
         await plant_csi(stage)
+    if name == "service-endpoint":
+        await plant_silence(stage)
     if name == "egress-gateway":
         await plant_egress(stage, root)
     if name == "gateway-errors":
@@ -101,6 +108,18 @@ async def plant_csi(stage):
     meta = {"name": "csi-node", "namespace": "csi-proxmox"}
     stage.cluster.create({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": meta, "spec": body})
     await stage.until(lambda: stage.cluster.get("DaemonSet", *meta.values()).get("status", {}).get("numberReady"))
+
+
+async def plant_silence(stage):
+    """The target does not answer until it is restarted."""
+    labels = {"probe": "service", "instance": "https://whoami.test", "namespace": "apps", "deployment": "whoami"}
+
+    def probes():
+        template = stage.cluster.get("Deployment", "whoami", "apps")["spec"]["template"]
+        yield Sample("probe_success", labels, float("annotations" in template["metadata"]))
+
+    stage.simulation.prometheus.extra.append(probes)
+    await stage.until(lambda: stage.simulation.prometheus.query("probe_success == 0"))
 
 
 async def plant_egress(stage, root):
