@@ -334,6 +334,9 @@ class StepContext:
     async def _close(self, change: Change, state: ChangeState, detail: str = "") -> Change:
         closed = evolve(change, state=state, detail=detail, ended_at=self.clock.now())
         await self._world.journal.save_change(closed)
+        if state in (ChangeState.APPLIED, ChangeState.KEPT):
+            self._world.events.acted(self.run, closed)
+        self._world.tracing.call(self.run, self._step, closed)
         self._world.feed.publish("run", self.run.id)
         return closed
 

@@ -22,7 +22,7 @@ from remediator.episodes import Episodes
 from remediator.errors import JournalError, JournalUnavailable, KubeError, Refused, Unreadable
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
-from remediator.match import choose, find, nearest, resolve
+from remediator.match import about_ourselves, choose, find, nearest, resolve
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -41,6 +41,7 @@ from remediator.model import (
 )
 from remediator.reasons import Reason
 from remediator.run import brought_gates, coming_actions, planned_steps, sought_by, with_parameters
+from remediator.tracing import PARENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -244,7 +245,10 @@ class Decider:
             self._episodes.put(episode)
         for run in batch.runs:
             record.count_open(run.playbook, +1)
-        record.decided(batch.decisions)
+        record.decided(batch.decisions, {run.id: self._world.tracing.trace_id(run) for run in batch.runs})
+        for decision in batch.decisions:
+            if decision.decision is DecisionKind.REFUSED and not self._world.dry_run:
+                self._world.events.refused(decision)
 
     async def person(self, playbook: Playbook, target: Target, trigger: Trigger, **about: Any) -> Judged:
         """A manual trigger through the same gates. ``about``: parameters, alert, dry_run."""
@@ -343,6 +347,7 @@ class Decider:
 
     async def _alert(self, delivery: Delivery, alert: Alert, known: Episode | None, facts: Facts) -> Judged:
         """One alert: what needs no question to anybody first, then match, target and gates."""
+        PARENT.set(delivery.trace)
         plain = self._without_questions(delivery, alert, known)
         if plain is not None:
             return Judged(plain)
@@ -391,6 +396,8 @@ class Decider:
     def _unmatched(self, delivery: Delivery, alert: Alert) -> Decision:
         misses = nearest(alert.labels, self._world.library, most=1)
         detail = f"nearest: {misses[0].playbook}, which wants {', '.join(misses[0].failed)}" if misses else "no playbook takes alerts"
+        if about_ourselves(alert.labels):
+            detail = "it is about remediator itself, so no playbook may take it"
         return self._decision(alert, delivery.id, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, detail=detail)
 
     def _refused(self, delivery: Delivery, alert: Alert, playbook: Playbook, reason: Reason, detail: str) -> Decision:
@@ -415,6 +422,7 @@ class Decider:
             dry_run=case.dry_run,
             alert=case.alert,
             delivery=delivery,
+            trace=PARENT.get(),
             target=case.target,
             parameters=parameters,
             state=RunState.AWAITING_APPROVAL if asked else RunState.RUNNING,

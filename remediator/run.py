@@ -23,7 +23,7 @@ from remediator.gates import Case, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
 from remediator.preview import preview
 from remediator.reasons import Reason
-from remediator.telemetry import METRICS
+from remediator.telemetry import METRICS, exemplar
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -122,9 +122,8 @@ def sought_by(playbook: Playbook) -> Sought | None:
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
     """What ``${...}`` and CEL in steps and verification may name. The alert is not among it, on purpose."""
-    target = run.target
     return {
-        "target": {"kind": target.kind, "name": target.name, "namespace": target.namespace, "uid": target.uid},
+        "target": run.target.named,
         "parameters": dict(run.parameters),
         "cilium": {"namespace": world.cilium.namespace, "agent_selector": world.cilium.agent_selector},
     }
@@ -160,9 +159,12 @@ async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec:
     ctx = StepContext(world, run, step, action, deadline=min((step.started_at or now) + _time_for(spec, run, world), run.deadline))
     log.info("step begins", step=step.name, action=step.action, attempt=step.attempts)
     ending = await _guarded(ctx, world, playbook, step, spec, action)
-    await _save(world, run, _ended(step, ctx, ending))
-    METRICS.action_attempts.labels(step.action, ending.end.value).inc()
-    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds())
+    done = _ended(step, ctx, ending)
+    await _save(world, run, done)
+    world.tracing.step(run, done)
+    point = exemplar(run.id, world.tracing.trace_id(run))
+    METRICS.action_attempts.labels(step.action, ending.end.value).inc(exemplar=point)
+    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds(), point)
     log.info("step ended", step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
     return ending
 
@@ -256,7 +258,7 @@ async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step |
     if not no:
         return None
     for verdict in no:
-        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
+        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc(exemplar=exemplar(run.id))
     over = any(verdict.gate == "not_firing" and verdict.reason is Reason.NOT_FIRING for verdict in no)
     reason = Reason.RESOLVED_MEANWHILE if over else no[0].reason
     return StepEnding(end=StepEnd.REFUSED, reason=reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))

@@ -20,7 +20,7 @@ from remediator.gates import refusals
 from remediator.model import Change, ChangeState, Noun, Step, StepState, evolve
 from remediator.reasons import Reason
 from remediator.run import case_of
-from remediator.telemetry import METRICS
+from remediator.telemetry import METRICS, exemplar
 
 if TYPE_CHECKING:
     from remediator.model import Run
@@ -117,7 +117,7 @@ async def _ask_gates(world: World, run: Run) -> None:
         raise Refused(Reason.UNREADABLE, f"this version cannot read the playbook of the run: {error}") from error
     no = refusals(await Facts(world, deadline=IN_MID_RUN).judge(case_of(world, playbook, run, undoing=True)))
     for verdict in no:
-        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
+        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc(exemplar=exemplar(run.id))
     if no:
         raise Refused(no[0].reason or Reason.UNREADABLE, "; ".join(f"{v.gate}: {v.detail}" if v.detail else v.gate for v in no))
 

@@ -18,6 +18,7 @@ from remediator.ids import short_id
 from remediator.server.pages.frame import error_page, wants_page
 from remediator.server.problems import HttpProblem, problem_of, respond
 from remediator.telemetry import METRICS
+from remediator.tracing import PARENT, traceparent
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -44,6 +45,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request_id is None or not _SANE_ID.fullmatch(request_id):
         request_id = short_id()
     request[REQUEST_ID] = request_id
+    PARENT.set(traceparent(request.headers.get("traceparent", "")))
     structlog.contextvars.bind_contextvars(request_id=request_id)
     try:
         response = await handler(request)

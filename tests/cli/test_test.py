@@ -86,6 +86,19 @@ def test_what_is_given_cannot_be(call, folder):
     assert "given: there is no node node-9; there are node-1" in result.stdout
 
 
+def test_sessions_that_are_not_there_can_neither_fail_nor_return(call, folder):
+    sessions = """
+  - {at: 2s, session_fails: {router: 192.0.2.1}}
+  - {at: 2s, session_returns: {node: node-3, router: 10.25.150.1}}
+"""
+    text = TESTS.replace("STATE", "done").replace("cordon: node-2}\n", "cordon: node-2}" + sessions)
+    (folder / "look.test.yaml").write_text(text)
+    result = call("test", "look.test.yaml")
+    assert result.exit_code == 1
+    assert "when[2] could not happen: there is no router 192.0.2.1; there are 10.25.150.1" in result.stdout
+    assert "when[3] could not happen: the session of node-3 with 10.25.150.1 has not failed" in result.stdout
+
+
 def test_no_test_of_that_name_is_a_usage_error(call):
     result = call("test", shipped() / "tests", "--name", "no test is called that")
     assert (result.exit_code, result.stderr) == (2, "No test has such a name.\n")

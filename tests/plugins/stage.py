@@ -95,8 +95,8 @@ class Stage:
         self.world.limits = Limits(max_disturbed=Share(percent=100))
 
     def writes(self) -> list[tuple[str, str]]:
-        """What reached the API and was meant to change something: verb and path."""
-        return [(w.verb, w.path) for w in self.cluster.writes()]
+        """What reached the API and was meant to change something: verb and path. Events are only notes about it."""
+        return [(w.verb, w.path) for w in self.cluster.writes() if w.resource.partition(".")[0] != "events"]
 
     def agents(self) -> dict[str, str]:
         return {name: self.cluster.agent_pod(name)["metadata"]["uid"] for name in self.cluster.node_names()}
@@ -127,6 +127,7 @@ async def stage(tmp_path: Path, rate: float) -> AsyncIterator[Stage]:
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.playbook import Library, load_playbook
     from remediator.sim import Simulation
+    from remediator.testing.prober import SimulatedProber
     from remediator.world import World
 
     clock = FastClock(rate)
@@ -148,6 +149,7 @@ async def stage(tmp_path: Path, rate: float) -> AsyncIterator[Stage]:
         dry_run=False,
         mode_of=lambda _: Mode.AUTO,
         library=Library(),
+        probe=SimulatedProber(simulation),
         load_revision=partial(load_playbook, actions=actions(), gates=gates()),
     )
     yield Stage(simulation, world)

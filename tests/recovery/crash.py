@@ -223,7 +223,7 @@ class Story:
             "store": {"url": self._store},
             "playbooks": ["playbooks"],
             "modes": {"*": "auto"},
-            "kubernetes": {"server": self._simulation.url},
+            "kubernetes": {"server": self._simulation.url, "events": False},  # aside from the run, so they would be boundaries by chance
             "alertmanager": {"url": self._simulation.alertmanager_url},
         }
         (self._folder / "settings.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()))

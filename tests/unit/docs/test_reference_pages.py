@@ -50,3 +50,15 @@ def test_failures_page_names_tests_that_exist_and_all_that_show_a_fault(root):
     faults = "tests/pipeline/test_faults.py"
     shown = set(re.findall(r"def (test_\w+)\(", (root / faults).read_text()))
     assert shown == {test for file, test in named if file == faults}
+
+
+def test_observing_page_has_every_metric_with_its_labels(root):
+    page = (root / "docs" / "observing.md").read_text()
+    shown = dict(re.findall(r"^\| `(remediator_\w+)` \| ([a-z, ]*)\|", page, re.MULTILINE))
+    from remediator.telemetry import METRICS
+
+    there = {}
+    for metric in (m for m in vars(METRICS).values() if hasattr(m, "_labelnames")):
+        suffix = {"counter": "_total", "info": "_info"}.get(metric._type, "")
+        there[metric._name + suffix] = ", ".join(metric._labelnames) or ("version" if suffix == "_info" else "")
+    assert {name: labels.strip() for name, labels in shown.items()} == there

@@ -80,7 +80,7 @@ def load(actions, gates):
 def values():
     """What a run knows."""
     return {
-        "target": {"kind": "Node", "name": "node-3", "namespace": "", "uid": "u-3"},
+        "target": {"kind": "Node", "label": "node", "name": "node-3", "namespace": "", "uid": "u-3"},
         "cilium": {"namespace": "kube-system", "agent_selector": "k8s-app=cilium"},
         "parameters": {},
     }
