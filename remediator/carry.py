@@ -19,7 +19,7 @@ from remediator.model import Noun, Run, RunState, evolve, from_json, to_json
 from remediator.preview import preview
 from remediator.reasons import Reason
 from remediator.run import StepEnd, StepEnding, judge_again, run_step, template_values
-from remediator.undo import undo
+from remediator.undo import goes_on, undo
 from remediator.verify import Verified, verify
 
 if TYPE_CHECKING:
@@ -221,13 +221,14 @@ async def _close(world: World, playbook: Playbook, run: str, end: End) -> str:
     if not stored.state.open:
         return stored.state.value
     detail = end.detail
-    if _is_undone(playbook, end) and _leaves(stored):
+    wholly = _is_undone(playbook, end)
+    if (wholly and _leaves(stored)) or any(goes_on(change) for step in stored.steps for change in step.changes):
         async with world.signals.writing(run):
             stored = await _stored(world, run)
             begun = stored.undoing_at or world.clock.now()
             await world.journal.save_run(evolve(stored, state=RunState.UNDOING, reason=end.reason, detail=detail, undoing_at=begun))
         world.feed.publish("run", run)
-        detail = "; ".join(part for part in (detail, (await undo(world, stored)).words) if part)
+        detail = "; ".join(part for part in (detail, (await undo(world, stored, unfinished=not wholly)).words) if part)
         stored = await _stored(world, run)
     if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await resolved(world, stored):
         detail = f"{detail}; the alert resolved, {(await undo(world, stored)).words}"

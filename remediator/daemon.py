@@ -29,7 +29,7 @@ from remediator.errors import DocumentError, JournalUnavailable, UsageError
 from remediator.events import Events
 from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
-from remediator.journal import Journal, Redactor
+from remediator.journal import Journal, Redactor, secrets_of
 from remediator.kube import Kube
 from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
@@ -38,6 +38,7 @@ from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library, files_of, load_playbook, shipped
+from remediator.probing import Prober
 from remediator.rights import Rights
 from remediator.run import StepEnd
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
@@ -87,12 +88,18 @@ class Daemon:
         self.url = ""
 
     @classmethod
-    async def build(cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None) -> Daemon:
-        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files)."""
+    async def build(
+        cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None, probe: Prober | None = None
+    ) -> Daemon:
+        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files).
+
+        ``probe``: who is asked in place of the network, where the cluster is not a real one.
+        """
         clock = clock or SystemClock()
         async with AsyncExitStack() as stack:
             tokens, secrets = _tokens(settings)
-            redact = Redactor(secrets)
+            kube = await _kube(settings, clock, stack)
+            redact = Redactor([*secrets, *kube.secrets])
             configure_logging(redact=redact.data)
             seen = _contents(settings)
             library, problems = _load_rest(settings)
@@ -102,7 +109,6 @@ class Daemon:
             stack.push_async_callback(tracing.close)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
-            kube = await _kube(settings, stack)
             world = World(
                 clock=clock,
                 journal=journal,
@@ -132,6 +138,7 @@ class Daemon:
                 mode_of=partial(effective_mode, settings),
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
+                probe=probe or Prober(),
                 teller=teller,
                 tracing=tracing,
                 library=library,
@@ -147,7 +154,9 @@ class Daemon:
                 ceiling=settings.mode,
                 first_load=report,
             )
-            app = build_app(operations, tokens=tokens, proxy=_proxy(settings), max_body=settings.server.max_body, clock=clock)
+            app = build_app(
+                operations, tokens=tokens, proxy=_proxy(settings), max_body=settings.server.max_body, clock=clock, known=redact.known
+            )
             daemon = cls(settings, operations, pipeline, app, world)
             daemon._seen = seen
             operations.on_reload = daemon.reload
@@ -174,7 +183,7 @@ class Daemon:
             grafana = Grafana(self._settings.grafana, clock=self.world.clock)
             self._stack.push_async_callback(grafana.close)
             self._background(Annotations(self.world, grafana).watch(), "annotate runs")
-        self._background(self._keep_asking(), "ask for rights")
+        self._background(self._keep_asking(), "look at surroundings")
         self.operations.not_ready = ""
         METRICS.leader.set(1)
         log.info(
@@ -203,7 +212,7 @@ class Daemon:
             self.world.library = library
             report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
             log.info("playbooks reloaded", playbooks=len(library.playbooks))
-            await self.operations.look_at_rights()
+            await self.operations.surroundings.look_at_rights()
         _announce(self.world.library, report)
         try:
             await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
@@ -255,7 +264,7 @@ class Daemon:
 
     async def _keep_asking(self) -> None:
         while True:
-            await self.operations.look_at_rights()
+            await self.operations.surroundings.look()
             await self.world.clock.sleep(_ASK_FOR_RIGHTS)
 
 
@@ -371,10 +380,13 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
         Named(name=one.name, token=_secret(f"server.tokens, {one.name}", one.file), scope=Scope(one.scope)) for one in server.tokens
     )
     secrets = [*values.values(), *(one.token for one in named), *(_secret("token_file", path) for path in others if path)]
+    secrets += secrets_of(settings.store.full_url(), tokens=False)
     for route in settings.notify:
+        lines = [route.url] if route.url is not None else []
         for path in (route.url_file, route.secret_file, route.apprise_file):
             if path is not None:
-                secrets += _secret(f"notify {route.name}", path).splitlines()
+                lines += _secret(f"notify {route.name}", path).splitlines()
+        secrets += [*lines, *(part for line in lines for part in secrets_of(line))]
     try:
         tokens = Tokens(**values, named=named, insecure=server.insecure)
     except ValueError as error:
@@ -402,9 +414,9 @@ def _secret(setting: str, path: Path) -> str:
     return text
 
 
-async def _kube(settings: Settings, stack: AsyncExitStack) -> Kube:
+async def _kube(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Kube:
     k = settings.kubernetes
-    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout)
+    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout, clock=clock)
     stack.push_async_callback(kube.close)
     return kube
 

@@ -95,16 +95,29 @@ async def resolve(spec: TargetSpec, alert: Alert, kube: Reads) -> Target:
     Raises Refused (target_missing, target_ambiguous), Unreadable, KubeError.
     """
     name, namespace = _named(spec, alert)
-    if spec.kind == "Node":
+    kind = kinds.by_name(_kind(spec, alert.labels))
+    if kind.kind == "Node":
         return await _node(name, alert.labels, kube)
     if not name:
-        name = alert.labels.get(spec.kind.lower(), "")
+        name = alert.labels.get(kind.kind.lower(), "")
         namespace = namespace or alert.labels.get("namespace", "")
-    kind = kinds.by_name(spec.kind)
     if not name or (kind.namespaced and not namespace):
-        needs = f"{spec.kind.lower()} and namespace" if kind.namespaced else spec.kind.lower()
+        needs = f"{kind.kind.lower()} and namespace" if kind.namespaced else kind.kind.lower()
         raise Refused(Reason.TARGET_MISSING, f"the alert has no label {needs}; it has {_shown(alert.labels)}")
-    return await find(spec.kind, name, namespace if kind.namespaced else "", kube)
+    return await find(kind.kind, name, namespace if kind.namespaced else "", kube)
+
+
+def _kind(spec: TargetSpec, labels: Mapping[str, str]) -> str:
+    """Of several kinds the one that a label is named after."""
+    if len(spec.kinds) == 1:
+        return spec.kinds[0]
+    found = [kind for kind in spec.kinds if labels.get(kind.lower())]
+    if len(found) > 1:
+        raise Refused(Reason.TARGET_AMBIGUOUS, f"the alert names a {' and a '.join(found)}; it has {_shown(labels)}")
+    if not found:
+        needs = " or ".join(kind.lower() for kind in spec.kinds)
+        raise Refused(Reason.TARGET_MISSING, f"the alert has no label {needs}; it has {_shown(labels)}")
+    return found[0]
 
 
 def _named(spec: TargetSpec, alert: Alert) -> tuple[str, str]:

@@ -169,6 +169,11 @@ class Target(Noun, frozen=True, kw_only=True):
         """``Node/node-3`` or ``Pod/kube-system/cilium-x``: how people name it; locks and cooldowns use it."""
         return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
 
+    @property
+    def named(self) -> dict[str, str]:
+        """What expressions may say of it; ``label`` is what alerts and metrics call such an object, ``deployment`` for a Deployment."""
+        return {"kind": self.kind, "label": self.kind.lower(), "name": self.name, "namespace": self.namespace, "uid": self.uid}
+
 
 class Verdict(Noun, frozen=True, kw_only=True):
     """What one gate said. ``reason`` is set if and only if it refused."""
@@ -447,6 +452,7 @@ class Run(Noun, frozen=True, kw_only=True):
     """When it began to put back what it had changed, if it did so before its end."""
     ended_at: datetime | None = None
     deadline: datetime
+    """Not in force while the run waits for people; their yes moves it on by the time that they took."""
     disruptive: bool = True
     """Whether any of its steps may disturb traffic or workloads."""
     gates: tuple[Verdict, ...] = ()

@@ -100,14 +100,18 @@ def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str
     for that very reason its node is drained.
     """
     asked = {"no_culprit"} if sought_by(playbook) else set()
-    return frozenset(asked).union(gate for action in coming_actions(playbook, step) for gate in actions()[action].brings)
+    return frozenset(asked).union(gate for spec in _coming(playbook, step) for gate in actions()[spec.action].brought(spec.parameters))
 
 
 def coming_actions(playbook: Playbook, step: Step | None = None) -> tuple[str, ...]:
     """The actions of the first rung before a run begins, those of ``step`` and what follows in its rung later."""
+    return tuple(spec.action for spec in _coming(playbook, step))
+
+
+def _coming(playbook: Playbook, step: Step | None) -> tuple[StepSpec, ...]:
     rung = playbook.ladder[step.rung if step else 0].steps
     done = [spec.name for spec in rung].index(step.name) if step else 0
-    return tuple(spec.action for spec in rung[done:])
+    return rung[done:]
 
 
 def sought_by(playbook: Playbook) -> Sought | None:
@@ -118,9 +122,8 @@ def sought_by(playbook: Playbook) -> Sought | None:
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
     """What ``${...}`` and CEL in steps and verification may name. The alert is not among it, on purpose."""
-    target = run.target
     return {
-        "target": {"kind": target.kind, "name": target.name, "namespace": target.namespace, "uid": target.uid},
+        "target": run.target.named,
         "parameters": dict(run.parameters),
         "cilium": {"namespace": world.cilium.namespace, "agent_selector": world.cilium.agent_selector},
     }
@@ -201,13 +204,15 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
     ctx.judge = partial(judge_again, world, playbook, ctx.run, step)
     ctx.preview = partial(preview, world, playbook, ctx.run, template_values(ctx.run, world))
     ctx.asking = asking_of(world, playbook)
-    if action.disruptive and not ctx.changes:
+    if spec.disruptive and not ctx.changes:
         refused = await ctx.judge()
         if refused:
             return refused
-    if action.disruptive and (leased := await _lease(world, ctx.run)):
+    if spec.disruptive and (leased := await _lease(world, ctx.run)):
         return leased
-    parameters = _parameters(spec, action, template_values(ctx.run, world))
+    values = template_values(ctx.run, world)
+    parameters = _parameters(spec, action, values)
+    ctx.files = spec.render_files(values)
     await action.check(ctx, parameters)
     detail = await action.act(ctx, parameters)
     refused = await ctx.judge() if ctx.asked else None  # much may have changed until people said yes

@@ -133,6 +133,19 @@ def _drop_colour(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+class _Clean(logging.Formatter):
+    """What libraries log, tracebacks included, without secrets."""
+
+    def __init__(self, redact: Callable[[Any], Any] | None) -> None:
+        super().__init__("%(levelname)s %(name)s: %(message)s")
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        text = super().format(record)
+        return str(self._redact(text)) if self._redact is not None else text
+
+
 def configure_logging(
     *, level: str | None = None, redact: Callable[[Any], Any] | None = None, json: bool | None = None, stream: TextIO | None = None
 ) -> None:
@@ -169,4 +182,6 @@ def configure_logging(
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=max(number, logging.WARNING), stream=out, format="%(levelname)s %(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_Clean(redact))
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)

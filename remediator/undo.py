@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from remediator.model import Run
     from remediator.world import World
 
-__all__ = ["Undone", "undo"]
+__all__ = ["Undone", "goes_on", "undo"]
 
 log = structlog.get_logger(__name__)
 _TIME = timedelta(minutes=5)
@@ -53,13 +53,18 @@ class Undone(Noun, frozen=True, kw_only=True):
         return "; ".join(parts) or "nothing to undo"
 
 
-async def undo(world: World, run: Run) -> Undone:
-    """Put back every change of ``run`` that is left behind."""
+async def undo(world: World, run: Run, *, unfinished: bool = False) -> Undone:
+    """Put back every change of ``run`` that is left behind; ``unfinished``: only what would go on although the run is over."""
     undone: list[str] = []
     foreign: list[str] = []
     failed: list[str] = []
     refused: list[str] = []
-    mine = [(step, change) for step in run.steps for change in step.changes if change.left_behind and not change.undoes]
+    mine = [
+        (step, change)
+        for step in run.steps
+        for change in step.changes
+        if change.left_behind and not change.undoes and (not unfinished or goes_on(change))
+    ]
     for step, change in sorted(mine, key=lambda pair: pair[1].id, reverse=True):
         words = f"{change.verb} {change.resource.key}"
         try:
@@ -77,6 +82,11 @@ async def undo(world: World, run: Run) -> Undone:
         await _close(world, run, step, change, ChangeState.UNDONE if said else ChangeState.FOREIGN)
         (undone if said else foreign).append(said or words)
     return Undone(undone=tuple(undone), foreign=tuple(foreign), failed=tuple(failed), refused=tuple(refused))
+
+
+def goes_on(change: Change) -> bool:
+    """Whether what it began would go on although its run is over."""
+    return change.left_behind and actions()[change.action].ends_with_run
 
 
 def _reason_of(error: Exception) -> Reason:

@@ -87,6 +87,11 @@ class Connection:
         self._api.user_agent = user_agent
         _replace_session(self._api)
 
+    @property
+    def token(self) -> str | None:
+        """The value of the Authorization header now in use."""
+        return self._access.token
+
     @classmethod
     async def open(
         cls, *, kubeconfig: Path | None, context: str | None, server: str | None, user_agent: str, clock: Clock, seconds: float

@@ -10,7 +10,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -42,7 +42,7 @@ API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
 class Section(BaseModel):
     """Base of all of them: unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # a value may be a secret at a wrong place
 
 
 class Share(Section):
@@ -80,7 +80,8 @@ def _path(value: Any, info: ValidationInfo) -> Any:
 def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f'"{value}" is not a URL; write for example http://prometheus:9090')
+        raise ValueError("is not a URL; write for example http://prometheus:9090")  # it may hold a secret all the same
+    _check_port(parts)
     if parts.password:
         raise ValueError("a password does not belong into a URL here; use token_file")
     return value
@@ -116,10 +117,20 @@ def _listen(value: str) -> str:
     return value
 
 
+def _check_port(parts: SplitResult) -> None:
+    """What is wrong with a port may be a password with a ``/`` in it, so it is not told."""
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a port that is no number; in a password write / as %2F") from None
+
+
 def _store_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("sqlite", "postgresql"):
-        raise ValueError(f'"{parts.scheme or value}" is not a store; write sqlite:////path or postgresql://user@host/database')
+        what = f'"{parts.scheme}"' if parts.scheme else "this"
+        raise ValueError(f"{what} is not a store; write sqlite:////path or postgresql://user@host/database")
+    _check_port(parts)
     if parts.scheme == "sqlite" and (parts.netloc or len(parts.path) < len("/x")):
         raise ValueError("write sqlite:////absolute/path, with four slashes")
     return value

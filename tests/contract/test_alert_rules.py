@@ -115,4 +115,13 @@ def test_a_common_cause_inhibits_alerts_about_nodes_and_no_others(alertmanager):
         alert("UnboundDown", "dns", service="unbound"),
     ]
     muted(*services, until=["NodeLatencyWarning", "CiliumAgentDown", "ServiceEndpointDown"])
-    muted(alert("NetworkPartitionSuspected", "partition"), until=[each["alertname"] for each in nodes] + ["ServiceEndpointDown"])
+    names = [
+        alert("CoreDnsAllUpstreamsBroken", "dns", namespace="kube-system"),
+        alert("CoreDnsServfail", "dns", namespace="kube-system"),
+        alert("CoreDnsPodsMissing", "dns", namespace="kube-system"),
+    ]
+    muted(*names, until=["NodeLatencyWarning", "CiliumAgentDown", "ServiceEndpointDown", "CoreDnsServfail"])
+    muted(
+        alert("NetworkPartitionSuspected", "partition"),
+        until=[each["alertname"] for each in nodes] + ["ServiceEndpointDown", "CoreDnsServfail"],
+    )
