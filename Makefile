@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 RUNBOOKS ?=
+REPOSITORY ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
 JOBS   ?= 3
 LONG_JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint check bench rules rbac lock format clean
+.PHONY: help setup demo test test-long lint check bench rules rbac docs lock format clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-10s %s\n", $$1, $$2}'
@@ -49,6 +50,10 @@ rules: ## deploy/prometheus/prometheusrule.yaml from rules.yaml; RUNBOOKS=https:
 
 rbac: setup ## the Roles in deploy/, made from what the shipped playbooks need
 	$(BIN)/python deploy/generate.py
+
+# Not --quiet: with it --strict does not see warnings.
+docs: setup ## the documentation as a site, in build/site; REPOSITORY=https://... is where links to other files lead
+	NO_MKDOCS_2_WARNING=1 REPOSITORY=$(REPOSITORY) $(BIN)/python -m mkdocs build --strict --clean
 
 format: setup ## let ruff format everything
 	$(BIN)/ruff format
