@@ -10,7 +10,7 @@ JOBS   ?= 3
 LONG_JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint check bench rules rbac docs lock format clean
+.PHONY: help setup demo test test-long lint check bench rules rbac reference docs lock format clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-10s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ rules: ## deploy/prometheus/prometheusrule.yaml from rules.yaml; RUNBOOKS=https:
 
 rbac: setup ## the Roles in deploy/, made from what the shipped playbooks need
 	$(BIN)/python deploy/generate.py
+
+reference: setup ## docs/playbook-reference.md, made from the models
+	$(BIN)/python docs/playbook_reference.py
 
 # Not --quiet: with it --strict does not see warnings.
 docs: setup ## the documentation as a site, in build/site; REPOSITORY=https://... is where links to other files lead
