@@ -10,7 +10,7 @@ JOBS   ?= 3
 LONG_JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint check bench rules rbac reference docs lock format clean
+.PHONY: help setup demo test test-long lint check bench rules dashboard rbac reference docs lock format clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-10s %s\n", $$1, $$2}'
@@ -45,8 +45,11 @@ check: lint test ## what must be green before every commit
 bench: setup ## speed and memory beside comparisons, as tables
 	$(BIN)/python -m benchmarks $(ARGS)
 
-rules: ## deploy/prometheus/prometheusrule.yaml from rules.yaml; RUNBOOKS=https://... sets where runbook_url leads
+rules: ## deploy/prometheus/*prometheusrule.yaml from rules.yaml and self.yaml; RUNBOOKS=https://... sets where runbook_url leads
 	$(PYTHON) deploy/prometheus/prometheusrule.py $(if $(RUNBOOKS),--runbooks $(RUNBOOKS))
+
+dashboard: ## deploy/grafana/remediator.json from dashboard.py
+	$(PYTHON) deploy/grafana/dashboard.py
 
 rbac: setup ## the Roles in deploy/, made from what the shipped playbooks need
 	$(BIN)/python deploy/generate.py
@@ -64,7 +67,7 @@ format: setup ## let ruff format everything
 
 lock: ## pin the dependencies anew (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
-	  --custom-compile-command "make lock" --group dev --extra postgres pyproject.toml --upgrade -o requirements.lock
+	  --custom-compile-command "make lock" --group dev --extra postgres --extra otel pyproject.toml --upgrade -o requirements.lock
 
 clean: ## remove what was built
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

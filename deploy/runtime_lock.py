@@ -46,7 +46,8 @@ def main() -> None:
     """Print it."""
     lock = Path(sys.argv[1])
     project = tomllib.loads((lock.parent / "pyproject.toml").read_text())["project"]
-    sys.stdout.write(part(lock.read_text(), needed([*project["dependencies"], *project["optional-dependencies"]["postgres"]])))
+    extras = project["optional-dependencies"]
+    sys.stdout.write(part(lock.read_text(), needed([*project["dependencies"], *extras["postgres"], *extras["otel"]])))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from remediator.model import Noun, Run, RunState, evolve, from_json, to_json
 from remediator.preview import preview
 from remediator.reasons import Reason
 from remediator.run import StepEnd, StepEnding, judge_again, run_step, template_values
-from remediator.undo import undo
+from remediator.undo import goes_on, undo
 from remediator.verify import Verified, verify
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from remediator.playbook import Playbook, Rung
     from remediator.world import World
 
-__all__ = ["UNDO", "carry", "patiently", "undo_due"]
+__all__ = ["A_PERSON_MUST_LOOK", "UNDO", "carry", "patiently", "undo_due"]
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -38,7 +38,7 @@ UNDO = ".undo"
 """After a run's id: the durable work of putting its changes back once it has ended; a number follows where an earlier try ended too."""
 
 
-_A_PERSON_MUST_LOOK = (Reason.NO_MORE_RUNGS, Reason.STILL_FIRING, Reason.RELAPSED, Reason.DEADLINE)
+A_PERSON_MUST_LOOK = (Reason.NO_MORE_RUNGS, Reason.STILL_FIRING, Reason.RELAPSED, Reason.DEADLINE)
 """Everything was tried, or time is up, or nobody knows; a refusal of a later rung tells by its gates what stands in the way."""
 
 
@@ -55,6 +55,8 @@ async def carry(world: World, run: str) -> str:
     if UNDO in run:
         return await _undo_after_end(world, run.partition(UNDO)[0])
     stored, text = await patiently(world, "begin", lambda: _began(world, run))
+    if world.tracing.on:
+        structlog.contextvars.bind_contextvars(trace_id=world.tracing.trace_id(stored))
     playbook = world.load_revision(text)
     end = await _refused_by_people(world, playbook, stored) or await _climb(world, playbook, stored)
     return await _durably(world, "end", lambda: _close(world, playbook, run, end))
@@ -219,18 +221,19 @@ async def _close(world: World, playbook: Playbook, run: str, end: End) -> str:
     if not stored.state.open:
         return stored.state.value
     detail = end.detail
-    if _is_undone(playbook, end) and _leaves(stored):
+    wholly = _is_undone(playbook, end)
+    if (wholly and _leaves(stored)) or any(goes_on(change) for step in stored.steps for change in step.changes):
         async with world.signals.writing(run):
             stored = await _stored(world, run)
             begun = stored.undoing_at or world.clock.now()
             await world.journal.save_run(evolve(stored, state=RunState.UNDOING, reason=end.reason, detail=detail, undoing_at=begun))
         world.feed.publish("run", run)
-        detail = "; ".join(part for part in (detail, (await undo(world, stored)).words) if part)
+        detail = "; ".join(part for part in (detail, (await undo(world, stored, unfinished=not wholly)).words) if part)
         stored = await _stored(world, run)
     if end.state is RunState.HEALED and playbook.on_resolved == "undo" and await resolved(world, stored):
         detail = f"{detail}; the alert resolved, {(await undo(world, stored)).words}"
         stored = await _stored(world, run)
-    if end.state is RunState.NOT_HEALED and end.reason in _A_PERSON_MUST_LOOK:
+    if end.state is RunState.NOT_HEALED and end.reason in A_PERSON_MUST_LOOK:
         await record.not_healed(world, stored, end.reason, detail)
     closed = await record.ended(world, stored, end.state, end.reason, detail)
     return closed.state.value

@@ -17,7 +17,7 @@ from remediator.clock import iso
 from remediator.errors import KubeError, MonitoringError, StepFailed
 from remediator.gates.paused import paused_by_mark
 from remediator.kube import kinds
-from remediator.kube.errors import NotFound
+from remediator.kube.errors import AlreadyExists, NotFound
 from remediator.model import PLAN, Change, ChangeState, Evidence, encode, evolve, new_id
 from remediator.reasons import Reason
 from remediator.settings import Event
@@ -25,7 +25,7 @@ from remediator.telling import Message
 from remediator.words import folded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import datetime
 
     from remediator.actions import Action, Cilium
@@ -78,6 +78,9 @@ class StepContext:
         self.alertmanager: Alertmanager | None = world.alertmanager
         self.probe: Prober = world.probe
         self.clock: Clock = world.clock
+        self.step = step
+        self.files: Mapping[str, Any] = {}
+        """Given by the run stage."""
         self.cilium: Cilium = world.cilium
         self.min_speakers = world.limits.min_speakers
         self.dry_run = run.dry_run
@@ -150,6 +153,11 @@ class StepContext:
         refused = await self.judge() if self.judge else None
         if refused is not None:
             raise StepFailed(f"stopped in the middle, a gate refuses now: {refused.detail}", reason=refused.reason)
+
+    async def settle(self, change: Change, words: str) -> None:
+        """See Context."""
+        if change.left_behind:
+            await self._close(change, ChangeState.KEPT, words)
 
     async def put_back(self, run: str, resource: Resource) -> None:
         """See Context."""
@@ -272,6 +280,8 @@ class StepContext:
         try:
             await call(change.request_id, self.dry_run)
         except (KubeError, MonitoringError) as error:
+            if isinstance(error, AlreadyExists) and not self.dry_run:
+                return await self._after_doubt(change, error, repeatable=True)
             if not getattr(error, "maybe_applied", True):
                 await self._close(change, ChangeState.ABSENT, str(error))
                 raise StepFailed(f"{change.verb} {change.resource.key}: {error}") from error
@@ -281,10 +291,13 @@ class StepContext:
         return await self._close(change, _applied(change))
 
     async def _after_doubt(self, change: Change, error: KubeError | MonitoringError, *, repeatable: bool) -> Change:
-        """The call may have taken effect without an answer: look; only what may be sent twice may be sent again."""
+        """The call may have taken effect without an answer, now or earlier: look; only what may be sent twice may be sent again."""
         seen = await self.observe(change)
         if seen is Observed.APPLIED:
             return await self._close(change, _applied(change), f"seen to have taken effect after: {error}")
+        if seen is Observed.FOREIGN:
+            await self._close(change, ChangeState.FOREIGN, str(error))
+            raise StepFailed(f"{change.verb} {change.resource.key}: somebody else's is there: {error}") from error
         if repeatable and seen is Observed.ABSENT:
             await self._close(change, ChangeState.ABSENT, f"seen not to have taken effect after: {error}")
             raise StepFailed(f"{change.verb} {change.resource.key}: {error}") from error
@@ -307,7 +320,12 @@ class StepContext:
     async def recover(self, change: Change) -> Observed:
         """A change whose outcome is not on disk after a crash: look, and write down what is seen."""
         seen = await self.observe(change)
-        state = {Observed.APPLIED: _applied(change), Observed.ABSENT: ChangeState.ABSENT, Observed.UNCLEAR: ChangeState.UNKNOWN}[seen]
+        state = {
+            Observed.APPLIED: _applied(change),
+            Observed.ABSENT: ChangeState.ABSENT,
+            Observed.FOREIGN: ChangeState.FOREIGN,
+            Observed.UNCLEAR: ChangeState.UNKNOWN,
+        }[seen]
         if change.dry_run:
             state = ChangeState.INTENDED
         await self._close(change, state, f"looked at after a restart: {seen}")
@@ -316,6 +334,9 @@ class StepContext:
     async def _close(self, change: Change, state: ChangeState, detail: str = "") -> Change:
         closed = evolve(change, state=state, detail=detail, ended_at=self.clock.now())
         await self._world.journal.save_change(closed)
+        if state in (ChangeState.APPLIED, ChangeState.KEPT):
+            self._world.events.acted(self.run, closed)
+        self._world.tracing.call(self.run, self._step, closed)
         self._world.feed.publish("run", self.run.id)
         return closed
 

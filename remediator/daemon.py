@@ -19,14 +19,17 @@ import structlog
 import watchfiles
 from aiohttp import web
 
-from remediator import __version__
+from remediator import __version__, record
 from remediator.actions import Cilium, actions
+from remediator.annotations import Annotations
+from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
 from remediator.demotion import Demotions
 from remediator.errors import DocumentError, JournalUnavailable, UsageError
+from remediator.events import Events
 from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
-from remediator.journal import Journal, Redactor
+from remediator.journal import Journal, Redactor, secrets_of
 from remediator.kube import Kube
 from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
@@ -35,12 +38,17 @@ from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
 from remediator.playbook import Library, files_of, load_playbook, shipped
+from remediator.probing import Prober
 from remediator.rights import Rights
+from remediator.run import StepEnd
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import ReloadReport
 from remediator.settings import effective_mode
-from remediator.telemetry import METRICS, configure_logging
-from remediator.telling import Teller
+from remediator.telemetry import METRICS, configure_logging, zero
+from remediator.telling import Grafana, Teller
+from remediator.tracing import Tracing
+from remediator.verify import PROOFS
+from remediator.vitals import Vitals
 from remediator.world import Asking, World
 
 if TYPE_CHECKING:
@@ -80,23 +88,32 @@ class Daemon:
         self.url = ""
 
     @classmethod
-    async def build(cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None) -> Daemon:
-        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files)."""
+    async def build(
+        cls, settings: Settings, *, clock: Clock | None = None, dry_run: bool | None = None, probe: Prober | None = None
+    ) -> Daemon:
+        """Open every door. Raises DocumentError (no playbook can be read), JournalUnavailable, KubeError, UsageError (token files).
+
+        ``probe``: who is asked in place of the network, where the cluster is not a real one.
+        """
         clock = clock or SystemClock()
         async with AsyncExitStack() as stack:
             tokens, secrets = _tokens(settings)
-            redact = Redactor(secrets)
+            kube = await _kube(settings, clock, stack)
+            redact = Redactor([*secrets, *kube.secrets])
             configure_logging(redact=redact.data)
             seen = _contents(settings)
             library, problems = _load_rest(settings)
             teller = Teller(settings.notify, clock=clock)
             stack.push_async_callback(teller.close)
+            tracing = _tracing(settings, redact)
+            stack.push_async_callback(tracing.close)
             journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
             stack.push_async_callback(journal.close)
             world = World(
                 clock=clock,
                 journal=journal,
-                kube=await _kube(settings, stack),
+                kube=kube,
+                events=Events(kube, clock, redact.text) if settings.kubernetes.events else Events(),
                 prometheus=_prometheus(settings, clock, stack),
                 alertmanager=_alertmanager(settings, stack),
                 redact=redact,
@@ -121,7 +138,9 @@ class Daemon:
                 mode_of=partial(effective_mode, settings),
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
+                probe=probe or Prober(),
                 teller=teller,
+                tracing=tracing,
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
@@ -135,7 +154,9 @@ class Daemon:
                 ceiling=settings.mode,
                 first_load=report,
             )
-            app = build_app(operations, tokens=tokens, proxy=_proxy(settings), max_body=settings.server.max_body, clock=clock)
+            app = build_app(
+                operations, tokens=tokens, proxy=_proxy(settings), max_body=settings.server.max_body, clock=clock, known=redact.known
+            )
             daemon = cls(settings, operations, pipeline, app, world)
             daemon._seen = seen
             operations.on_reload = daemon.reload
@@ -152,10 +173,19 @@ class Daemon:
         await self._listen(listen)
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
+        vitals = Vitals(self.world, self._pipeline)
+        self._background(vitals.keep_looking(), "look at ourselves")
+        self._background(vitals.keep_verifying(), "verify the journal")
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
-        self._background(self._keep_asking(), "ask for rights")
+        self._background(self.world.events.write(), "write Events")
+        if self._settings.grafana.url is not None:
+            grafana = Grafana(self._settings.grafana, clock=self.world.clock)
+            self._stack.push_async_callback(grafana.close)
+            self._background(Annotations(self.world, grafana).watch(), "annotate runs")
+        self._background(self._keep_asking(), "look at surroundings")
         self.operations.not_ready = ""
+        METRICS.leader.set(1)
         log.info(
             "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
         )
@@ -163,6 +193,7 @@ class Daemon:
     async def stop(self) -> None:
         """Take no more work, let the call under way end, close every door. Open runs go on at the next start."""
         self.operations.not_ready = "stopping"
+        METRICS.leader.set(0)
         self.world.feed.close()
         await self._stack.aclose()
         log.info("stopped")
@@ -181,7 +212,7 @@ class Daemon:
             self.world.library = library
             report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
             log.info("playbooks reloaded", playbooks=len(library.playbooks))
-            await self.operations.look_at_rights()
+            await self.operations.surroundings.look_at_rights()
         _announce(self.world.library, report)
         try:
             await self.world.journal.note("reload", "", {"ok": report.ok, "problems": list(report.problems)})
@@ -233,7 +264,7 @@ class Daemon:
 
     async def _keep_asking(self) -> None:
         while True:
-            await self.operations.look_at_rights()
+            await self.operations.surroundings.look()
             await self.world.clock.sleep(_ASK_FOR_RIGHTS)
 
 
@@ -318,20 +349,19 @@ def _announce(library: Library, report: ReloadReport) -> None:
     if report.ok:
         METRICS.reload_at.set(report.at.timestamp())
         METRICS.config_hash.set(int(library.revision, 16))
-    for playbook in library.playbooks:
-        METRICS.runs_in_flight.labels(playbook.name)
-        METRICS.run_duration.labels(playbook.name)
-        METRICS.awaiting_approval.labels(playbook.name)
-        METRICS.demoted.labels(playbook.name)
-        METRICS.demotions.labels(playbook.name)
-        for answer in ApprovalState:
-            if answer is not ApprovalState.WAITING:
-                METRICS.approvals.labels(playbook.name, answer.value)
-        for state in RunState:
-            if not state.open:
-                METRICS.runs.labels(playbook.name, state.value)
-        for gate in gates():
-            METRICS.gate_refusals.labels(playbook.name, gate)
+    playbooks = [playbook.name for playbook in library.playbooks]
+    for gauge in (METRICS.runs_in_flight, METRICS.awaiting_approval, METRICS.demoted):
+        zero(gauge, playbooks)
+    for other in (METRICS.run_duration, METRICS.time_to_heal, METRICS.demotions):
+        zero(other, playbooks)
+    zero(METRICS.approvals, playbooks, [answer for answer in ApprovalState if answer is not ApprovalState.WAITING])
+    zero(METRICS.runs, playbooks, [state for state in RunState if not state.open])
+    zero(METRICS.gate_refusals, playbooks, gates())
+    zero(METRICS.verifications, playbooks, PROOFS)
+    zero(METRICS.not_healed, playbooks, A_PERSON_MUST_LOOK)
+    zero(METRICS.action_attempts, actions(), StepEnd)
+    zero(METRICS.action_duration, actions())
+    record.begin_at_zero()
 
 
 def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
@@ -339,20 +369,34 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     server = settings.server
     files = {"webhook": server.webhook_token_file, "read": server.read_token_file, "write": server.write_token_file}
     values = {name: _secret(f"server.{name}_token_file", path) for name, path in files.items() if path}
-    others = [settings.prometheus.token_file, settings.alertmanager.token_file, settings.store.password_file]
+    others = [
+        settings.prometheus.token_file,
+        settings.alertmanager.token_file,
+        settings.store.password_file,
+        settings.tracing.token_file,
+        settings.grafana.token_file,
+    ]
     named = tuple(
         Named(name=one.name, token=_secret(f"server.tokens, {one.name}", one.file), scope=Scope(one.scope)) for one in server.tokens
     )
     secrets = [*values.values(), *(one.token for one in named), *(_secret("token_file", path) for path in others if path)]
+    secrets += secrets_of(settings.store.full_url(), tokens=False)
     for route in settings.notify:
+        lines = [route.url] if route.url is not None else []
         for path in (route.url_file, route.secret_file, route.apprise_file):
             if path is not None:
-                secrets += _secret(f"notify {route.name}", path).splitlines()
+                lines += _secret(f"notify {route.name}", path).splitlines()
+        secrets += [*lines, *(part for line in lines for part in secrets_of(line))]
     try:
         tokens = Tokens(**values, named=named, insecure=server.insecure)
     except ValueError as error:
         raise UsageError(f"server: {error}") from error
     return tokens, secrets
+
+
+def _tracing(settings: Settings, redact: Redactor) -> Tracing:
+    t = settings.tracing
+    return Tracing.to(t.endpoint, token_file=t.token_file, timeout=t.timeout, redact=redact.text) if t.endpoint is not None else Tracing()
 
 
 def _proxy(settings: Settings) -> Proxy:
@@ -370,9 +414,9 @@ def _secret(setting: str, path: Path) -> str:
     return text
 
 
-async def _kube(settings: Settings, stack: AsyncExitStack) -> Kube:
+async def _kube(settings: Settings, clock: Clock, stack: AsyncExitStack) -> Kube:
     k = settings.kubernetes
-    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout)
+    kube = await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout, clock=clock)
     stack.push_async_callback(kube.close)
     return kube
 

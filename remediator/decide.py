@@ -22,7 +22,7 @@ from remediator.episodes import Episodes
 from remediator.errors import JournalError, JournalUnavailable, KubeError, Refused, Unreadable
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
-from remediator.match import choose, find, nearest, resolve
+from remediator.match import about_ourselves, choose, find, nearest, resolve
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -33,6 +33,7 @@ from remediator.model import (
     Mode,
     Run,
     RunState,
+    Target,
     Trigger,
     TriggerKind,
     evolve,
@@ -40,12 +41,13 @@ from remediator.model import (
 )
 from remediator.reasons import Reason
 from remediator.run import brought_gates, coming_actions, planned_steps, sought_by, with_parameters
+from remediator.tracing import PARENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from remediator.model import Approval, Episode, Target, Verdict
+    from remediator.model import Approval, Episode, Verdict
     from remediator.playbook import Playbook, TargetSpec
     from remediator.world import World
 
@@ -54,6 +56,8 @@ __all__ = ["Decider", "Judged"]
 log = structlog.get_logger(__name__)
 _SLICE = timedelta(milliseconds=10)
 """Real time that deliveries are judged for before what was decided is kept and requests have their turn."""
+_AHEAD = 20
+"""Alerts of one delivery whose targets are asked for at once."""
 _ALERTS_IN_A_ROW = 100
 """Of one delivery, before requests have their turn."""
 _BEGIN = (DecisionKind.RUN, DecisionKind.REFUSED)
@@ -181,6 +185,7 @@ class Decider:
             return
         batch, facts = _Batch(delivery.id), Facts(self._world)
         self._world.beginnings.arrived(delivery.alerts, self._world.clock.now())
+        await self._look_ahead(delivery, facts)
         for alert in delivery.alerts:
             if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
                 await asyncio.sleep(0)
@@ -199,6 +204,17 @@ class Decider:
                 batch, facts = _Batch(delivery.id), Facts(self._world)
         batch.closed_at = self._world.clock.now()
         slice_.batches.append(batch)
+
+    async def _look_ahead(self, delivery: Delivery, facts: Facts) -> None:
+        """What several alerts of a delivery will ask, asked at once; what is not found so is asked again, and told, with its own alert."""
+        new = [alert for alert in delivery.alerts if alert.status is AlertStatus.FIRING and self._episodes.get(alert.episode) is None]
+        if len(new) > 1 and not delivery.truncated:
+            found = await asyncio.gather(*(self._glance(alert, facts) for alert in new[:_AHEAD]), return_exceptions=True)
+            await facts.look_ahead(target for target in found if isinstance(target, Target))
+
+    async def _glance(self, alert: Alert, facts: Facts) -> Target | None:
+        playbook = choose(alert.labels, self._world.library)
+        return None if playbook is None or playbook.when is None else await self.aim(playbook, playbook.when.target, alert, facts)
 
     async def _keep_all(self, batches: Sequence[_Batch]) -> set[str | None]:
         """Ask for all of them at once, so that they share a commit. Out: the deliveries of those that the journal refused for good.
@@ -229,7 +245,10 @@ class Decider:
             self._episodes.put(episode)
         for run in batch.runs:
             record.count_open(run.playbook, +1)
-        record.decided(batch.decisions)
+        record.decided(batch.decisions, {run.id: self._world.tracing.trace_id(run) for run in batch.runs})
+        for decision in batch.decisions:
+            if decision.decision is DecisionKind.REFUSED and not self._world.dry_run:
+                self._world.events.refused(decision)
 
     async def person(self, playbook: Playbook, target: Target, trigger: Trigger, **about: Any) -> Judged:
         """A manual trigger through the same gates. ``about``: parameters, alert, dry_run."""
@@ -303,12 +322,12 @@ class Decider:
         Where nobody is, it is the alert's own object again, and the gate ``no_culprit`` refuses it with all the others' verdicts beside it.
         Raises Refused, Unreadable, KubeError.
         """
-        kube, sought = self._world.kube, sought_by(playbook)
+        sought = sought_by(playbook)
         found = await facts.finding(sought, alert) if sought is not None else None
         if isinstance(found, Finding) and found.node is not None:
-            return await facts.of_kubernetes(find("Node", found.node, "", kube))
+            return await facts.of_kubernetes(find("Node", found.node, "", facts.seen))
         try:
-            return await facts.of_kubernetes(resolve(spec, alert, kube))
+            return await facts.of_kubernetes(resolve(spec, alert, facts.seen))
         except Refused as error:
             if isinstance(found, Finding):
                 raise Refused(Reason.NO_CULPRIT, f"{found.kind}: {found.words}") from error
@@ -328,6 +347,7 @@ class Decider:
 
     async def _alert(self, delivery: Delivery, alert: Alert, known: Episode | None, facts: Facts) -> Judged:
         """One alert: what needs no question to anybody first, then match, target and gates."""
+        PARENT.set(delivery.trace)
         plain = self._without_questions(delivery, alert, known)
         if plain is not None:
             return Judged(plain)
@@ -376,6 +396,8 @@ class Decider:
     def _unmatched(self, delivery: Delivery, alert: Alert) -> Decision:
         misses = nearest(alert.labels, self._world.library, most=1)
         detail = f"nearest: {misses[0].playbook}, which wants {', '.join(misses[0].failed)}" if misses else "no playbook takes alerts"
+        if about_ourselves(alert.labels):
+            detail = "it is about remediator itself, so no playbook may take it"
         return self._decision(alert, delivery.id, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, detail=detail)
 
     def _refused(self, delivery: Delivery, alert: Alert, playbook: Playbook, reason: Reason, detail: str) -> Decision:
@@ -400,6 +422,7 @@ class Decider:
             dry_run=case.dry_run,
             alert=case.alert,
             delivery=delivery,
+            trace=PARENT.get(),
             target=case.target,
             parameters=parameters,
             state=RunState.AWAITING_APPROVAL if asked else RunState.RUNNING,

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
     from remediator.attribution import Finding, Hint, Sought
-    from remediator.model import Alert, Verdict
+    from remediator.kube import Kind, Listing
+    from remediator.model import Alert, Target, Verdict
     from remediator.world import World
 
     T = TypeVar("T")
@@ -51,6 +52,8 @@ class Facts:
         self._seconds = (deadline or _DEADLINE).total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
+        self.seen = _Seen(world)
+        """Where the target is looked for, so that what was found is not asked for again by a gate."""
         self._kubernetes_hangs = False
         self._matrix_in: dict[str, str] = {}
         """By what was sought: the record that has the matrix."""
@@ -78,6 +81,14 @@ class Facts:
         values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
         return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
 
+    async def look_ahead(self, targets: Iterable[Target]) -> None:
+        """The histories of several targets in one question, begun and not waited for: each case waits for its own."""
+        keys = [key for key in dict.fromkeys(target.key for target in targets) if (Fact.HISTORY, key) not in self._known]
+        if keys:
+            asked = partial(self._world.journal.histories, keys, since=self._world.clock.now() - LONGEST_LOOK_BACK)
+            read = asyncio.ensure_future(self._guarded(Fact.HISTORY, asked))
+            self._known |= {(Fact.HISTORY, key): asyncio.ensure_future(_part(read, key)) for key in keys}
+
     async def finding(self, sought: Sought, alert: Alert | None) -> Finding | Unread:
         """Which node explains ``sought``, as the gates will be told; other episodes than the alert's own may give hints."""
         found = await self._blamed(sought, alert)
@@ -100,7 +111,7 @@ class Facts:
     async def _blame(self, sought: Sought, alert: Alert | None) -> tuple[Finding, tuple[Hint, ...]]:
         """The nodes first, since whether Kubernetes hangs is told by itself; then the pairs, in what is left of the time for one fact."""
         until = asyncio.get_running_loop().time() + self._seconds
-        nodes, active = await asyncio.gather(self.of_kubernetes(self._world.kube.list(kinds.NODE)), self._active())
+        nodes, active = await asyncio.gather(self.of_kubernetes(self.seen.list(kinds.NODE)), self._active())
         async with asyncio.timeout_at(until):
             return await blame.find(
                 self._world, sought, nodes.items, () if isinstance(active, Unread) else active, blame.own_episode(alert)
@@ -175,12 +186,39 @@ class Facts:
 
     async def _object(self, kind: str, name: str, namespace: str) -> dict[str, Any] | None:
         try:
-            return await self._world.kube.get(kinds.by_name(kind), name, namespace)
+            return await self.seen.get(kinds.by_name(kind), name, namespace)
         except NotFound:
             return None
 
     async def _namespace(self, name: str) -> dict[str, Any] | None:
         return await self._object("Namespace", name, "") if name else None
+
+
+class _Seen:
+    """Objects as they were first read in this moment."""
+
+    def __init__(self, world: World) -> None:
+        self._kube = world.kube
+        self._objects: dict[tuple[Kind, str, str], dict[str, Any]] = {}
+        self._lists: dict[Kind, Listing[dict[str, Any]]] = {}
+
+    async def get(self, kind: Kind, name: str, namespace: str) -> dict[str, Any]:
+        """See Kube.get."""
+        key = kind, name, namespace
+        if key not in self._objects:
+            self._objects[key] = await self._kube.get(kind, name, namespace)
+        return self._objects[key]
+
+    async def list(self, kind: Kind) -> Listing[dict[str, Any]]:
+        """See Kube.list."""
+        if kind not in self._lists:
+            self._lists[kind] = await self._kube.list(kind)
+        return self._lists[kind]
+
+
+async def _part(read: asyncio.Task[dict[str, Any] | Unread], key: str) -> Any:
+    found = await read
+    return found if isinstance(found, Unread) else found[key]
 
 
 def _about(sought: Sought, alert: Alert | None) -> str:

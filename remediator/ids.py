@@ -1,5 +1,7 @@
 """Names that nothing else has. In: a time, or nothing. Out: a ULID, which sorts by time, or a short text.
 
+Of one millisecond later ones sort later too (github.com/ulid/spec, monotonicity), so that records made one after another keep their order.
+
 Random bytes are taken from the kernel many at a time: each such call lets go of the interpreter's lock, and on a busy event loop it takes
 milliseconds until another thread gives it back.
 """
@@ -7,6 +9,7 @@ milliseconds until another thread gives it back.
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -21,15 +24,41 @@ __all__ = ["new_id", "short_id"]
 _LENGTH = 16
 """Random digits of a ULID, 5 bits each."""
 _AT_ONCE = 1024
-_DIGITS = "".join(base32.ENCODE[byte % len(base32.ENCODE)] for byte in range(256)).lower().encode()
+_DIGITS = base32.ENCODE.lower()
+_OF_BYTES = "".join(_DIGITS[byte % len(_DIGITS)] for byte in range(256)).encode()
 """A byte to a digit; each digit stands for eight bytes, so all are as likely."""
 _pieces: deque[str] = deque()
-os.register_at_fork(after_in_child=_pieces.clear)
+_turn = threading.Lock()
+_last: tuple[int, str] = (0, "")
+"""Milliseconds and random digits of the last ULID."""
+
+
+def _forget() -> None:
+    """What a child process would share with its parent, a lock that another thread holds just now included."""
+    global _turn, _last
+    _pieces.clear()
+    _turn, _last = threading.Lock(), (0, "")
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 def new_id(at: datetime) -> str:
-    """A ULID for a record that came to be at ``at``: 26 characters, in lower case, that sort by time (github.com/ulid/spec)."""
-    return _time(int(at.timestamp() * 1000)) + _piece()
+    """A ULID for a record that came to be at ``at``: 26 characters, in lower case, that sort by time and by turn."""
+    global _last  # noqa: PLW0603 - one state a process
+    milliseconds = int(at.timestamp() * 1000)
+    with _turn:
+        digits = _after(_last[1]) if _last[0] == milliseconds else _piece()
+        _last = milliseconds, digits
+    return _time(milliseconds) + digits
+
+
+def _after(digits: str) -> str:
+    """The next higher ones; after the highest, fresh ones."""
+    head = digits.rstrip(_DIGITS[31])
+    if not head:
+        return _piece()
+    return head[:-1] + _DIGITS[_DIGITS.index(head[-1]) + 1] + _DIGITS[0] * (len(digits) - len(head))
 
 
 def short_id() -> str:
@@ -47,7 +76,7 @@ def _piece() -> str:
     try:
         return _pieces.popleft()
     except IndexError:
-        fresh = os.urandom(_LENGTH * _AT_ONCE).translate(_DIGITS).decode()
+        fresh = os.urandom(_LENGTH * _AT_ONCE).translate(_OF_BYTES).decode()
         own, *others = (fresh[begin : begin + _LENGTH] for begin in range(0, len(fresh), _LENGTH))
         _pieces.extend(others)
         return own

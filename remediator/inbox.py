@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from remediator.journal import Journal
     from remediator.model import Delivery
 
@@ -83,6 +85,11 @@ class Inbox:
         """The decisions on the oldest ``count``, if there are as many, may be on disk in part; the next look at them is a careful one."""
         for index in range(min(count, len(self._waiting))):
             self._waiting[index] = (self._waiting[index][0], True)
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the oldest that is in memory came; None if there is none."""
+        return self._waiting[0][0].received_at if self._waiting else None
 
     def __len__(self) -> int:
         return max(self._count, int(self._on_disk))  # there may be more on disk

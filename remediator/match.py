@@ -10,7 +10,7 @@ import heapq
 import ipaddress
 import re
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from remediator.attribution.places import NODE_LABELS
 from remediator.errors import ExpressionError, Refused, Unreadable, UsageError
@@ -22,14 +22,24 @@ from remediator.reasons import Reason
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from remediator.kube import Kube
+    from remediator.kube import Kind, Listing
     from remediator.model import Alert
     from remediator.playbook import Library, Playbook, TargetSpec
 
-__all__ = ["NearMiss", "choose", "find", "nearest", "resolve"]
+__all__ = ["NearMiss", "about_ourselves", "choose", "find", "nearest", "resolve"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 """DNS-1123 subdomain, as Kubernetes names objects; anything else from a label never reaches a URL."""
+
+
+class Reads(Protocol):
+    """Where objects are looked up: ``Kube`` itself, or what was read of it in one moment."""
+
+    async def get(self, kind: Kind, name: str, namespace: str) -> dict[str, Any]:
+        """See Kube.get."""
+
+    async def list(self, kind: Kind) -> Listing[dict[str, Any]]:
+        """See Kube.list."""
 
 
 class NearMiss(Noun, frozen=True, kw_only=True):
@@ -41,8 +51,19 @@ class NearMiss(Noun, frozen=True, kw_only=True):
     failed: tuple[str, ...]
 
 
+OURSELVES: Final = "remediator"
+"""The label ``kind`` of alerts about remediator itself (deploy/prometheus/self.yaml)."""
+
+
+def about_ourselves(labels: Mapping[str, str]) -> bool:
+    """Whether no playbook may take the alert: what is broken is not to mend itself."""
+    return labels.get("kind") == OURSELVES
+
+
 def choose(labels: Mapping[str, str], library: Library) -> Playbook | None:
-    """The first playbook, in the library's order, all of whose matchers fit."""
+    """The first playbook, in the library's order, all of whose matchers fit; none for an alert about remediator itself."""
+    if about_ourselves(labels):
+        return None
     for playbook in library.playbooks:
         if playbook.matches(labels):
             return playbook
@@ -52,7 +73,7 @@ def choose(labels: Mapping[str, str], library: Library) -> Playbook | None:
 def nearest(labels: Mapping[str, str], library: Library, most: int = 3) -> tuple[NearMiss, ...]:
     """Why the best candidates did not take the alert, for people who wonder."""
     misses = []
-    for playbook in library.playbooks:
+    for playbook in library.playbooks if not about_ourselves(labels) else ():
         matchers = playbook.when.alerts if playbook.when else ()
         failed = [matcher for matcher in matchers if not matcher.matches(labels)]
         if failed:
@@ -68,22 +89,35 @@ def nearest(labels: Mapping[str, str], library: Library, most: int = 3) -> tuple
     )
 
 
-async def resolve(spec: TargetSpec, alert: Alert, kube: Kube) -> Target:
+async def resolve(spec: TargetSpec, alert: Alert, kube: Reads) -> Target:
     """The object that ``spec`` and the alert's labels name, as the API server has it now.
 
     Raises Refused (target_missing, target_ambiguous), Unreadable, KubeError.
     """
     name, namespace = _named(spec, alert)
-    if spec.kind == "Node":
+    kind = kinds.by_name(_kind(spec, alert.labels))
+    if kind.kind == "Node":
         return await _node(name, alert.labels, kube)
     if not name:
-        name = alert.labels.get(spec.kind.lower(), "")
+        name = alert.labels.get(kind.kind.lower(), "")
         namespace = namespace or alert.labels.get("namespace", "")
-    kind = kinds.by_name(spec.kind)
     if not name or (kind.namespaced and not namespace):
-        needs = f"{spec.kind.lower()} and namespace" if kind.namespaced else spec.kind.lower()
+        needs = f"{kind.kind.lower()} and namespace" if kind.namespaced else kind.kind.lower()
         raise Refused(Reason.TARGET_MISSING, f"the alert has no label {needs}; it has {_shown(alert.labels)}")
-    return await find(spec.kind, name, namespace if kind.namespaced else "", kube)
+    return await find(kind.kind, name, namespace if kind.namespaced else "", kube)
+
+
+def _kind(spec: TargetSpec, labels: Mapping[str, str]) -> str:
+    """Of several kinds the one that a label is named after."""
+    if len(spec.kinds) == 1:
+        return spec.kinds[0]
+    found = [kind for kind in spec.kinds if labels.get(kind.lower())]
+    if len(found) > 1:
+        raise Refused(Reason.TARGET_AMBIGUOUS, f"the alert names a {' and a '.join(found)}; it has {_shown(labels)}")
+    if not found:
+        needs = " or ".join(kind.lower() for kind in spec.kinds)
+        raise Refused(Reason.TARGET_MISSING, f"the alert has no label {needs}; it has {_shown(labels)}")
+    return found[0]
 
 
 def _named(spec: TargetSpec, alert: Alert) -> tuple[str, str]:
@@ -99,7 +133,7 @@ def _named(spec: TargetSpec, alert: Alert) -> tuple[str, str]:
     return name, namespace
 
 
-async def find(kind: str, name: str, namespace: str, kube: Kube) -> Target:
+async def find(kind: str, name: str, namespace: str, kube: Reads) -> Target:
     """One object by name. Raises Refused (target_missing) if there is none, UsageError for a kind that is not known."""
     if not _NAME.fullmatch(name) or (namespace and not _NAME.fullmatch(namespace)):
         raise Refused(Reason.TARGET_MISSING, f"{name!r} is not a name that an object can have")
@@ -115,7 +149,7 @@ async def find(kind: str, name: str, namespace: str, kube: Kube) -> Target:
     return _target(known.kind, thing)
 
 
-async def _node(name: str, labels: Mapping[str, str], kube: Kube) -> Target:
+async def _node(name: str, labels: Mapping[str, str], kube: Reads) -> Target:
     """A node by the name given, else by a label that names one, else by the host of ``instance``."""
     given = name or next((labels[label] for label in NODE_LABELS if labels.get(label)), "")
     host = given or host_of(labels.get("instance", ""))

@@ -119,6 +119,8 @@ class Delivery(Noun, frozen=True, kw_only=True):
     notification_reason: str = ""
     sender: str = ""
     """The peer's address, to tell Alertmanager's replicas apart."""
+    trace: str = ""
+    """The ``traceparent`` that it came with."""
     extra: dict[str, Any] = {}
     """Fields of the payload that this version does not know: kept, never refused."""
     decided_at: datetime | None = None
@@ -166,6 +168,11 @@ class Target(Noun, frozen=True, kw_only=True):
     def key(self) -> str:
         """``Node/node-3`` or ``Pod/kube-system/cilium-x``: how people name it; locks and cooldowns use it."""
         return "/".join(part for part in (self.kind, self.namespace, self.name) if part)
+
+    @property
+    def named(self) -> dict[str, str]:
+        """What expressions may say of it; ``label`` is what alerts and metrics call such an object, ``deployment`` for a Deployment."""
+        return {"kind": self.kind, "label": self.kind.lower(), "name": self.name, "namespace": self.namespace, "uid": self.uid}
 
 
 class Verdict(Noun, frozen=True, kw_only=True):
@@ -430,6 +437,8 @@ class Run(Noun, frozen=True, kw_only=True):
     dry_run: bool = False
     alert: Alert | None = None
     delivery: str | None = None
+    trace: str = ""
+    """The ``traceparent`` of the delivery or request that it came of; its spans belong to that trace."""
     target: Target
     parameters: dict[str, Any] = {}
     state: RunState
@@ -443,6 +452,7 @@ class Run(Noun, frozen=True, kw_only=True):
     """When it began to put back what it had changed, if it did so before its end."""
     ended_at: datetime | None = None
     deadline: datetime
+    """Not in force while the run waits for people; their yes moves it on by the time that they took."""
     disruptive: bool = True
     """Whether any of its steps may disturb traffic or workloads."""
     gates: tuple[Verdict, ...] = ()

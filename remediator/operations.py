@@ -47,10 +47,10 @@ from remediator.readings import breaker_past
 from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
 from remediator.recurrence import recurrences
-from remediator.rights import lacking
 from remediator.run import sought_by
-from remediator.server.service import MatchReport, NearMiss, Status, Unavailable, waiting_of
+from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
 from remediator.story import tell
+from remediator.surroundings import Surroundings
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ class Operations:
         self._breaker: Standing | None = None
         self._doors = {"kubernetes": "not asked yet", "prometheus": "not asked yet", "alertmanager": "not asked yet"}
         self._pauses: tuple[Pause, ...] = ()
-        self._unavailable: dict[str, str] = {}
-        self._absent: dict[str, str] = {}
+        self.surroundings = Surroundings(world)
 
     @property
     def library(self) -> Library:
@@ -245,9 +244,9 @@ class Operations:
     def mode_of(self, playbook: Playbook) -> dict[str, Any]:
         """See Service."""
         demotion = self._world.demotions.of(playbook.name)
-        mode, lacks = self._world.mode(playbook).value, self._unavailable.get(playbook.name, "")
+        mode, lacks = self._world.mode(playbook).value, self.surroundings.lacks.get(playbook.name, "")
         told = {"mode_in_force": mode, "demoted": to_json(demotion) if demotion else None, "missing_rights": lacks}
-        return {**told, "missing_kinds": self._absent.get(playbook.name, "")}
+        return {**told, "missing_kinds": self.surroundings.absent.get(playbook.name, "")}
 
     async def record(self, playbook: Playbook) -> Record:
         """See Service."""
@@ -322,7 +321,7 @@ class Operations:
 
     async def why(self, ref: str) -> Noun:
         """See Service."""
-        return await tell(self.journal, ref)
+        return await tell(self.journal, self._world.redact.known(ref))  # the answer names what was asked for
 
     async def recurrence(self, *, since: datetime | None = None, at_least: int = 2) -> Page[Recurrence]:
         """See Service."""
@@ -371,13 +370,11 @@ class Operations:
             kubernetes=self._doors["kubernetes"],
             prometheus=self._doors["prometheus"],
             alertmanager=self._doors["alertmanager"],
+            cilium=self.surroundings.cilium,
             leader=True,
             breaker=self._breaker,
             demoted=self._world.demotions.all,
-            unavailable=tuple(
-                Unavailable(playbook=name, missing=self._unavailable.get(name, ""), absent=self._absent.get(name, ""))
-                for name in sorted(self._unavailable.keys() | self._absent.keys())
-            ),
+            unavailable=self.surroundings.unavailable,
         )
 
     def ready(self) -> tuple[bool, str]:
@@ -397,27 +394,6 @@ class Operations:
             "alertmanager": await _answers(alertmanager.active) if alertmanager else "not set",
         }
         self._doors.update({door: self._world.redact.text(words) for door, words in answers.items()})
-
-    async def look_at_rights(self) -> None:
-        """Which playbooks lack a right or a kind, for status and log; the gate asks for rights by itself.
-
-        An API server that is away leaves it as it was.
-        """
-        if self._world.rights is None:
-            return
-        try:
-            found = {one.name: lacking(await self._world.rights.missing(one)) for one in self.library.playbooks}
-            kinds = {one.name: ", ".join(await self._world.rights.absent(one)) for one in self.library.playbooks}
-        except KubeError as error:
-            log.warning("what our account may do could not be asked", error=str(error))
-            return
-        lacks = {name: words for name, words in found.items() if words}
-        for name in sorted(lacks.keys() - self._unavailable.keys()):
-            log.warning("a playbook cannot work: our account lacks rights", playbook=name, missing=lacks[name])
-        absent = {name: words for name, words in kinds.items() if words}
-        for name in sorted(absent.keys() - self._absent.keys()):
-            log.warning("a playbook cannot work: the cluster does not serve its kinds", playbook=name, absent=absent[name])
-        self._unavailable, self._absent = lacks, absent
 
     async def _know_pauses(self) -> None:
         self._pauses = tuple(await self.journal.pauses(self._world.clock.now()))
@@ -441,8 +417,8 @@ class Operations:
 
     async def _target(self, playbook: Playbook, text: str) -> Target:
         kind, namespace, name = _parts(text)
-        if playbook.when is not None and kind != playbook.when.target.kind:
-            raise UsageError(f"playbook {playbook.name} acts on a {playbook.when.target.kind}; {text} is a {kind}")
+        if playbook.when is not None and kind not in playbook.when.target.kinds:
+            raise UsageError(f"playbook {playbook.name} acts on a {' or '.join(playbook.when.target.kinds)}; {text} is a {kind}")
         return await find(kind, name, namespace, self._world.kube)
 
     async def _as_it_fires(self, labels: dict[str, str]) -> Alert:

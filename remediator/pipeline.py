@@ -31,14 +31,16 @@ from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
 from remediator.errors import JournalUnavailable
 from remediator.inbox import Inbox
-from remediator.model import AlertStatus, RunState, new_id
+from remediator.model import AlertStatus, RunState, evolve, new_id
 from remediator.reasons import Reason
 from remediator.receive import parse_delivery
 from remediator.telemetry import METRICS
+from remediator.tracing import PARENT
 from remediator.windows import Edge, open_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from remediator.model import Delivery, Episode, Run
     from remediator.payload import Limits
@@ -89,6 +91,11 @@ class Pipeline:
         """Deliveries on disk that wait for their decisions."""
         return len(self._inbox)
 
+    @property
+    def waiting_since(self) -> datetime | None:
+        """When the oldest of them came; None if there is none."""
+        return self._inbox.oldest
+
     async def start(self) -> None:
         """Take up what an earlier life left: open runs first, then deliveries that were stored and not decided."""
         self._decider = Decider(self._world, Episodes(await self._known_episodes()))
@@ -115,6 +122,8 @@ class Pipeline:
         now = self._world.clock.now()
         parse = partial(parse_delivery, body, id=new_id(now), at=now, sender=sender, limits=limits)
         delivery = parse() if len(body) < _LARGE else await asyncio.to_thread(parse)
+        if trace := PARENT.get():
+            delivery = evolve(delivery, trace=trace)
         try:
             await self._world.journal.add_delivery(delivery)
         except JournalUnavailable:
@@ -126,6 +135,8 @@ class Pipeline:
     async def begin(self, runs: Sequence[Run]) -> None:
         """Hand decided runs to the engine. A crash before this is mended at the next start."""
         for run in runs:
+            self._world.events.began(run)
+            await record.traced(self._world, self._world.tracing.began, run)
             self._world.feed.publish("run", run.id)
             await self._hand_over(run.id)
 

@@ -86,6 +86,7 @@ async def _lines(ctx: _Look, spec: StepSpec, values: Mapping[str, Any]) -> list[
     try:
         async with asyncio.timeout(_EACH.total_seconds()):
             parameters = action.Parameters.model_validate(spec.render(values))
+            ctx.files = spec.render_files(values)
             await action.check(ctx, parameters)
             said = await action.act(ctx, parameters)
     except _WouldChangeError as call:

@@ -64,9 +64,9 @@ async def _symptom(world: World, case: Case) -> Symptom:
     """The gate's setting is a template; the alert is not among what it may name, so that its text never reaches a query."""
     if world.prometheus is None:
         raise Unreadable("Prometheus", "the settings name no prometheus.url")
-    target, cilium = case.target, world.cilium
+    cilium = world.cilium
     values = {
-        "target": {"kind": target.kind, "name": target.name, "namespace": target.namespace, "uid": target.uid},
+        "target": case.target.named,
         "cilium": {"namespace": cilium.namespace, "agent_selector": cilium.agent_selector},
     }
     try:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from remediator.actions import Rule, actions, scope_of
+from remediator.actions.shifting import LOOKS
 from remediator.cluster.read import LEASES
 from remediator.gates import Fact, gates
 from remediator.kube import kinds
@@ -41,28 +42,7 @@ _AT_ONCE: Final = 16
 
 _NODES = Rule(resources=("nodes",), verbs=("list",))
 _PODS = Rule(resources=("pods",), verbs=("list",))
-_BGP = (
-    _NODES,
-    Rule(resources=("pods", "services"), verbs=("list",)),
-    Rule(groups=("discovery.k8s.io",), resources=("endpointslices",), verbs=("list",)),
-    Rule(
-        groups=("cilium.io",),
-        resources=(
-            "ciliumnodes",
-            "ciliumbgpclusterconfigs",
-            "ciliumbgppeerconfigs",
-            "ciliumbgpadvertisements",
-            "ciliumbgpnodeconfigs",
-            "ciliumbgpnodeconfigoverrides",
-            "ciliumbgppeeringpolicies",
-            "ciliumloadbalancerippools",
-            "ciliuml2announcementpolicies",
-        ),
-        verbs=("list",),
-    ),
-    Rule(groups=("apps",), resources=("deployments",), verbs=("list",), scope=CILIUM),
-    Rule(groups=("coordination.k8s.io",), resources=("leases",), verbs=("get",), scope=CILIUM),
-)
+_BGP = (_NODES, *LOOKS)
 _LEASE = "coordination.k8s.io"
 FACTS: Mapping[Fact, tuple[Rule, ...]] = {
     Fact.NAMESPACE: (Rule(resources=("namespaces",), verbs=("get",)),),
@@ -90,6 +70,8 @@ FACTS: Mapping[Fact, tuple[Rule, ...]] = {
     ),
 }
 """What reading each fact takes of the Kubernetes API; the target's own kind comes from the playbook."""
+_EVENTS = Rule(groups=("events.k8s.io",), resources=("events",), verbs=("create", "patch"))
+"""For Events about runs. No playbook is refused for want of it."""
 _MARKS = (Rule(resources=("nodes", "namespaces"), verbs=("get",)),)
 _OWN_LEASE = (
     Rule(resources=("namespaces",), verbs=("get",)),
@@ -120,10 +102,14 @@ class Grant(Noun, frozen=True, kw_only=True):
     needed_by: tuple[str, ...]
 
 
-def needed(playbooks: Iterable[Playbook], cilium: Cilium) -> dict[Need, tuple[str, ...]]:
-    """Every right that running ``playbooks`` takes, and what needs it. What holds everywhere is not listed for a namespace again."""
+def needed(playbooks: Iterable[Playbook], cilium: Cilium, *, events: bool = True) -> dict[Need, tuple[str, ...]]:
+    """Every right that running ``playbooks`` takes, and what needs it. What holds everywhere is not listed for a namespace again.
+
+    ``events``: and writing Events about it.
+    """
     found: defaultdict[Need, set[str]] = defaultdict(set)
-    for who, rule in (*(("command bgp status", rule) for rule in _BGP), *(pair for one in playbooks for pair in _of(one))):
+    own = [*(("command bgp status", rule) for rule in _BGP), *([("events about runs", _EVENTS)] if events else [])]
+    for who, rule in (*own, *(pair for one in playbooks for pair in _of(one))):
         for group in rule.groups:
             for resource in rule.resources:
                 for verb in rule.verbs:
@@ -170,7 +156,7 @@ def _of(playbook: Playbook) -> Iterator[tuple[str, Rule]]:
     spec = playbook.when.target if playbook.when is not None else None
     if spec is not None:
         verbs = ("get", "list") if spec.kind == "Node" else ("get",)
-        yield "targets of alerts", kind_rule(spec.kind, verbs)
+        yield from (("targets of alerts", kind_rule(kind, verbs)) for kind in spec.kinds)
         if spec.culprit is not None:
             yield "targets of alerts", _NODES
     if playbook.verify is not None and playbook.verify.kube is not None:
@@ -183,15 +169,15 @@ def _of(playbook: Playbook) -> Iterator[tuple[str, Rule]]:
 
 
 def _of_gates(playbook: Playbook, steps: Iterable[StepSpec]) -> Iterator[tuple[str, Rule]]:
-    brought = {gate for step in steps for gate in actions()[step.action].brings}
-    kind = playbook.when.target.kind if playbook.when is not None else "Node"
+    brought = {gate for step in steps for gate in actions()[step.action].brought(step.parameters)}
+    targets = playbook.when.target.kinds if playbook.when is not None else ("Node",)
     for name, gate in gates().items():
         if not (gate.always or name in brought or gate.key in playbook.gates) or (gate.only_disruptive and not playbook.disruptive):
             continue
         for fact in gate.reads:
             yield from ((f"gate {name}", rule) for rule in FACTS[fact])
             if fact is Fact.TARGET:
-                yield f"gate {name}", kind_rule(kind, ("get",))
+                yield from ((f"gate {name}", kind_rule(kind, ("get",))) for kind in targets)
 
 
 def kinds_of(playbook: Playbook) -> tuple[kinds.Kind, ...]:
@@ -202,7 +188,7 @@ def kinds_of(playbook: Playbook) -> tuple[kinds.Kind, ...]:
     steps = [step for rung in playbook.ladder for step in rung.steps]
     spec = playbook.when.target if playbook.when is not None else None
     look = playbook.verify.kube if playbook.verify is not None else None
-    named = [spec.kind if spec is not None else "", look.kind if look is not None else ""]
+    named = [*(spec.kinds if spec is not None else ()), look.kind if look is not None else ""]
     named += [str(step.parameters.get("kind") or "") for step in steps]
     found = {kinds.by_name(name) for name in named if name and "${" not in name}
     written = {
@@ -242,7 +228,7 @@ class Rights:
 
     async def missing(self, playbook: Playbook) -> dict[Need, tuple[str, ...]]:
         """The rights that ``playbook`` needs and the account lacks, with who needs them. Raises KubeError."""
-        needs = needed([playbook], self._cilium)
+        needs = needed([playbook], self._cilium, events=False)
         if await self._may(_EVERYTHING):
             return {}
         turn = asyncio.Semaphore(_AT_ONCE)

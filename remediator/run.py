@@ -23,7 +23,7 @@ from remediator.gates import Case, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
 from remediator.preview import preview
 from remediator.reasons import Reason
-from remediator.telemetry import METRICS
+from remediator.telemetry import METRICS, exemplar
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -100,14 +100,18 @@ def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str
     for that very reason its node is drained.
     """
     asked = {"no_culprit"} if sought_by(playbook) else set()
-    return frozenset(asked).union(gate for action in coming_actions(playbook, step) for gate in actions()[action].brings)
+    return frozenset(asked).union(gate for spec in _coming(playbook, step) for gate in actions()[spec.action].brought(spec.parameters))
 
 
 def coming_actions(playbook: Playbook, step: Step | None = None) -> tuple[str, ...]:
     """The actions of the first rung before a run begins, those of ``step`` and what follows in its rung later."""
+    return tuple(spec.action for spec in _coming(playbook, step))
+
+
+def _coming(playbook: Playbook, step: Step | None) -> tuple[StepSpec, ...]:
     rung = playbook.ladder[step.rung if step else 0].steps
     done = [spec.name for spec in rung].index(step.name) if step else 0
-    return tuple(spec.action for spec in rung[done:])
+    return rung[done:]
 
 
 def sought_by(playbook: Playbook) -> Sought | None:
@@ -118,9 +122,8 @@ def sought_by(playbook: Playbook) -> Sought | None:
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
     """What ``${...}`` and CEL in steps and verification may name. The alert is not among it, on purpose."""
-    target = run.target
     return {
-        "target": {"kind": target.kind, "name": target.name, "namespace": target.namespace, "uid": target.uid},
+        "target": run.target.named,
         "parameters": dict(run.parameters),
         "cilium": {"namespace": world.cilium.namespace, "agent_selector": world.cilium.agent_selector},
     }
@@ -156,9 +159,12 @@ async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec:
     ctx = StepContext(world, run, step, action, deadline=min((step.started_at or now) + _time_for(spec, run, world), run.deadline))
     log.info("step begins", step=step.name, action=step.action, attempt=step.attempts)
     ending = await _guarded(ctx, world, playbook, step, spec, action)
-    await _save(world, run, _ended(step, ctx, ending))
-    METRICS.action_attempts.labels(step.action, ending.end.value).inc()
-    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds())
+    done = _ended(step, ctx, ending)
+    await _save(world, run, done)
+    world.tracing.step(run, done)
+    point = exemplar(run.id, world.tracing.trace_id(run))
+    METRICS.action_attempts.labels(step.action, ending.end.value).inc(exemplar=point)
+    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds(), point)
     log.info("step ended", step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
     return ending
 
@@ -198,13 +204,15 @@ async def _attempt(ctx: StepContext, world: World, playbook: Playbook, step: Ste
     ctx.judge = partial(judge_again, world, playbook, ctx.run, step)
     ctx.preview = partial(preview, world, playbook, ctx.run, template_values(ctx.run, world))
     ctx.asking = asking_of(world, playbook)
-    if action.disruptive and not ctx.changes:
+    if spec.disruptive and not ctx.changes:
         refused = await ctx.judge()
         if refused:
             return refused
-    if action.disruptive and (leased := await _lease(world, ctx.run)):
+    if spec.disruptive and (leased := await _lease(world, ctx.run)):
         return leased
-    parameters = _parameters(spec, action, template_values(ctx.run, world))
+    values = template_values(ctx.run, world)
+    parameters = _parameters(spec, action, values)
+    ctx.files = spec.render_files(values)
     await action.check(ctx, parameters)
     detail = await action.act(ctx, parameters)
     refused = await ctx.judge() if ctx.asked else None  # much may have changed until people said yes
@@ -250,7 +258,7 @@ async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step |
     if not no:
         return None
     for verdict in no:
-        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
+        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc(exemplar=exemplar(run.id))
     over = any(verdict.gate == "not_firing" and verdict.reason is Reason.NOT_FIRING for verdict in no)
     reason = Reason.RESOLVED_MEANWHILE if over else no[0].reason
     return StepEnding(end=StepEnd.REFUSED, reason=reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))

@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import logging
 import sys
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
-from prometheus_client.exposition import generate_latest
+from prometheus_client.exposition import choose_encoder
 
 from remediator import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import TextIO
 
-__all__ = ["METRICS", "Metrics", "configure_logging"]
+__all__ = ["METRICS", "Metrics", "configure_logging", "exemplar", "zero"]
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _LONG = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 3600, 7200)
+_VERBS = ("get", "list", "watch", "create", "patch", "delete", "evict", "exec", "log", "review")
+_NO_ANSWER = ("unreachable", "timeout")
+_ASKED = ("ok", "refused", "unreachable", "unusable")
 
 
 class Metrics:
@@ -47,6 +51,9 @@ class Metrics:
         self.not_healed = Counter(p + "not_healed_total", "Runs that leave it to a person", ["playbook", "reason"], registry=r)
         self.runs_in_flight = Gauge(p + "runs_in_flight", "Open runs", ["playbook"], registry=r)
         self.run_duration = Histogram(p + "run_duration_seconds", "From start to end of a run", ["playbook"], buckets=_LONG, registry=r)
+        self.time_to_heal = Histogram(
+            p + "time_to_heal_seconds", "From the alert's start until it was proved healed", ["playbook"], buckets=_LONG, registry=r
+        )
         self.action_attempts = Counter(p + "action_attempts_total", "Steps tried", ["action", "result"], registry=r)
         self.action_duration = Histogram(p + "action_duration_seconds", "Time of a step", ["action"], buckets=_LONG, registry=r)
         self.verifications = Counter(p + "verifications_total", "Verifications ended", ["playbook", "result"], registry=r)
@@ -59,6 +66,8 @@ class Metrics:
         self.prometheus_queries = Counter(p + "prometheus_queries_total", "Queries to Prometheus", ["result"], registry=r)
         self.alertmanager_queries = Counter(p + "alertmanager_queries_total", "Questions to Alertmanager", ["result"], registry=r)
         self.notifications = Counter(p + "notifications_total", "Messages to people", ["channel", "result"], registry=r)
+        self.events = Counter(p + "events_total", "Kubernetes Events about runs", ["result"], registry=r)
+        self.spans = Counter(p + "spans_total", "Spans of traces", ["result"], registry=r)
         self.store_failures = Counter(p + "store_failures_total", "Journal operations that failed", ["operation"], registry=r)
         self.reload_ok = Gauge(p + "config_last_reload_successful", "1 if the last load of playbooks was accepted", registry=r)
         self.reload_at = Gauge(p + "config_last_reload_success_timestamp_seconds", "When playbooks were last accepted", registry=r)
@@ -70,16 +79,49 @@ class Metrics:
         self.demoted = Gauge(p + "playbook_demoted", "1 while a playbook may not act by itself since it failed", ["playbook"], registry=r)
         self.demotions = Counter(p + "playbook_demotions_total", "Playbooks demoted by their failures", ["playbook"], registry=r)
         self.leader = Gauge(p + "leader", "1 if this replica acts", registry=r)
-        for code in ("200", "400", "401", "413", "503"):
-            self.webhook_requests.labels(code)
-        for reason in ("unknown_token", "limited", "csrf"):
-            self.auth_failures.labels(reason)
-        for status in ("firing", "resolved"):
-            self.alerts_received.labels(status)
+        self.last_delivery = Gauge(
+            p + "last_delivery_timestamp_seconds", "When the last delivery was stored, also before the start", registry=r
+        )
+        self.paused_oldest = Gauge(p + "paused_oldest_seconds", "Age of the oldest pause in force", registry=r)
+        self.left_behind = Gauge(p + "changes_left_behind", "Changes of ended runs that nobody has put back", registry=r)
+        self.left_behind_oldest = Gauge(p + "changes_left_behind_oldest_seconds", "Age of the oldest of them", registry=r)
+        self.runs_overdue = Gauge(p + "runs_overdue", "Open runs whose time is up and that wait for nobody", registry=r)
+        self.journal_whole = Gauge(p + "journal_whole", "0 if the last verification found the journal altered", registry=r)
+        self.journal_verified_at = Gauge(
+            p + "journal_verified_timestamp_seconds", "When the journal was last verified; 0: not since the start", registry=r
+        )
+        self._begin_at_zero()
 
-    def text(self) -> bytes:
-        """The exposition format for ``GET /metrics``."""
-        return generate_latest(self.registry)
+    def _begin_at_zero(self) -> None:
+        """What has its labels from here; the rest begins with the playbooks and actions that are loaded."""
+        zero(self.webhook_requests, ("200", "400", "401", "413", "503"))
+        zero(self.auth_failures, ("unknown_token", "limited", "csrf"))
+        zero(self.alerts_received, ("firing", "resolved"))
+        zero(self.kube_requests, _VERBS, ("200", *_NO_ANSWER))
+        zero(self.kube_duration, _VERBS)
+        zero(self.prometheus_queries, (*_ASKED, "stale"))
+        zero(self.alertmanager_queries, _ASKED)
+        zero(self.store_failures, ("queue", "read", "write"))
+        zero(self.spans, ("exported", "failed"))
+        zero(self.events, ("written", "failed", "dropped"))
+        self.journal_whole.set(1)
+
+    def written(self, accept: str = "") -> tuple[bytes, str]:
+        """All of them for ``GET /metrics`` and their media type: OpenMetrics, with exemplars, for who asks for it; else the older text."""
+        write, media = choose_encoder(accept)
+        return write(self.registry), media
+
+
+def zero(metric: Counter | Gauge | Histogram, *values: Iterable[str]) -> None:
+    """Let ``metric`` begin at 0 for every combination of its labels' ``values``, in their order: a first event is an increase then."""
+    for labels in product(*values):
+        metric.labels(*labels)
+
+
+def exemplar(run: str | None, trace_id: str = "") -> dict[str, str] | None:
+    """What leads from a point of a graph to the run behind it, and to its trace; nothing where there is none."""
+    trace = {"trace_id": trace_id} if trace_id else {}
+    return {"run": run, **trace} if run else None
 
 
 METRICS = Metrics()
@@ -89,6 +131,19 @@ _given: dict[str, Any] = {}
 def _drop_colour(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     event.pop("color_message", None)
     return event
+
+
+class _Clean(logging.Formatter):
+    """What libraries log, tracebacks included, without secrets."""
+
+    def __init__(self, redact: Callable[[Any], Any] | None) -> None:
+        super().__init__("%(levelname)s %(name)s: %(message)s")
+        self._redact = redact
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        text = super().format(record)
+        return str(self._redact(text)) if self._redact is not None else text
 
 
 def configure_logging(
@@ -127,4 +182,6 @@ def configure_logging(
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=False,
     )
-    logging.basicConfig(level=max(number, logging.WARNING), stream=out, format="%(levelname)s %(name)s: %(message)s", force=True)
+    handler = logging.StreamHandler(out)
+    handler.setFormatter(_Clean(redact))
+    logging.basicConfig(level=max(number, logging.WARNING), handlers=[handler], force=True)

@@ -20,13 +20,13 @@ from remediator.gates import refusals
 from remediator.model import Change, ChangeState, Noun, Step, StepState, evolve
 from remediator.reasons import Reason
 from remediator.run import case_of
-from remediator.telemetry import METRICS
+from remediator.telemetry import METRICS, exemplar
 
 if TYPE_CHECKING:
     from remediator.model import Run
     from remediator.world import World
 
-__all__ = ["Undone", "undo"]
+__all__ = ["Undone", "goes_on", "undo"]
 
 log = structlog.get_logger(__name__)
 _TIME = timedelta(minutes=5)
@@ -53,13 +53,18 @@ class Undone(Noun, frozen=True, kw_only=True):
         return "; ".join(parts) or "nothing to undo"
 
 
-async def undo(world: World, run: Run) -> Undone:
-    """Put back every change of ``run`` that is left behind."""
+async def undo(world: World, run: Run, *, unfinished: bool = False) -> Undone:
+    """Put back every change of ``run`` that is left behind; ``unfinished``: only what would go on although the run is over."""
     undone: list[str] = []
     foreign: list[str] = []
     failed: list[str] = []
     refused: list[str] = []
-    mine = [(step, change) for step in run.steps for change in step.changes if change.left_behind and not change.undoes]
+    mine = [
+        (step, change)
+        for step in run.steps
+        for change in step.changes
+        if change.left_behind and not change.undoes and (not unfinished or goes_on(change))
+    ]
     for step, change in sorted(mine, key=lambda pair: pair[1].id, reverse=True):
         words = f"{change.verb} {change.resource.key}"
         try:
@@ -77,6 +82,11 @@ async def undo(world: World, run: Run) -> Undone:
         await _close(world, run, step, change, ChangeState.UNDONE if said else ChangeState.FOREIGN)
         (undone if said else foreign).append(said or words)
     return Undone(undone=tuple(undone), foreign=tuple(foreign), failed=tuple(failed), refused=tuple(refused))
+
+
+def goes_on(change: Change) -> bool:
+    """Whether what it began would go on although its run is over."""
+    return change.left_behind and actions()[change.action].ends_with_run
 
 
 def _reason_of(error: Exception) -> Reason:
@@ -107,7 +117,7 @@ async def _ask_gates(world: World, run: Run) -> None:
         raise Refused(Reason.UNREADABLE, f"this version cannot read the playbook of the run: {error}") from error
     no = refusals(await Facts(world, deadline=IN_MID_RUN).judge(case_of(world, playbook, run, undoing=True)))
     for verdict in no:
-        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc()
+        METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc(exemplar=exemplar(run.id))
     if no:
         raise Refused(no[0].reason or Reason.UNREADABLE, "; ".join(f"{v.gate}: {v.detail}" if v.detail else v.gate for v in no))
 

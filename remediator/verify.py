@@ -17,7 +17,7 @@ from remediator.kube import kinds
 from remediator.model import Noun, RunState, Verification, evolve
 from remediator.reasons import Reason
 from remediator.run import template_values
-from remediator.telemetry import METRICS
+from remediator.telemetry import METRICS, exemplar
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
     from remediator.playbook import Playbook, Verify
     from remediator.world import World
 
-__all__ = ["Look", "Verified", "look", "verify"]
+__all__ = ["PROOFS", "Look", "Verified", "look", "verify"]
 
 log = structlog.get_logger(__name__)
+PROOFS = (Reason.HEALED, Reason.STILL_FIRING, Reason.RELAPSED, Reason.DEADLINE)
+"""How a verification can end, unless a person cancels it."""
 
 
 class Look(Noun, frozen=True, kw_only=True):
@@ -60,9 +62,11 @@ async def verify(world: World, playbook: Playbook, run: Run, spec: Verify) -> Ve
         now = world.clock.now()
         state = _after(state, seen, now)
         decided = _decide(state, seen, now)
-        await _save(world, run, _end(state, decided, now) if decided else state)
+        state = _end(state, decided, now) if decided else state
+        await _save(world, run, state)
         if decided:
-            METRICS.verifications.labels(playbook.name, decided.reason.value).inc()
+            world.tracing.verified(run, state)
+            METRICS.verifications.labels(playbook.name, decided.reason.value).inc(exemplar=exemplar(run.id, world.tracing.trace_id(run)))
             return decided
         left = state.deadline - now
         await world.signals.sleep(world.clock, run.id, min(spec.every, left) if left > timedelta(0) else spec.every)

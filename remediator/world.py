@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from remediator.beginnings import Beginnings
 from remediator.cluster.leases import Leases
 from remediator.demotion import Demotions
+from remediator.events import Events
 from remediator.feed import Feed
 from remediator.model import Noun
 from remediator.probing import Prober
 from remediator.signals import Signals
 from remediator.telling import Teller
+from remediator.tracing import Tracing
 
 if TYPE_CHECKING:
     from remediator.actions import Cilium
@@ -68,6 +70,8 @@ class World:
     asking: Asking = field(default_factory=Asking)
     demotions: Demotions = field(default_factory=Demotions)
     probe: Prober = field(default_factory=Prober)
+    events: Events = field(default_factory=Events)
+    tracing: Tracing = field(default_factory=Tracing)
     teller: Teller = field(default_factory=Teller)
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""

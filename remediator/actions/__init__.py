@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 
     from remediator.clock import Clock
     from remediator.kube import Kube
-    from remediator.model import Change, Resource, Run
+    from remediator.model import Change, Resource, Run, Step
     from remediator.monitoring import Alertmanager, Prometheus
+    from remediator.playbook import FileReader
     from remediator.probing import Prober
 
 __all__ = ["Action", "Cilium", "Context", "NoParameters", "Observed", "Parameters", "Rule", "actions", "recurring", "scope_of"]
@@ -50,7 +51,10 @@ P = TypeVar("P", bound=Parameters)
 
 
 class Rule(Noun, frozen=True, kw_only=True):
-    """One RBAC rule that an action needs, as in a Role. ``scope`` is a namespace setting's name or ``cluster``."""
+    """One RBAC rule that an action needs, as in a Role.
+
+    ``scope`` is ``cluster``, a namespace or a namespace setting's name; ``parameters.namespace`` where each step says which (``needs``).
+    """
 
     groups: tuple[str, ...] = ("",)
     resources: tuple[str, ...]
@@ -71,6 +75,8 @@ class Observed(StrEnum):
 
     APPLIED = "applied"
     ABSENT = "absent"
+    FOREIGN = "foreign"
+    """It did not, and somebody else's object is where it would be."""
     UNCLEAR = "unclear"
 
 
@@ -89,6 +95,10 @@ class Context(Protocol):
     min_speakers: int
     """Of every announced address (settings ``limits``)."""
     dry_run: bool
+    step: Step
+    """The one that is carried, as it stood when it was entered."""
+    files: Mapping[str, Any]
+    """Parameter -> what stands in the file that it names, filled in."""
 
     @property
     def deadline(self) -> datetime:
@@ -143,6 +153,10 @@ class Context(Protocol):
         """Every gate once more, on fresh facts; raises StepFailed with the reason of the first that refuses. For actions that take long."""
         ...
 
+    async def settle(self, change: Change, words: str) -> None:
+        """Note that nothing of ``change`` is to be put back any more, since what it began came to its end; ``words`` say how."""
+        ...
+
     async def put_back(self, run: str, resource: Resource) -> None:
         """Note that an earlier ``run`` of ours has nothing left on ``resource`` any more, since this step put it back."""
         ...
@@ -182,6 +196,12 @@ class Action(ABC, Generic[P]):
     rbac: ClassVar[tuple[Rule, ...]] = ()
     optional_rbac: ClassVar[Mapping[str, tuple[Rule, ...]]] = {}
     """Parameter -> what it needs on top of ``rbac`` once a playbook turns it on; granted apart, and not by the shipped base."""
+    ends_with_run: ClassVar[bool] = False
+    """Whether what it began goes on by itself, so that it is put back where the run ends before it did, whatever the playbook says."""
+    files: ClassVar[Mapping[str, FileReader]] = {}
+    """Parameter that names a file beside the playbook -> who reads it when the playbook is loaded; ``ctx.files`` has what came of it."""
+    fixed: ClassVar[Mapping[str, frozenset[str]]] = {}
+    """Parameter that must be known before a run -> what its templates may name all the same (rights and files depend on it)."""
     brings: ClassVar[tuple[str, ...]] = ()
     """Gates (by name) that apply to every playbook with this action."""
     Parameters: ClassVar[type[Parameters]] = NoParameters
@@ -210,6 +230,18 @@ class Action(ABC, Generic[P]):
         """The rights that a step takes whose file says ``parameters`` (templates as text): ``rbac``, and what it turns on by ``true``."""
         wanted = [rules for name, rules in cls.optional_rbac.items() if parameters.get(name) is True]
         return (*cls.rbac, *(rule for rules in wanted for rule in rules))
+
+    @classmethod
+    def disturbs(cls, parameters: Mapping[str, Any]) -> bool:
+        """Whether a step whose file says ``parameters`` may disturb traffic or workloads."""
+        del parameters
+        return cls.disruptive
+
+    @classmethod
+    def brought(cls, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+        """The gates that such a step brings along."""
+        del parameters
+        return cls.brings
 
     @classmethod
     def describe(cls) -> dict[str, Any]:

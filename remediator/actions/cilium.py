@@ -53,6 +53,10 @@ class RestartParameters(Parameters):
     scrape_alerts: tuple[str, ...] = Field(
         default=(), description="alerts that only say that a scrape failed; while the pod is Ready they are no reason to restart it"
     )
+    needs_bgp: bool = Field(
+        default=False,
+        description="refuse where no BGP configuration selects the node: a new agent would have no more to speak than the old one",
+    )
     metrics: bool = Field(
         default=True,
         description="wait until the agents' metrics say that peers are reached and no endpoint is invalid; "
@@ -114,6 +118,8 @@ class RestartAgent(Action[RestartParameters]):
         if words and ctx.run.trigger.kind is not TriggerKind.MANUAL:
             raise Refused(Reason.PROTECTED, words)
         await _refuse_last_speaker(ctx)
+        if parameters.needs_bgp:
+            await _refuse_without_bgp(ctx)
         if parameters.exec:
             await asking.require_right(ctx.kube, ctx.cilium.namespace)
 
@@ -182,6 +188,16 @@ async def _refuse_last_speaker(ctx: Context) -> None:
         names = ", ".join(f"{prefix.prefix} ({prefix.of})" for prefix in found[:5])
         words = f"{node} alone announces {names}, and graceful restart is off: a restart would withdraw it; turn it on, or add a speaker"
         raise Refused(Reason.ROUTE_COVERAGE, words)
+
+
+async def _refuse_without_bgp(ctx: Context) -> None:
+    """Sessions follow the CiliumBGPNodeConfig, which the operator writes and no agent brings back (operator/pkg/bgpv2)."""
+    name = ctx.run.target.name
+    node = (await look(ctx, metrics=False)).routes.node(name)
+    if node is None or not node.configured:
+        selected = f"{', '.join(node.configs)} selects it, and the operator has not acted on that" if node and node.configs else ""
+        words = selected or "no BGP configuration selects its CiliumNode"
+        raise Refused(Reason.TARGET_MISSING, f"{name} has no CiliumBGPNodeConfig: {words}; a new agent would have no session either")
 
 
 async def _look_before(ctx: Context, pod: Pod, *, ask_metrics: bool) -> Before:

@@ -42,6 +42,11 @@ class EnvoyParameters(Parameters):
         le=timedelta(minutes=10),
         description="how long the new Envoy must stay ready without a restart before the step succeeds",
     )
+    wait_ready: bool = Field(
+        default=True,
+        description="wait until the new Envoy is ready; false where that is the symptom, "
+        "so that the playbook's own verify judges it and a next rung can follow",
+    )
 
 
 class RestartEnvoy(Action[EnvoyParameters]):
@@ -92,6 +97,8 @@ class RestartEnvoy(Action[EnvoyParameters]):
             await _delete(ctx, old, pod)
         if ctx.dry_run:
             return f"would replace {old.name}"
+        if not parameters.wait_ready:
+            return f"{old.name} was replaced by {await _successor(ctx, old.uid)}"
         new = await _prove(ctx, old.uid, parameters.ready_for)
         return f"{old.name} was replaced by {new.name}, ready for {format_duration(parameters.ready_for)}"
 
@@ -132,10 +139,11 @@ def _refuse_fleet(ctx: Context, fleet: Fleet) -> None:
 def _plan(ctx: Context, pod: Pod, parameters: EnvoyParameters) -> list[str]:
     node, owner = ctx.run.target.name, pod.controller
     made = f"DaemonSet {owner.name if owner else ''} makes a new one on {node}"
+    proved = f"wait for the new Envoy to be Ready for {format_duration(parameters.ready_for)} without a restart"
     return [
         f"delete pod {pod.namespace}/{pod.name} (uid {pod.uid}, {'Ready' if pod.ready else 'not ready'}); {made}",
         f"meanwhile proxied connections of {node} (L7 policy, Gateway, Ingress) are reset; all others go on",
-        f"wait for the new Envoy to be Ready for {format_duration(parameters.ready_for)} without a restart",
+        proved if parameters.wait_ready else "wait for the new Envoy's pod; whether it gets Ready is for the playbook to verify",
         "nothing is to be undone",
     ]
 
@@ -146,6 +154,16 @@ async def _delete(ctx: Context, old: Resource, pod: Pod) -> None:
 
     before = {"uid": old.uid, "node": pod.node_name, "ready": pod.ready, "restarts": pod.restarts, "revision": pod.revision}
     await ctx.change("delete", old, call, before=before, undoable=False)
+
+
+async def _successor(ctx: Context, old_uid: str) -> str:
+    """The name of the new pod, as soon as there is one. Raises StepFailed."""
+
+    async def made() -> str | None:
+        pods = await successors(ctx.kube, ctx.cilium.namespace, ENVOY_SELECTOR, ctx.run.target.name)
+        return next((pod.name for pod in pods if pod.uid != old_uid), None)
+
+    return await ctx.wait_for(f"the new Envoy of {ctx.run.target.name}", made)
 
 
 async def _prove(ctx: Context, old_uid: str, ready_for: timedelta) -> Pod:

@@ -11,18 +11,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, model_validator
 
 from remediator.actions import Action, Context, NoParameters, Parameters, Rule
+from remediator.actions.parts import Parts, logs_of, outline, sickest_first
 from remediator.actions.workloads import pods_of
 from remediator.cilium.caveats import node_config
 from remediator.cilium.reading import successors
 from remediator.cluster.rollout import KINDS
-from remediator.errors import KubeError, MonitoringError, Refused, StepFailed, UsageError
+from remediator.errors import Refused
 from remediator.kube import kinds, records
 from remediator.kube.kinds import Kind
 from remediator.model import to_json
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from remediator.kube.records import Pod
     from remediator.monitoring import Prometheus
@@ -33,45 +34,10 @@ _MOST = 50
 """Objects, events or samples of one kind."""
 _MOST_LOGS = 5
 """Pods whose logs are kept."""
-_LOG_BYTES = 24 * 1024
-"""Of one container: two of them fit into one piece of evidence."""
 _CORE_EVENT = Kind("", "v1", "Event", "events")
 """Events by the API that knows field selectors on what they are about (``involvedObject``)."""
 _LOGS = Rule(resources=("pods/log",), verbs=("get",))
 _EVENTS = Rule(resources=("events",), verbs=("list",))
-_NOT_READ = (KubeError, MonitoringError, Refused, StepFailed, UsageError)
-
-
-class _Parts:
-    """Pieces of evidence as they come, and what could not be read."""
-
-    def __init__(self, ctx: Context) -> None:
-        self.ctx = ctx
-        self.got: list[str] = []
-        self.missing: dict[str, str] = {}
-
-    async def keep(self, name: str, reading: Awaitable[Any]) -> Any:
-        """Attach what ``reading`` gives; None if it cannot be read."""
-        found = await self.read(name, reading)
-        if name not in self.missing:
-            self.ctx.evidence(name, found)
-            self.got.append(name)
-        return found
-
-    async def read(self, name: str, reading: Awaitable[Any]) -> Any:
-        """As ``keep``, for what is looked at further before it is kept."""
-        try:
-            return await reading
-        except _NOT_READ as error:
-            self.missing[name] = str(error)
-            return None
-
-    def said(self) -> str:
-        """In one sentence, with what is missing kept as evidence."""
-        if self.missing:
-            self.ctx.evidence("not collected", self.missing)
-        words = f"collected {', '.join(self.got) or 'nothing'}"
-        return words + (f"; not: {', '.join(self.missing)}" if self.missing else "")
 
 
 class CollectParameters(Parameters):
@@ -107,7 +73,7 @@ class KubeCollect(Action[CollectParameters]):
 
     async def act(self, ctx: Context, parameters: CollectParameters) -> str:
         """See Action."""
-        target, parts = ctx.run.target, _Parts(ctx)
+        target, parts = ctx.run.target, Parts(ctx)
         kind, namespace, name = parameters.kind or target.kind, parameters.namespace, parameters.name
         if not parameters.kind:
             namespace, name = target.namespace, target.name
@@ -115,11 +81,11 @@ class KubeCollect(Action[CollectParameters]):
         await parts.keep("events", _events(ctx, namespace, name, kind))
         pods = await parts.read("pods", _pods(ctx, kind, namespace, name))
         if pods:
-            ctx.evidence("pods", [_outline(pod) for pod in pods[:_MOST]])
+            ctx.evidence("pods", [outline(pod) for pod in pods[:_MOST]])
             parts.got.append("pods")
         if parameters.logs and kind != "Node":
-            for pod in _sickest_first(pods or ())[:_MOST_LOGS]:
-                await _logs(parts, pod, parameters.logs)
+            for pod in sickest_first(pods or ())[:_MOST_LOGS]:
+                await logs_of(parts, pod, parameters.logs)
         if parameters.metrics:
             await _measure(parts, "metrics", parameters.metrics)
         return parts.said()
@@ -153,36 +119,6 @@ async def _pods(ctx: Context, kind: str, namespace: str, name: str) -> Sequence[
     if kind in KINDS:
         return await pods_of(ctx, {**await ctx.kube.get(kinds.by_name(kind), name, namespace), "kind": kind})
     return ()
-
-
-def _outline(pod: Pod) -> dict[str, Any]:
-    return {
-        "name": pod.name,
-        "namespace": pod.namespace,
-        "uid": pod.uid,
-        "node": pod.node_name,
-        "phase": pod.phase,
-        "ready": pod.ready,
-        "terminating": pod.terminating,
-        "restarts": pod.restarts,
-        "waiting": [one for one in pod.waiting if one],
-    }
-
-
-def _sickest_first(pods: Sequence[Pod]) -> list[Pod]:
-    return sorted(pods, key=lambda pod: (pod.ready, -pod.restarts, pod.name))
-
-
-async def _logs(parts: _Parts, pod: Pod, lines: int) -> None:
-    """Of every container, and of the one before where it was restarted."""
-    for container in pod.spec.containers:
-        status = next((one for one in pod.statuses if one.name == container.name), None)
-        for previous in (False, True) if status is not None and status.restart_count else (False,):
-            what = f"log {pod.name}/{container.name}{' (previous)' if previous else ''}"
-            await parts.keep(
-                what,
-                parts.ctx.kube.logs(pod.name, pod.namespace, container.name, lines=lines, limit=_LOG_BYTES, previous=previous),
-            )
 
 
 # --- Cilium --------------------------------------------------------------------------------------------------------------
@@ -226,7 +162,7 @@ class CiliumCollect(Action[CiliumParameters]):
 
     async def act(self, ctx: Context, parameters: CiliumParameters) -> str:
         """See Action."""
-        node, parts, where = ctx.run.target.name, _Parts(ctx), ctx.cilium
+        node, parts, where = ctx.run.target.name, Parts(ctx), ctx.cilium
         if ctx.run.target.kind != "Node":
             parts.missing["everything"] = f"an agent runs on a Node; {ctx.run.target.key} is none"
             return parts.said()
@@ -234,12 +170,12 @@ class CiliumCollect(Action[CiliumParameters]):
         await parts.keep("node events", _events(ctx, "", node, "Node"))
         agents = await parts.read("agent", successors(ctx.kube, where.namespace, where.agent_selector, node))
         if agents is not None:
-            ctx.evidence("agent", [_outline(pod) for pod in agents])
+            ctx.evidence("agent", [outline(pod) for pod in agents])
             parts.got.append("agent")
         for pod in agents or ():
             await parts.keep(f"events of {pod.name}", _events(ctx, pod.namespace, pod.name, "Pod"))
             if parameters.logs:
-                await _logs(parts, pod, parameters.logs)
+                await logs_of(parts, pod, parameters.logs)
         await parts.keep("cilium node", _get(ctx, node))
         addresses = {one["address"] for one in ((found or {}).get("status") or {}).get("addresses") or ()}
         await parts.keep("endpoints", _endpoints(ctx, addresses))
@@ -267,7 +203,7 @@ async def _endpoints(ctx: Context, addresses: set[str]) -> dict[str, Any]:
     return {"count": {state: states.count(state) for state in sorted(set(states))}, "not ready": sick[:_MOST]}
 
 
-async def _measure(parts: _Parts, name: str, queries: Mapping[str, str]) -> dict[str, Any]:
+async def _measure(parts: Parts, name: str, queries: Mapping[str, str]) -> dict[str, Any]:
     """The samples of each query. A query that Prometheus does not answer is named, the others are kept."""
     prometheus, found = parts.ctx.prometheus, {}
     if prometheus is None:
@@ -308,7 +244,7 @@ class HubbleCollect(Action[NoParameters]):
     async def act(self, ctx: Context, parameters: NoParameters) -> str:
         """See Action."""
         del parameters
-        parts, prometheus = _Parts(ctx), ctx.prometheus
+        parts, prometheus = Parts(ctx), ctx.prometheus
         node = f'node="{ctx.run.target.name}",' if ctx.run.target.kind == "Node" else ""
         present = await parts.read("hubble", _ask(prometheus, _PRESENT)) if prometheus is not None else None
         if present == []:

@@ -1,8 +1,9 @@
 """Shift the weights of a HTTPRoute's backends: traffic leaves one backend for another, and comes back with the undo.
 
-In: a HTTPRoute, the target or named, and the new weight of each backend by name. Out: the weights are in force, as every Gateway of the
-route says. Refused: weights that leave a rule with none (every request would be answered 500), a backend that would gain traffic and has no
-ready endpoint, a route that GitOps writes, one that another run has shifted.
+In: a HTTPRoute, the target or named, and the new weight of each backend by name; without weights, a workload as the target, whose traffic
+goes to the route's other backends. Out: the weights are in force, as every Gateway of the route says. Refused: weights that leave a rule
+with none (every request would be answered 500), a backend that would gain traffic and has no ready endpoint, a route that GitOps writes,
+one that another run has shifted.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from pydantic import Field
 
 from remediator.actions import Action, Context, Observed, Parameters, Rule
 from remediator.actions.shifting import arrive, note, owns, persist, pointer, put_back, seen_by_mark, send, whole_patch
+from remediator.actions.workloads import services_of
 from remediator.bgp.assemble import marked_by
 from remediator.bgp.gitops import managed_by
+from remediator.cluster.rollout import KINDS
 from remediator.errors import Refused, StepFailed
 from remediator.fields import Duration
 from remediator.kube import kinds
@@ -24,7 +27,7 @@ from remediator.reasons import Reason
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from remediator.model import Change
 
@@ -41,8 +44,12 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 class WeightParameters(Parameters):
     """``{action: gateway.shift_weight, weights: {grafana: 0, grafana-standby: 1}}``"""
 
-    weights: dict[str, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(min_length=1, max_length=16, description="by backend name")
-    route: str = Field(default="", max_length=253, description="name of the HTTPRoute; absent: the target is one")
+    weights: dict[str, Annotated[int, Field(ge=0, le=1_000_000)]] = Field(
+        default_factory=dict, max_length=16, description="by backend name; absent: the target is a workload, and its backends get 0"
+    )
+    route: str = Field(
+        default="", max_length=253, description="name of the HTTPRoute; absent: the target is one, or the one that sends to the target"
+    )
     namespace: str = Field(default="", max_length=63, description="of the HTTPRoute; absent: the target's")
     allow_gitops: bool = Field(default=False, description="also where a GitOps controller manages the route and may put it back")
     settle: Duration = Field(
@@ -54,13 +61,15 @@ class ShiftWeight(Action[WeightParameters]):
     """One patch of one route."""
 
     name: ClassVar[str] = "gateway.shift_weight"
-    summary: ClassVar[str] = "shift the weights of a HTTPRoute's backends and wait until its Gateways accept them"
+    summary: ClassVar[str] = "shift a HTTPRoute's weights, or all away from the target workload, and wait until its Gateways accept them"
     changes: ClassVar[str] = f"rules[].backendRefs[].weight of one HTTPRoute and the annotation {SHIFTED_BY}"
     undone_by: ClassVar[str] = "the weights before, if nobody changed them since"
     disruptive: ClassVar[bool] = True
     rbac: ClassVar[tuple[Rule, ...]] = (
-        Rule(groups=("gateway.networking.k8s.io",), resources=("httproutes",), verbs=("get", "patch")),
+        Rule(groups=("gateway.networking.k8s.io",), resources=("httproutes",), verbs=("get", "list", "patch")),
         Rule(groups=("discovery.k8s.io",), resources=("endpointslices",), verbs=("list",)),
+        Rule(resources=("services",), verbs=("list",)),
+        Rule(groups=("apps",), resources=("deployments", "statefulsets", "daemonsets"), verbs=("get",)),
     )
     Parameters: ClassVar[type[Parameters]] = WeightParameters
 
@@ -74,8 +83,8 @@ class ShiftWeight(Action[WeightParameters]):
             raise Refused(Reason.GITOPS_MANAGED, f"{words}: {owner}")
         if mark := marked_by(route["metadata"].get("annotations") or {}, SHIFTED_BY):
             raise Refused(Reason.TARGET_BUSY, f"run {mark.get('run')} has shifted {words} and not put it back")
-        _wanted(route, parameters.weights)
-        for name in _gaining(route, parameters.weights):
+        wanted = await _wanted(ctx, route, parameters)
+        for name in _gaining(route, wanted):
             if not await _ready(ctx, route["metadata"]["namespace"], name):
                 raise Refused(Reason.CAPACITY, f"{words}: Service {name} would get traffic and has no ready endpoint")
         if trouble := _trouble(route):
@@ -94,7 +103,7 @@ class ShiftWeight(Action[WeightParameters]):
     async def _shift(self, ctx: Context, parameters: WeightParameters) -> Change | None:
         route = await _route(ctx, parameters)
         was = _weights(route)
-        wanted = _wanted(route, parameters.weights)
+        wanted = await _wanted(ctx, route, parameters)
         changed = {at: weight for at, weight in wanted.items() if weight != was[at]}
         if not changed:
             return None
@@ -151,12 +160,41 @@ async def _route(ctx: Context, parameters: WeightParameters) -> Object:
     target = ctx.run.target
     name = parameters.route or (target.name if target.kind == kinds.HTTP_ROUTE.kind else "")
     namespace = parameters.namespace or target.namespace
+    if not parameters.weights and target.kind not in KINDS:
+        raise Refused(Reason.TARGET_MISSING, f"weights are not given, and {target.key} is no workload that traffic could leave")
+    if not name and not parameters.weights:
+        return await _sending(ctx, namespace)
     if not name or not namespace:
         raise Refused(Reason.TARGET_MISSING, f"route and namespace are not given, and {target.key} is no HTTPRoute")
     try:
         return await ctx.kube.get(kinds.HTTP_ROUTE, name, namespace)
     except NotFound as error:
         raise Refused(Reason.TARGET_MISSING, f"there is no HTTPRoute {namespace}/{name}") from error
+
+
+async def _sending(ctx: Context, namespace: str) -> Object:
+    """The one route that sends traffic to the target."""
+    services = await _services(ctx)
+    routes = (await ctx.kube.list(kinds.HTTP_ROUTE, namespace)).items
+    found = [route for route in routes if any(_to(route, ref, services) for refs in _backends(route) for ref in refs)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(sorted(route["metadata"]["name"] for route in found))
+        raise Refused(Reason.TARGET_AMBIGUOUS, f"{len(found)} HTTPRoutes in {namespace} send to {ctx.run.target.key}: {names}; name one")
+    words = f"no HTTPRoute in {namespace} sends to {', '.join(sorted(services)) or 'a Service'} of {ctx.run.target.key}"
+    raise Refused(Reason.TARGET_MISSING, words)
+
+
+async def _services(ctx: Context) -> frozenset[str]:
+    """Of the target, by name."""
+    return frozenset(service["metadata"]["name"] for service in await services_of(ctx))
+
+
+def _to(route: Object, ref: Object, services: Collection[str]) -> bool:
+    """Whether a backend is one of these Services of the target's own namespace."""
+    own = ref.get("namespace") in (None, route["metadata"]["namespace"])
+    return ref.get("kind", "Service") == "Service" and own and ref["name"] in services
 
 
 def _backends(route: Object) -> list[list[Object]]:
@@ -172,10 +210,16 @@ def _name(route: Object, at: str) -> str:
     return str(_backends(route)[rule][index]["name"])
 
 
-def _wanted(route: Object, by_name: Mapping[str, int]) -> dict[str, int]:
+async def _wanted(ctx: Context, route: Object, parameters: WeightParameters) -> dict[str, int]:
     """The new weights. Raises Refused where a backend is not there, or where a rule would have none left."""
-    wanted = {at: by_name[_name(route, at)] for at in _weights(route) if _name(route, at) in by_name}
-    missing = set(by_name) - {_name(route, at) for at in wanted}
+    by_name = parameters.weights
+    if by_name:
+        wanted = {at: by_name[_name(route, at)] for at in _weights(route) if _name(route, at) in by_name}
+        missing = set(by_name) - {_name(route, at) for at in wanted}
+    else:
+        services = await _services(ctx)
+        wanted = _away(route, services)
+        missing = set() if wanted else set(services) or {f"of {ctx.run.target.key}"}
     if missing:
         raise Refused(Reason.TARGET_MISSING, f"the route has no backend {', '.join(sorted(missing))}")
     for rule, refs in enumerate(_backends(route)):
@@ -185,12 +229,27 @@ def _wanted(route: Object, by_name: Mapping[str, int]) -> dict[str, int]:
     return wanted
 
 
-def _gaining(route: Object, by_name: Mapping[str, int]) -> list[str]:
-    """Services with a weight now that had none, or a larger one than before."""
-    was = _weights(route)
-    more = {_name(route, at) for at, weight in _wanted(route, by_name).items() if weight > (1 if was[at] is None else was[at] or 0)}
+def _away(route: Object, services: Collection[str]) -> dict[str, int]:
+    """The target's backends get none. In a rule where the others have none either, they get what the target had between all of its."""
+    wanted: dict[str, int] = {}
+    for rule, refs in enumerate(_backends(route)):
+        ours = {at for at, ref in enumerate(refs) if _to(route, ref, services)}
+        others = [at for at in range(len(refs)) if at not in ours]
+        weights = [1 if ref.get("weight") is None else ref["weight"] for ref in refs]
+        wanted |= {f"{rule}/{at}": 0 for at in ours}
+        if ours and not any(weights[at] for at in others):
+            wanted |= {f"{rule}/{at}": sum(weights[at] for at in ours) for at in others}
+    return wanted
+
+
+def _gaining(route: Object, wanted: Mapping[str, int]) -> list[str]:
+    """Services that get more than before: by a larger weight, or by what leaves another backend of their rule."""
+    was = {at: 1 if weight is None else weight for at, weight in _weights(route).items()}
+    losing = {at.partition("/")[0] for at, weight in wanted.items() if weight < was[at]}
+    after = {at: wanted.get(at, weight) for at, weight in was.items()}
+    more = {at for at, weight in was.items() if after[at] > weight or (after[at] == weight > 0 and at.partition("/")[0] in losing)}
     services = {ref["name"] for refs in _backends(route) for ref in refs if ref.get("kind", "Service") == "Service"}
-    return sorted(more & services)
+    return sorted({_name(route, at) for at in more} & services)
 
 
 async def _ready(ctx: Context, namespace: str, service: str) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import urlsplit
@@ -16,37 +15,25 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 
 from remediator.actions import Action, Context, Parameters, Rule
+from remediator.actions.looking import ProbeParameters, judged, status_fault
+from remediator.actions.workloads import services_of
 from remediator.clock import parse_time
+from remediator.cluster.rollout import KINDS
 from remediator.errors import StepFailed
-from remediator.fields import Duration
-from remediator.kube import kinds
+from remediator.fields import Duration  # noqa: TC001 - pydantic needs it when the class is made
 from remediator.model import to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from remediator.probing import DnsSeen, HttpSeen, Seen
+    from remediator.probing import DnsSeen, HttpSeen
 
 __all__ = ["ProbeDns", "ProbeHttp", "ProbeTcp"]
 
 _MOST = 16
 """Addresses that one step asks."""
-_WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 _READS = (
     Rule(resources=("services",), verbs=("list",)),
     Rule(groups=("apps",), resources=("deployments", "statefulsets", "daemonsets"), verbs=("get",)),
 )
-
-
-class ProbeParameters(Parameters):
-    """What all probes have."""
-
-    expect: Literal["success", "failure", "any"] = Field(
-        default="success", description="what the step needs in order to succeed; any: it only records"
-    )
-    within: Duration = Field(
-        default=timedelta(seconds=5), gt=timedelta(0), le=timedelta(minutes=1), description="patience with one answer, in real time"
-    )
 
 
 def _address(value: str) -> str:
@@ -93,13 +80,12 @@ class ProbeHttp(Action[HttpParameters]):
         ca_file = Path(wanted.ca_file) if wanted.ca_file else None
         seen = await ctx.probe.http(wanted.url, within=wanted.within, address=wanted.address, ca_file=ca_file)
         ctx.evidence("probe", to_json(seen))
-        return _judged(wanted.expect, [(seen, seen.trouble or _http_fault(ctx, seen, wanted))], f"status {seen.status}")
+        return judged(wanted.expect, [(seen, seen.trouble or _http_fault(ctx, seen, wanted))], f"status {seen.status}")
 
 
 def _http_fault(ctx: Context, seen: HttpSeen, wanted: HttpParameters) -> str:
-    assert seen.status is not None  # noqa: S101 - there is one where there was no trouble
-    if not (seen.status in wanted.status if wanted.status else seen.status < 400):
-        return f"status {seen.status}"
+    if fault := status_fault(seen, wanted.status):
+        return fault
     if wanted.certificate_for is not None:
         if seen.certificate is None:
             return "there is no certificate"
@@ -147,7 +133,7 @@ class ProbeDns(Action[DnsParameters]):
 
         found = await asyncio.gather(*(ask(*one) for one in asked))
         ctx.evidence(f"{wanted.type.upper()} {wanted.name}", to_json(found))
-        return _judged(wanted.expect, [(seen, seen.trouble or _dns_fault(seen, wanted)) for seen in found], f"{len(found)} answers")
+        return judged(wanted.expect, [(seen, seen.trouble or _dns_fault(seen, wanted)) for seen in found], f"{len(found)} answers")
 
 
 def _dns_fault(seen: DnsSeen, wanted: DnsParameters) -> str:
@@ -184,7 +170,7 @@ class ProbeTcp(Action[TcpParameters]):
             places = [place for place in await _places(ctx, only_port=wanted.port) if place.protocol == "TCP"]
         found = await asyncio.gather(*(ctx.probe.tcp(place.host, place.port, within=wanted.within) for place in places))
         ctx.evidence("ports", to_json(found))
-        return _judged(wanted.expect, [(seen, seen.trouble) for seen in found], f"{len(found)} ports took a connection")
+        return judged(wanted.expect, [(seen, seen.trouble) for seen in found], f"{len(found)} ports took a connection")
 
 
 class _Place(NamedTuple):
@@ -196,14 +182,11 @@ class _Place(NamedTuple):
 async def _places(ctx: Context, *, only_port: int | None) -> list[_Place]:
     """Cluster and load balancer addresses of the Services that lead to the target workload's pods. Raises StepFailed, KubeError."""
     target = ctx.run.target
-    if target.kind not in _WORKLOADS:
-        raise StepFailed(f"no address is given, and {target.key} is no {', '.join(_WORKLOADS[:-1])} or {_WORKLOADS[-1]} with Services")
-    workload = await ctx.kube.get(kinds.by_name(target.kind), target.name, target.namespace)
-    labels = workload["spec"]["template"]["metadata"].get("labels") or {}
-    services = [thing for thing in (await ctx.kube.list(kinds.SERVICE, target.namespace)).items if _leads_to(thing, labels)]
+    if target.kind not in KINDS:
+        raise StepFailed(f"no address is given, and {target.key} is no {', '.join(KINDS[:-1])} or {KINDS[-1]} with Services")
     places = [
         _Place(host, port["port"], port.get("protocol", "TCP"))
-        for service in services
+        for service in await services_of(ctx)
         for host in _hosts(service)
         for port in service["spec"].get("ports") or ()
         if only_port in (None, port["port"])
@@ -211,24 +194,7 @@ async def _places(ctx: Context, *, only_port: int | None) -> list[_Place]:
     return list(dict.fromkeys(places))[:_MOST]
 
 
-def _leads_to(service: dict[str, Any], labels: dict[str, str]) -> bool:
-    selector = service["spec"].get("selector") or {}
-    return bool(selector) and selector.items() <= labels.items()
-
-
 def _hosts(service: dict[str, Any]) -> list[str]:
     cluster = service["spec"].get("clusterIP") or ""
     outside = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress") or ()
     return [host for host in (cluster, *(one.get("ip", "") for one in outside)) if host and host != "None"]
-
-
-def _judged(expect: str, found: Sequence[tuple[Seen, str]], well: str) -> str:
-    """The step's words, or StepFailed where that is not what was expected. Nothing asked is no success."""
-    faults = [f"{seen.what}: {fault}" for seen, fault in found if fault]
-    if not found:
-        faults = ["there is no address to ask"]
-    if expect == "failure" and not faults:
-        raise StepFailed(f"expected to fail, and did not: {well}")
-    if expect == "success" and faults:
-        raise StepFailed("; ".join(faults[:5]))
-    return "; ".join(faults[:5]) or well

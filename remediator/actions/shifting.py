@@ -19,7 +19,7 @@ from remediator.bgp.read import kind_of, read_objects
 from remediator.clock import iso
 from remediator.errors import Refused, StepFailed
 from remediator.kube.errors import Conflict, Invalid, NotFound
-from remediator.model import Resource
+from remediator.model import Resource, evolve
 from remediator.reasons import Reason
 from remediator.units import format_duration
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from remediator.model import Change
 
 __all__ = [
+    "LOOKS",
     "READS",
     "Look",
     "Sessions",
@@ -56,28 +57,31 @@ _TRIES = 5
 _SEEN_BY_STATUS = timedelta(seconds=15)
 """An agent writes its status every 5 s, give or take."""
 _SEEN_BY_SCRAPE = timedelta(seconds=90)
-READS = (
+_CILIUM = Rule(
+    groups=("cilium.io",),
+    resources=(
+        "ciliumnodes",
+        "ciliumbgpclusterconfigs",
+        "ciliumbgppeerconfigs",
+        "ciliumbgpadvertisements",
+        "ciliumbgpnodeconfigs",
+        "ciliumbgpnodeconfigoverrides",
+        "ciliumbgppeeringpolicies",
+        "ciliumloadbalancerippools",
+        "ciliuml2announcementpolicies",
+    ),
+    verbs=("list",),
+)
+LOOKS = (
     Rule(resources=("pods", "services"), verbs=("list",)),
     Rule(groups=("discovery.k8s.io",), resources=("endpointslices",), verbs=("list",)),
     Rule(groups=("apps",), resources=("deployments",), verbs=("list",), scope="cilium.namespace"),
     Rule(groups=("coordination.k8s.io",), resources=("leases",), verbs=("get",), scope="cilium.namespace"),
-    Rule(
-        groups=("cilium.io",),
-        resources=(
-            "ciliumnodes",
-            "ciliumbgpclusterconfigs",
-            "ciliumbgppeerconfigs",
-            "ciliumbgpadvertisements",
-            "ciliumbgpnodeconfigs",
-            "ciliumbgpnodeconfigoverrides",
-            "ciliumbgppeeringpolicies",
-            "ciliumloadbalancerippools",
-            "ciliuml2announcementpolicies",
-        ),
-        verbs=("get", "list"),
-    ),
+    _CILIUM,
 )
-"""What a look takes."""
+"""What a look takes, apart from the nodes."""
+READS = (*LOOKS, evolve(_CILIUM, verbs=("get",)))
+"""A look, and one object again right before it is changed."""
 T = TypeVar("T")
 Object = dict[str, Any]
 Patch = list[dict[str, Any]]

@@ -32,6 +32,7 @@ __all__ = [
     "refuse_marked",
     "refuse_single",
     "resource_of",
+    "services_of",
     "workload",
     "workload_of",
 ]
@@ -88,6 +89,19 @@ async def pods_of(ctx: Context, thing: Thing) -> tuple[Pod, ...]:
         owners |= {one.uid for one in sets.items if one.controller is not None and one.controller.uid in owners}
     found = await ctx.kube.list(kinds.POD, thing["metadata"]["namespace"], decode=records.Pod)
     return tuple(pod for pod in found.items if pod.controller is not None and pod.controller.uid in owners)
+
+
+async def services_of(ctx: Context) -> list[Thing]:
+    """The Services whose selectors fit the pods of the target workload. Raises KubeError."""
+    target = ctx.run.target
+    workload = await ctx.kube.get(kinds.by_name(target.kind), target.name, target.namespace)
+    labels = workload["spec"]["template"]["metadata"].get("labels") or {}
+    return [one for one in (await ctx.kube.list(kinds.SERVICE, target.namespace)).items if _leads_to(one, labels)]
+
+
+def _leads_to(service: Thing, labels: dict[str, str]) -> bool:
+    selector = service["spec"].get("selector") or {}
+    return bool(selector) and selector.items() <= labels.items()
 
 
 def resource_of(thing: Thing) -> Resource:

@@ -15,11 +15,10 @@ from remediator.cli.text import safe
 if TYPE_CHECKING:
     from remediator.cli.output import Form
     from remediator.errors import Problem
-    from remediator.monitoring import Prometheus
     from remediator.playbook import Library
     from remediator.settings import Settings
 
-__all__ = ["check", "unmeasured"]
+__all__ = ["check"]
 
 
 @command(
@@ -49,7 +48,8 @@ def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster:
     With --cluster, which needs --config: every right that a playbook needs is asked of the API server, as the account that the settings
     name; one that is missing makes the playbook unavailable. So does a kind that the cluster does not serve. And Prometheus is asked
     whether it has the metrics without which a playbook's verification could never say that something is healed; that is told, and is
-    no problem, since a playbook may be for something that this cluster does not have.
+    no problem, since a playbook may be for something that this cluster does not have. It is also told if the version of Cilium that runs
+    there is none that remediator was tested with, or cannot be read from the agents' image.
     """
     problems = _problems(paths or _usual(), rules)
     notes: list[Problem] = []
@@ -100,10 +100,12 @@ def _lacking(paths: tuple[Path, ...]) -> tuple[list[Problem], list[Problem]]:
 
 async def _asked(settings: Settings, library: Library) -> tuple[list[Problem], list[Problem]]:
     from remediator.actions import Cilium
+    from remediator.cilium.version import read_versions
     from remediator.clock import SystemClock
     from remediator.errors import Problem
     from remediator.kube import Kube
     from remediator.monitoring import Prometheus
+    from remediator.proofs import unmeasured
     from remediator.rights import Rights, lacking
 
     k, p = settings.kubernetes, settings.prometheus
@@ -111,32 +113,29 @@ async def _asked(settings: Settings, library: Library) -> tuple[list[Problem], l
         rights = Rights(kube, SystemClock(), Cilium(namespace=settings.cilium.namespace))
         missing = [(one, "our account may not", lacking(await rights.missing(one))) for one in library.playbooks]
         missing += [(one, "the cluster does not serve", ", ".join(await rights.absent(one))) for one in library.playbooks]
+        version = await read_versions(kube, settings.cilium.namespace, settings.cilium.agent_selector)
     found = [Problem(one.source, 1, 1, f"playbook {one.name} is unavailable: {what} {words}") for one, what, words in missing if words]
+    notes = [Problem(str(flags().config), 1, 1, version.trouble)] if version.trouble else []
     if p.url is None:
-        return found, []
+        return found, notes
     prometheus = Prometheus(p.url, timeout=p.timeout, max_age=p.max_age, clock=SystemClock(), token_file=p.token_file)
     try:
-        return found, await unmeasured(prometheus, library)
+        return found, notes + _unproved(library, await unmeasured(prometheus, library.playbooks))
     finally:
         await prometheus.close()
 
 
-async def unmeasured(prometheus: Prometheus, library: Library) -> list[Problem]:
-    """One for each playbook whose verification could never hold: Prometheus has nothing of what it asks for. Raises MonitoringError."""
+def _unproved(library: Library, found: dict[str, tuple[str, ...]]) -> list[Problem]:
+    """One for each playbook whose verification could never hold: Prometheus has nothing of what it asks for."""
     from remediator.errors import Problem
-    from remediator.monitoring.promql import needed
 
-    found, known = [], dict[str, bool]()
-    for one in library.playbooks:
-        query = one.verify.query if one.verify is not None else None
-        names = needed(query.source) if query is not None else ()
-        for name in names:
-            if name not in known:
-                known[name] = bool(await prometheus.query(f"count({name})"))
-        if names and not any(known[name] for name in names):
-            words = f"playbook {one.name} could not prove that anything is healed: Prometheus has no {' and no '.join(names)}"
-            found.append(Problem(one.source, 1, 1, words))
-    return found
+    return [
+        Problem(
+            one.source, 1, 1, f"playbook {one.name} could not prove that anything is healed: Prometheus has no {' and no '.join(names)}"
+        )
+        for one in library.playbooks
+        if (names := found.get(one.name))
+    ]
 
 
 def _usual() -> tuple[Path, ...]:

@@ -35,6 +35,11 @@ def _when(item: Item, key: str) -> Any:
     return (item.get("when") or {}).get(key) or {}
 
 
+def _listed(value: Any) -> str:
+    """A kind, or any of several."""
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
 def _mode(item: Item) -> str:
     """The mode in force; a daemon that is older than this CLI knows only the file's."""
     mode = str(item.get("mode_in_force") or item.get("mode") or "")
@@ -45,7 +50,7 @@ def _mode(item: Item) -> str:
 _PLAYBOOKS: tuple[Column[Item], ...] = (
     Column("NAME", _text("name")),
     Column("MODE", _mode),
-    Column("TARGET", lambda item: str(_when(item, "target").get("kind") or "")),
+    Column("TARGET", lambda item: _listed(_when(item, "target").get("kind") or "")),
     Column("RUNGS", lambda item: str(len(item.get("ladder") or ()))),
     Column("SUMMARY", _text("summary")),
     Column("ALERTS", lambda item: ", ".join(_when(item, "alerts")) or "by hand only", wide=True),
@@ -108,7 +113,7 @@ def _playbook(found: Item) -> str:
             ("Missing", _missing(found)),
             ("Source", f"{found.get('source')}, revision {found.get('revision')}"),
             *(("Alerts", matcher) for matcher in _when(found, "alerts") or ["none: it runs by hand only"]),
-            ("Target", " ".join(str(part) for part in _when(found, "target").values() if part) if found.get("when") else ""),
+            ("Target", " ".join(_listed(part) for part in _when(found, "target").values() if part) if found.get("when") else ""),
             ("Approval", _plain_approval(found.get("approval") or {})),
             ("Gates", "; ".join(f"{key}: {_plain(value)}" for key, value in (found.get("gates") or {}).items())),
             ("Deadline", _text("deadline")(found)),

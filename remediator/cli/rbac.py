@@ -75,7 +75,7 @@ def _rules(paths: tuple[Path, ...]) -> tuple[Grant, ...]:
     settings = load_settings(Path(config)) if config else None
     cilium = Cilium(namespace=settings.cilium.namespace) if settings else Cilium()
     library = Library.load(paths or (settings.playbooks if settings else ()) or (shipped(),), actions=actions(), gates=gates())
-    return grants(needed(library.playbooks, cilium))
+    return grants(needed(library.playbooks, cilium, events=settings.kubernetes.events if settings else True))
 
 
 def manifests(rules: Iterable[Grant], namespace: str, name: str) -> str:

@@ -53,6 +53,7 @@ def _text(found: Status) -> str:
             ("Kubernetes", found.kubernetes),
             ("Prometheus", found.prometheus),
             ("Alertmanager", found.alertmanager),
+            ("Cilium", found.cilium),
             ("Breaker", _breaker(found.breaker)),
             ("Paused", "no" if not found.paused else f"{len(found.paused)} in force"),
             ("Waiting", f"{len(found.waiting)} for approval" if found.waiting else ""),

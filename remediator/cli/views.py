@@ -241,7 +241,7 @@ def _facts(run: Run) -> str:
             ("Parameters", ", ".join(f"{name}={_plain(value)}" for name, value in run.parameters.items())),
             ("Began", stamp(run.started_at)),
             ("Ended", ended),
-            ("Deadline", "" if run.ended_at or run.unapproved else stamp(run.deadline)),
+            ("Deadline", "" if run.ended_at or run.unapproved or run.state is RunState.AWAITING_APPROVAL else stamp(run.deadline)),
             *((("Asked" if number == 0 else ""), line) for asked in run.approvals for number, line in enumerate(_asked(asked))),
             ("To allow it", f"remediator runs approve {run.id}" if run.state is RunState.AWAITING_APPROVAL else ""),
             ("Verification", f"{_verdict(proof.healed)} after {proof.checks} looks{held}. {words.folded(proof.last)}" if proof else ""),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "MAX_SIZE",
     "Document",
     "Loc",
     "describe",

@@ -7,6 +7,6 @@
 
 from remediator.journal.audit import ChainReport
 from remediator.journal.journal import Journal
-from remediator.journal.redact import Redactor
+from remediator.journal.redact import Redactor, secrets_of
 
-__all__ = ["ChainReport", "Journal", "Redactor"]
+__all__ = ["ChainReport", "Journal", "Redactor", "secrets_of"]

@@ -268,7 +268,11 @@ class Journal:
 
     async def history(self, target: str, *, since: datetime) -> list[Run]:
         """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""
-        return await self._read(queries.history, target, since)
+        return (await self.histories([target], since=since))[target]
+
+    async def histories(self, targets: Sequence[str], *, since: datetime) -> dict[str, list[Run]]:
+        """``history`` of each of ``targets``, in one question."""
+        return await self._read(queries.histories, targets, since)
 
     async def outcomes(self, *, since: datetime, limit: int = 2000) -> list[tuple[Run, Episode | None]]:
         """Runs that started since then, newest first and without steps, each with the episode of its alert."""

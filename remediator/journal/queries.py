@@ -48,7 +48,7 @@ __all__ = [
     "done",
     "entries",
     "episodes",
-    "history",
+    "histories",
     "last_note",
     "open_runs",
     "outcomes",
@@ -153,13 +153,18 @@ def open_runs(connection: Connection) -> list[Run]:
     return _assemble(connection, connection.execute(statement).all())
 
 
-def history(connection: Connection, target: str, since: datetime) -> list[Run]:
-    """Newest first, without steps: what started or ended at ``since`` or later on that target, or is open."""
+def histories(connection: Connection, targets: Sequence[str], since: datetime) -> dict[str, list[Run]]:
+    """By target, newest first, without steps: what started or ended at ``since`` or later on it, or is open."""
     moment = stamp(since)
     recent = or_(RUN.c.started_at >= moment, RUN.c.ended_at >= moment, RUN.c.state.in_(_OPEN_STATES))
-    statement = select(RUN.c.data).where(RUN.c.target == key(target), recent)
-    rows = connection.execute(statement.order_by(RUN.c.started_at.desc(), RUN.c.id.desc()))
-    return [from_json(row.data, Run) for row in rows]
+    found: dict[str, list[Run]] = {target: [] for target in targets}
+    asked = {key(target): target for target in targets}
+    keys = list(asked)
+    for first in range(0, len(keys), _AT_ONCE):
+        statement = select(RUN.c.target, RUN.c.data).where(RUN.c.target.in_(keys[first : first + _AT_ONCE]), recent)
+        for row in connection.execute(statement.order_by(RUN.c.started_at.desc(), RUN.c.id.desc())):
+            found[asked[row.target]].append(from_json(row.data, Run))
+    return found
 
 
 def outcomes(connection: Connection, since: datetime, limit: int) -> list[tuple[Run, Episode | None]]:

@@ -11,7 +11,7 @@ import base64
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
 from pydantic import StringConstraints, TypeAdapter
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     N = TypeVar("N", bound=Noun)
 
-__all__ = ["MARK", "Redactor", "canonical"]
+__all__ = ["MARK", "Redactor", "canonical", "secrets_of"]
 
 MARK = "<redacted>"
 SHORTEST_SECRET = 4
@@ -31,6 +31,10 @@ SHORTEST_SECRET = 4
 
 canonical: Callable[[Any], bytes] = msgspec.json.Encoder(order="sorted").encode
 """JSON with sorted keys, no spaces, UTF-8: the form that digests and the chain are computed over."""
+
+_TOKEN = 16
+"""Characters from which on a piece of a URL that has letters and digits counts as a secret; shorter ones are names."""
+_BETWEEN, _DIGIT, _LETTER = re.compile(r"[/&=?,;:@]"), re.compile("[0-9]"), re.compile("[A-Za-z]")
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
@@ -163,6 +167,23 @@ class Redactor:
             clean = self.text(shown)
             return value if clean == shown else clean
         return value
+
+
+def secrets_of(url: str, *, tokens: bool = True) -> list[str]:
+    """What of a URL is a secret by itself: its password, and (``tokens``) pieces that look like one, such as the path of a webhook.
+
+    The host counts only where the scheme is none of HTTP: apprise writes tokens there.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return []
+    found = [unquote(parts.password)] if parts.password else []
+    if tokens and parts.scheme:
+        host = "" if parts.scheme in ("http", "https") else parts.netloc
+        pieces = _BETWEEN.split(f"{parts.username or ''}/{host}/{parts.path}/{parts.query}")
+        found += [unquote(piece) for piece in pieces if len(piece) >= _TOKEN and _DIGIT.search(piece) and _LETTER.search(piece)]
+    return found
 
 
 def _forms(secret: str) -> tuple[str, ...]:

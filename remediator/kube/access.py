@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import structlog
-from kubernetes_asyncio.client.configuration import Configuration
-from kubernetes_asyncio.config import ConfigException, load_incluster_config, load_kube_config
 
 from remediator.kube.errors import BadKubeconfig, cut
+from remediator.kube.library import ConfigException, Configuration, load_incluster_config, load_kube_config
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Mapping

@@ -117,6 +117,12 @@ class Kube:
         """Of the API server: a name or an address, without port."""
         return self._connection.host
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be told: the token now in use, if there is one."""
+        _, _, token = (self._connection.token or "").partition(" ")
+        return (token,) if token else ()
+
     async def close(self) -> None:
         """Give all connections back. Watches end with an error."""
         await self._connection.close()
@@ -334,15 +340,18 @@ class Kube:
         *,
         uid: str = "",
         grace: int | None = None,
+        propagation: wire.Propagation | None = None,
         dry_run: bool = False,
         request_id: str = "",
     ) -> dict[str, Any]:
         """Delete one object; the answer is the object on its way out, or a Status. With ``uid`` only that very object: else Conflict.
 
         ``grace``: seconds for a pod to stop, None for the pod's own. 0 is refused: it drops the record of a pod that may still run.
+        ``propagation``: what becomes of the objects that it owns, None for the kind's default (a Job's pods outlive it then).
         """
         path = wire.object_path(kind, namespace, name, Invalid)
         options = {"apiVersion": "v1", "kind": "DeleteOptions", **wire.delete_options(uid, grace, dry_run=dry_run)}
+        options |= {"propagationPolicy": propagation} if propagation else {}
         return await self._write("delete", "DELETE", path, options, dry_run=dry_run, request_id=request_id)
 
     async def evict(

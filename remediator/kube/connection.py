@@ -23,10 +23,10 @@ from urllib.parse import urlencode, urlsplit
 
 import aiohttp
 import tenacity
-from kubernetes_asyncio.client.api_client import ApiClient
 
 from remediator.kube import access, wire
 from remediator.kube.errors import CallFailed, Malformed, Timeout, Unauthorized, Unreachable, cut, from_answer
+from remediator.kube.library import ApiClient
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ _CLOSE: Final = 0.5
 """Seconds that the other side of a websocket has to say goodbye."""
 _BACK_OFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=3)
 
-# kubernetes-asyncio's modules alone are half a million objects that are never garbage. Each full collection would walk them all, which
-# stalls the event loop for 25-60 ms (benchmarks/listing.py); set aside once, here, they cost nothing any more.
+# What was imported so far is some hundred thousand objects that are never garbage. Each full collection would walk them all, which
+# stalls the event loop (benchmarks/listing.py); set aside once, here, they cost nothing any more.
 gc.collect()
 gc.freeze()
 
@@ -86,6 +86,11 @@ class Connection:
         self._api = ApiClient(configuration=way.configuration)
         self._api.user_agent = user_agent
         _replace_session(self._api)
+
+    @property
+    def token(self) -> str | None:
+        """The value of the Authorization header now in use."""
+        return self._access.token
 
     @classmethod
     async def open(

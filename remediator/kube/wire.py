@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 X = TypeVar("X")
 PatchType = Literal["json", "merge", "strategic", "apply"]
+Propagation = Literal["Background", "Foreground", "Orphan"]
 JsonPatch = list[dict[str, Any]]
 
 CONTENT_TYPES: Final[dict[str, str]] = {

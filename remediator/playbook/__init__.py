@@ -7,7 +7,7 @@ no action and no gate by itself; what exists comes as an argument.
 
 from __future__ import annotations
 
-from remediator.playbook.check import ActionInfo, GateInfo
+from remediator.playbook.check import ActionInfo, FileReader, GateInfo, TemplateCompiler
 from remediator.playbook.jsonschema import schema_playbook
 from remediator.playbook.library import Library, check_paths, files_of, load_library
 from remediator.playbook.load import load_playbook, playbook_of
@@ -21,6 +21,7 @@ __all__ = [
     "KINDS",
     "ActionInfo",
     "Culprit",
+    "FileReader",
     "GateInfo",
     "KubeLook",
     "Library",
@@ -30,6 +31,7 @@ __all__ = [
     "Rung",
     "StepSpec",
     "TargetSpec",
+    "TemplateCompiler",
     "Verify",
     "When",
     "check_paths",

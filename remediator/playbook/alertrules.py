@@ -182,12 +182,12 @@ def _labels(document: Document, matchers: Sequence[Matcher], alerts: list[_Alert
 def _target(playbook: Playbook, document: Document, alerts: list[_Alert]) -> Iterator[Problem]:
     """Every alert carries a label that says what is acted on, and every label that is named is carried by one."""
     assert playbook.when is not None  # noqa: S101 - the caller has looked
-    kind = playbook.when.target.kind
+    kinds = playbook.when.target.kinds
     for part in ("name", "namespace"):
         loc: Loc = ("when", "target", part)
         named = {first or second for first, second in _LABEL.findall(_raw(document, loc))}
-        usual = _NODE if kind == "Node" else (kind.lower(),) if part == "name" else ("namespace",)
-        if not named and (document.has(loc) or (part == "namespace" and not KINDS[kind])):
+        usual = _NODE if kinds == ("Node",) else tuple(map(str.lower, kinds)) if part == "name" else ("namespace",)
+        if not named and (document.has(loc) or (part == "namespace" and not any(KINDS[kind] for kind in kinds))):
             continue
         for label in sorted(named):
             if alerts and not any(alert.may_carry(label) for alert in alerts):
@@ -195,7 +195,7 @@ def _target(playbook: Playbook, document: Document, alerts: list[_Alert]) -> Ite
         wanted = sorted(named) or usual
         lacking = [alert for alert in alerts if not any(alert.may_carry(label) for label in wanted)]
         if lacking and (not named or len(lacking) < len(alerts)):
-            message = f"{_listed(lacking)} never carries {' or '.join(wanted)}, so nothing says which {kind} is meant"
+            message = f"{_listed(lacking)} never carries {' or '.join(wanted)}, so nothing says which {' or '.join(kinds)} is meant"
             yield document.problem(loc if named else ("when", "target"), message)
 
 

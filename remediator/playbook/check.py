@@ -6,14 +6,14 @@ find everything they can in a file that schema.py refuses too.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pydantic import BaseModel, ValidationError
 
-from remediator.document import Document, Loc, describe, located_problems, problems_of, suggest
-from remediator.errors import ExpressionError, Problem, Unreadable
+from remediator.document import Document, Loc, describe, located_problems, problems_of, read_documents, suggest
+from remediator.errors import DocumentError, ExpressionError, Problem, Unreadable
 from remediator.expr import Template
 from remediator.playbook.model import render
 from remediator.playbook.scope import Scope, Timeout, explain
@@ -22,7 +22,18 @@ from remediator.units import parse_duration
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["ActionInfo", "Checked", "GateInfo", "check"]
+    from remediator.expr import Variables
+    from remediator.playbook.attached import Source
+
+__all__ = ["ActionInfo", "Checked", "FileReader", "GateInfo", "TemplateCompiler", "check"]
+
+
+class FileReader(Protocol):
+    """Who reads a file that a step names."""
+
+    def __call__(self, document: Document, variables: Variables) -> Any:
+        """Its data with Templates in it, for ``StepSpec.files``. Raises DocumentError with everything that is wrong."""
+        ...
 
 
 class ActionInfo(Protocol):
@@ -34,8 +45,17 @@ class ActionInfo(Protocol):
         ...
 
     @property
-    def disruptive(self) -> bool:
-        """Whether it may disturb traffic or workloads."""
+    def files(self) -> Mapping[str, FileReader]:
+        """Parameters that name a file beside the playbook, and who reads it."""
+        ...
+
+    @property
+    def fixed(self) -> Mapping[str, frozenset[str]]:
+        """Parameters whose value must be known before a run, and what their templates may name all the same."""
+        ...
+
+    def disturbs(self, parameters: Mapping[str, Any]) -> bool:
+        """Whether it may disturb traffic or workloads, by what the file says."""
         ...
 
     @property
@@ -69,6 +89,10 @@ class Checked:
 
     problems: list[Problem]
     gates: dict[str, BaseModel]
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Step -> parameter -> what its reader made of the file."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """File, as steps name it -> its text."""
 
 
 class _Step(NamedTuple):
@@ -84,6 +108,7 @@ class _View:
     actions: Mapping[str, ActionInfo]
     gates: Mapping[str, GateInfo]
     scope: Scope
+    source: Source
 
     def problem(self, loc: Loc, message: str) -> Problem:
         return self.document.problem(loc, message)
@@ -110,13 +135,16 @@ class _View:
                         yield _Step((*at, "steps", index, name), name, body)
 
 
-def check(document: Document, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo], scope: Scope) -> Checked:
-    """Run every check on a document that is a mapping."""
-    view = _View(document, document.data, actions, gates, scope)
+def check(document: Document, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo], scope: Scope, source: Source) -> Checked:
+    """Run every check on a document that is a mapping. ``source``: where the files are that its steps name."""
+    view = _View(document, document.data, actions, gates, scope, source)
     parsed: dict[str, BaseModel] = {}
+    checked = Checked([], parsed)
     wrong_gates = list(_gates(view, parsed))
-    problems = [*_actions(view), *wrong_gates, *_names(view), *_parameters(view), *_times(view), *_rendered_times(view), *_resolves(view)]
-    return Checked([*problems, *_careful(view, bounded=bool(wrong_gates) or not parsed.keys().isdisjoint(_BOUNDS))], parsed)
+    checked.problems += [*_actions(view), *_files(view, checked), *wrong_gates, *_names(view), *_parameters(view, checked)]
+    checked.problems += [*_times(view), *_rendered_times(view), *_resolves(view)]
+    checked.problems += _careful(view, bounded=bool(wrong_gates) or not parsed.keys().isdisjoint(_BOUNDS))
+    return checked
 
 
 def _actions(view: _View) -> Iterator[Problem]:
@@ -137,6 +165,7 @@ def _step_parameters(view: _View, step: _Step, action: ActionInfo | None) -> Ite
         yield view.document.problem(step.loc + loc, message, offset=offset)
     if action is None:
         return
+    yield from _known_before(view, step, action, compiler.templates)
     defaults = view.defaults()
     unknown = {loc for loc, template in compiler.templates.items() if not template.names <= {f"parameters.{name}" for name in defaults}}
     unknown |= {loc for loc, _, _ in compiler.faults}
@@ -157,18 +186,52 @@ def _step_parameters(view: _View, step: _Step, action: ActionInfo | None) -> Ite
             )
 
 
-class TemplateCompiler:
-    """Turns every string with ``${`` in a tree into a Template. ``faults`` are those that cannot be: location, offset and message."""
+def _known_before(view: _View, step: _Step, action: ActionInfo, templates: Mapping[Loc, Template]) -> Iterator[Problem]:
+    """Rights are granted and files are read before a run, so what they depend on must not be filled in by one."""
+    for loc, template in templates.items():
+        allowed = action.fixed.get(str(loc[0]))
+        if allowed is not None and not template.names <= allowed:
+            instead = f" or ${{{min(allowed)}}}" if allowed else ""
+            yield view.problem((*step.loc, *loc), f"must be known before a run, so write it out{instead}")
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+
+def _files(view: _View, checked: Checked) -> Iterator[Problem]:
+    """What stands in the files that steps name."""
+    for step in view.steps():
+        action = view.actions.get(step.body["action"])
+        for key, reader in action.files.items() if action is not None else ():
+            name = step.body.get(key)
+            if not isinstance(name, str) or "${" in name:
+                continue  # the action's model or _known_before says so
+            try:
+                text = checked.texts[name] = view.source.text(name)
+                documents = read_documents(view.source.path(name), text)
+                if len(documents) == 1:
+                    checked.files.setdefault(step.name, {})[key] = reader(documents[0], view.scope.steps)
+                else:
+                    yield Problem(view.source.path(name), 1, 1, f"holds {len(documents)} documents; one is needed")
+            except ValueError as error:
+                yield view.problem((*step.loc, key), f'"{name}" {error}')
+            except DocumentError as error:
+                yield from error.problems
+
+
+class TemplateCompiler:
+    """Turns every string with ``${`` in a tree into a Template, but for what stands under the keys ``spared``.
+
+    ``faults`` are those that cannot be: location, offset and message.
+    """
+
+    def __init__(self, variables: Mapping[str, str], spared: frozenset[str] = frozenset()) -> None:
         self.variables = variables
+        self.spared = spared
         self.templates: dict[Loc, Template] = {}
         self.faults: list[tuple[Loc, int, str]] = []
 
     def compile(self, value: Any, loc: Loc) -> Any:
         """``value`` with Templates in it."""
         if isinstance(value, dict):
-            return {key: self.compile(item, (*loc, key)) for key, item in value.items()}
+            return {key: item if key in self.spared else self.compile(item, (*loc, key)) for key, item in value.items()}
         if isinstance(value, list):
             return [self.compile(item, (*loc, index)) for index, item in enumerate(value)]
         if not isinstance(value, str) or "${" not in value:
@@ -230,7 +293,7 @@ _BOUNDS = ("cooldown", "attempts")
 
 def _careful(view: _View, *, bounded: bool) -> Iterator[Problem]:
     """Whoever disturbs must prove that it helped, and must not do so again and again."""
-    step = next((step for step in view.steps() if (action := view.actions.get(step.body["action"])) and action.disruptive), None)
+    step = next((step for step in view.steps() if (known := view.actions.get(step.body["action"])) and known.disturbs(step.body)), None)
     if step is None:
         return
     action = step.body["action"]
@@ -240,9 +303,9 @@ def _careful(view: _View, *, bounded: bool) -> Iterator[Problem]:
         yield view.problem(step.loc, f"{action} may disturb, so gates must set {' or '.join(_BOUNDS)}, lest it goes on and on")
 
 
-def _parameters(view: _View) -> Iterator[Problem]:
+def _parameters(view: _View, checked: Checked) -> Iterator[Problem]:
     """A parameter is of use, and an alert never waits for a value."""
-    used = "\n".join(_strings([view.data.get("ladder"), view.data.get("verify")]))
+    used = "\n".join([*_strings([view.data.get("ladder"), view.data.get("verify")]), *checked.texts.values()])
     for name, parameter in view.scope.parameters.items():
         if f"parameters.{name}" not in used:
             yield view.problem(("parameters", name), f"nothing uses it; a step or verify must name parameters.{name}")

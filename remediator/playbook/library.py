@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from remediator.document import Document, load_text, read_documents, suggest
 from remediator.errors import DocumentError, Problem, UsageError
 from remediator.playbook.alertrules import check_rules
+from remediator.playbook.attached import named_files
 from remediator.playbook.load import kind_of, playbook_of
 from remediator.settings import settings_of
 
@@ -112,13 +113,13 @@ Found = list[tuple["Playbook", Document]]
 def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> tuple[Found, list[Problem]]:
     found: Found = []
     problems: list[Problem] = []
-    for path in paths:
-        try:
-            documents = [(file, document) for file in files_of(path) for document in _documents(file, problems)]
-        except DocumentError as error:
-            problems += error.problems
-            continue
-        for file, document in documents:
+    read = {file: _documents(file) for file in _files(paths, problems)}
+    named = {path for documents, _ in read.values() for document in documents for path in named_files(document, actions)}
+    for file, (documents, wrong) in read.items():
+        if file.resolve() in named:
+            continue  # its playbook says what is wrong with it
+        problems += wrong
+        for document in documents:
             try:
                 kind = kind_of(document)
                 if kind == "Playbook":
@@ -130,15 +131,20 @@ def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mappi
     return found, problems + list(_together(found))
 
 
-def _documents(file: Path, problems: list[Problem]) -> list[Document]:
+def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
+    for path in paths:
+        try:
+            yield from files_of(path)
+        except DocumentError as error:
+            problems += error.problems
+
+
+def _documents(file: Path) -> tuple[list[Document], list[Problem]]:
     try:
         documents = read_documents(str(file), load_text(file))
     except DocumentError as error:
-        problems += error.problems
-        return []
-    if not documents:
-        problems.append(Problem(str(file), 1, 1, "holds no document"))
-    return documents
+        return [], list(error.problems)
+    return documents, [] if documents else [Problem(str(file), 1, 1, "holds no document")]
 
 
 def _together(found: Found) -> Iterator[Problem]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from remediator.document import Document, describe, problems_of, read_documents, suggest
+from remediator.document import MAX_SIZE, Document, describe, problems_of, read_documents, suggest
 from remediator.errors import DocumentError, Problem, Unreadable
+from remediator.playbook.attached import Beside, bundled, unbundled
 from remediator.playbook.check import ActionInfo, Checked, GateInfo, TemplateCompiler, check
 from remediator.playbook.model import Playbook, Rung, StepSpec
 from remediator.playbook.parameters import Parameter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from remediator.expr import Variables
+    from remediator.playbook.attached import Source
 
 __all__ = ["OTHER_KINDS", "kind_of", "load_playbook", "playbook_of"]
 
@@ -29,10 +31,10 @@ OTHER_KINDS = ("Settings", "PlaybookTest")
 
 def load_playbook(text: str, *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo], source: str = "playbook") -> Playbook:
     """The one playbook in ``text``, such as one that the journal kept. Raises DocumentError with every problem."""
-    documents = read_documents(source, text)
+    documents, kept = unbundled(read_documents(source, text))
     if len(documents) != 1:
         raise DocumentError([Problem(source, 1, 1, f"one playbook was expected, there are {len(documents)} documents")])
-    return playbook_of(documents[0], actions=actions, gates=gates)
+    return playbook_of(documents[0], actions=actions, gates=gates, files=kept)
 
 
 def kind_of(document: Document) -> str:
@@ -44,17 +46,24 @@ def kind_of(document: Document) -> str:
         raise DocumentError(
             [document.problem((), f'"kind" is missing; a playbook begins with apiVersion: {API_VERSION} and kind: Playbook')]
         )
+    if kind == "Job":
+        raise DocumentError([document.problem(("kind",), "no playbook names this Job as the template of a step with job.run")])
     if kind not in ("Playbook", *OTHER_KINDS):
         raise DocumentError([document.problem(("kind",), f"unknown kind {describe(kind)}{suggest(str(kind), ('Playbook', *OTHER_KINDS))}")])
     return str(kind)
 
 
-def playbook_of(document: Document, *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> Playbook:
-    """The playbook that ``document`` describes. Raises DocumentError with every problem, in the order of the file."""
+def playbook_of(
+    document: Document, *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo], files: Source | None = None
+) -> Playbook:
+    """The playbook that ``document`` describes. Raises DocumentError with every problem, in the order of the file.
+
+    ``files``: where the files are that its steps name; None: beside the document.
+    """
     if kind_of(document) != "Playbook":
         raise DocumentError([document.problem(("kind",), f"{document.data['kind']} is not a Playbook")])
     scope = Scope(_readable_parameters(document.data))
-    checked = check(document, actions, gates, scope)
+    checked = check(document, actions, gates, scope, files or Beside(document.path))
     try:
         file = PlaybookFile.model_validate(document.data, context={"scope": scope})
     except ValidationError as error:
@@ -84,13 +93,18 @@ def _readable_parameters(data: dict[str, Any]) -> dict[str, Parameter]:
 
 def _built(document: Document, file: PlaybookFile, checked: Checked, actions: Mapping[str, ActionInfo]) -> Playbook:
     scope = Scope(file.parameters)
+    text = bundled(document.text, checked.texts)
+    if len(text) > MAX_SIZE:
+        raise DocumentError([document.problem(("ladder",), f"{len(text)} characters with the files that steps name; at most {MAX_SIZE}")])
     defaults = {"parameters": {name: parameter.default for name, parameter in file.parameters.items()}}
     ladder = tuple(
         Rung(
             name=rung.name,
             attempts=rung.attempts,
             steps=tuple(
-                _step(name, step, scope.steps, defaults, file.deadline, actions) for each in rung.steps for name, step in each.items()
+                _step(name, step, scope.steps, defaults, file.deadline, actions[step.action], checked.files.get(name, {}))
+                for each in rung.steps
+                for name, step in each.items()
             ),
         )
         for rung in file.ladder
@@ -110,13 +124,19 @@ def _built(document: Document, file: PlaybookFile, checked: Checked, actions: Ma
         on_failure=file.on_failure,
         deadline=file.deadline,
         source=document.path,
-        text=document.text,
-        revision=hashlib.sha256(document.text.encode()).hexdigest()[:12],
+        text=text,
+        revision=hashlib.sha256(text.encode()).hexdigest()[:12],
     )
 
 
 def _step(
-    name: str, step: StepFile, variables: Variables, defaults: dict[str, Any], longest: timedelta, actions: Mapping[str, ActionInfo]
+    name: str,
+    step: StepFile,
+    variables: Variables,
+    defaults: dict[str, Any],
+    longest: timedelta,
+    action: ActionInfo,
+    files: dict[str, Any],
 ) -> StepSpec:
     raw = dict(step.model_extra or {})
     try:
@@ -128,7 +148,8 @@ def _step(
         action=step.action,
         timeout=timeout,
         parameters=raw,
-        disruptive=actions[step.action].disruptive,
+        disruptive=action.disturbs(raw),
         timeout_source=step.timeout,
         templates=TemplateCompiler(variables).compile(raw, ()),
+        files=files,
     )

@@ -32,14 +32,21 @@ class StepSpec(BaseModel):
     parameters: dict[str, Any]
     """As the file has them, templates as strings."""
     disruptive: bool
-    """As its action says."""
+    """As its action says of these parameters."""
     timeout_source: Timeout = Field(exclude=True, repr=False)
     templates: Any = Field(exclude=True, repr=False)
     """``parameters`` with every string that holds ``${`` as a Template."""
+    files: dict[str, Any] = Field(default_factory=dict, exclude=True, repr=False)
+    """Parameter -> what stands in the file that it names, in the same way."""
 
     def render(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters with ``values`` in them, for the action's model to validate. Raises Unreadable."""
         rendered: dict[str, Any] = render(self.templates, values)
+        return rendered
+
+    def render_files(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands in the files, with ``values`` in it. Raises Unreadable."""
+        rendered: dict[str, Any] = render(self.files, values)
         return rendered
 
     def timeout_for(self, values: Mapping[str, Any]) -> timedelta:
@@ -80,7 +87,7 @@ class Playbook(BaseModel):
     source: str
     """The file that it came from."""
     text: str = Field(exclude=True, repr=False)
-    """The document's own source text; ``load_playbook`` makes the same playbook of it."""
+    """The document's own source text, with the files that its steps name behind it; ``load_playbook`` makes the same playbook of it."""
     revision: str
     """The first 12 hexadecimal digits of the text's SHA-256."""
 

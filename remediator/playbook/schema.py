@@ -157,6 +157,17 @@ def _kind(value: Any) -> str:
     return str(value)
 
 
+def _kind_or_kinds(value: Any) -> str | tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        return _kind(value)
+    named = tuple(map(_kind, value))
+    if len(named) < 2 or len(set(named)) < len(named):
+        raise fault("name several different kinds in a list, or one without it")
+    if "Node" in named:
+        raise fault("a Node is named by labels of many names, so it goes with no other kind")
+    return named
+
+
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise fault("must be longer than 0s")
@@ -164,6 +175,20 @@ def _positive(value: timedelta) -> timedelta:
 
 
 Kind = Annotated[str, BeforeValidator(_kind), WithJsonSchema({"type": "string", "enum": list(KINDS)})]
+_KIND_SCHEMA = {"type": "string", "enum": list(KINDS)}
+Kinds = Annotated[
+    str | tuple[str, ...],
+    PlainValidator(_kind_or_kinds),
+    PlainSerializer(lambda kind: kind if isinstance(kind, str) else list(kind), return_type=str | list[str]),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _KIND_SCHEMA,
+                {"type": "array", "items": {**_KIND_SCHEMA, "not": {"const": "Node"}}, "minItems": 2, "uniqueItems": True},
+            ]
+        }
+    ),
+]
 Positive = Annotated[Duration, AfterValidator(_positive)]
 Line = Annotated[StrictStr, AfterValidator(_line)]
 MatcherField = Annotated[
@@ -261,21 +286,29 @@ CulpritField = Annotated[
 class TargetSpec(Strict):
     """The one object that is acted on. Without a name the alert's usual labels decide: for a Node target_node, node, instance."""
 
-    kind: Kind
+    kind: Kinds = Field(description="or a list of kinds: the one that the alert has a label of, such as deployment")
     culprit: CulpritField | None = Field(
         default=None, description="act on the node that explains this symptom between nodes, not on the one that the alert names"
     )
     name: TargetTemplate | None = Field(default=None, description="template; may name alert.labels, alert.annotations, alert.name")
     namespace: TargetTemplate | None = None
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """All that it may be; one unless the file has a list."""
+        return (self.kind,) if isinstance(self.kind, str) else self.kind
+
     @model_validator(mode="after")
     def _placed(self) -> TargetSpec:
-        if self.culprit is not None and self.kind != "Node":
-            raise fault(f"a {self.kind} is not to blame for what is seen between nodes; the target must be a Node", key="culprit")
-        if self.namespace is not None and not KINDS[self.kind]:
-            raise fault(f"a {self.kind} lives in no namespace", key="namespace")
-        if self.name is not None and self.namespace is None and KINDS[self.kind]:
-            raise fault(f"a {self.kind} lives in a namespace; say which", key="name")
+        if len(self.kinds) > 1 and self.name is not None:
+            raise fault("goes with one kind only; of several the alert's labels say which is meant", key="name")
+        for kind in self.kinds:
+            if self.culprit is not None and kind != "Node":
+                raise fault(f"a {kind} is not to blame for what is seen between nodes; the target must be a Node", key="culprit")
+            if self.namespace is not None and not KINDS[kind]:
+                raise fault(f"a {kind} lives in no namespace", key="namespace")
+            if self.name is not None and self.namespace is None and KINDS[kind]:
+                raise fault(f"a {kind} lives in a namespace; say which", key="name")
         return self
 
 
@@ -426,4 +459,4 @@ class PlaybookFile(Strict):
     verify: Verify | None = None
     on_resolved: Literal["undo", "keep"] = Field(default="keep", description="what to do with its changes when the alert resolves")
     on_failure: Literal["undo", "keep"] = Field(default="keep", description="what to do with its changes when a step fails")
-    deadline: Positive = Field(default=timedelta(hours=1), description="of the whole run")
+    deadline: Positive = Field(default=timedelta(hours=1), description="of the whole run, without the time that people take to answer")

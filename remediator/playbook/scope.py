@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ALERT", "Condition", "Scope", "StepTimeout", "TargetTemplate", "TextTemplate", "Timeout", "compile_template"]
 
 ALERT: Variables = {"alert.name": "string", "alert.labels": "map(string, string)", "alert.annotations": "map(string, string)"}
-_TARGET = {f"target.{part}": "string" for part in ("kind", "name", "namespace", "uid")}
+_TARGET = {f"target.{part}": "string" for part in ("kind", "label", "name", "namespace", "uid")}
 _CILIUM = {"cilium.namespace": "string", "cilium.agent_selector": "string"}
 _OBJECTS = {"objects": "list(dyn)"}
 

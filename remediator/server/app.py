@@ -9,10 +9,12 @@ from aiohttp import web
 from remediator.model import encode
 from remediator.server import breaker, catalogue, intake, manage, openapi, pages, records, steer, streams
 from remediator.server.auth import Doorkeeper
-from remediator.server.middleware import around
+from remediator.server.middleware import KNOWN, around
 from remediator.server.routing import Hall, mount
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remediator.clock import Clock
     from remediator.server.auth import Tokens
     from remediator.server.proxy import Proxy
@@ -40,6 +42,7 @@ def build_app(
     proxy: Proxy | None = None,
     max_body: int = 4 * 1024 * 1024,
     clock: Clock,
+    known: Callable[[str], str] = str,
     body_seconds: float = 30.0,
     write_seconds: float = 10.0,
     beat_seconds: float = 15.0,
@@ -47,8 +50,8 @@ def build_app(
 ) -> web.Application:
     """The application.
 
-    ``max_body`` counts the bytes of a delivery. The seconds are real ones, as they are about connections: for a request's body to arrive,
-    for a stream's client to take a piece, and between two signs of life on a quiet stream.
+    ``max_body`` counts the bytes of a delivery; ``known`` takes known secrets out of a text. The seconds are real ones, as they are about
+    connections: for a request's body to arrive, for a stream's client to take a piece, and between two signs of life on a quiet stream.
     """
     hall = Hall(
         service=service,
@@ -62,6 +65,7 @@ def build_app(
     )
     app = web.Application(middlewares=[around])
     app[HALL] = hall
+    app[KNOWN] = known
     app[streams.OPEN_STREAMS] = set()
     app[manage.DOCUMENT] = encode(openapi.describe(ROUTES))
     mount(app, hall, ROUTES)

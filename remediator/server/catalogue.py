@@ -41,8 +41,8 @@ async def playbook(call: Call) -> dict[str, Any]:
 def _in_force(playbook: Playbook, service: Service) -> list[dict[str, Any]]:
     """Every gate that a run of it has to pass, with why it applies and the playbook's own settings for it."""
     settings = playbook.describe()["gates"]
-    used = sorted({step.action for rung in playbook.ladder for step in rung.steps})
-    brought = {gate: action for action in used for gate in service.actions[action].brings}
+    used = sorted((step for rung in playbook.ladder for step in rung.steps), key=lambda step: step.action)
+    brought = {gate: step.action for step in used for gate in service.actions[step.action].brought(step.parameters)}
 
     def why(name: str, gate: type[Gate]) -> str:
         return "always" if gate.always else "the playbook" if gate.key in settings else brought.get(name, "")

@@ -44,6 +44,7 @@ def _count(delivery: Delivery) -> None:
     for counter, number in ((_FIRING, firing), (_RESOLVED, resolved), (METRICS.alerts_truncated, delivery.truncated)):
         if number:
             counter.inc(number)
+    METRICS.last_delivery.set(delivery.received_at.timestamp())
 
 
 ROUTES = (

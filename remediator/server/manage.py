@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["DOCUMENT", "ROUTES"]
 
 DOCUMENT = web.AppKey("openapi_document", bytes)
-_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 async def healthy(call: Call) -> web.Response:
@@ -38,8 +37,8 @@ async def ready(call: Call) -> web.Response:
 
 async def metrics(call: Call) -> web.Response:
     """``GET /metrics``, written in a thread since it may take milliseconds."""
-    del call
-    return web.Response(body=await asyncio.to_thread(METRICS.text), headers={"Content-Type": _METRICS_TYPE})
+    body, media = await asyncio.to_thread(METRICS.written, call.request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": media, "Vary": "Accept"})
 
 
 async def document(call: Call) -> web.Response:

@@ -6,6 +6,7 @@ Whatever a handler raises ends here. An error that nobody foresaw becomes a 500 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,16 @@ from remediator.ids import short_id
 from remediator.server.pages.frame import error_page, wants_page
 from remediator.server.problems import HttpProblem, problem_of, respond
 from remediator.telemetry import METRICS
+from remediator.tracing import PARENT, traceparent
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-__all__ = ["REQUEST_ID", "WEBHOOK", "around", "dress"]
+__all__ = ["KNOWN", "REQUEST_ID", "WEBHOOK", "around", "dress"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
+KNOWN = web.AppKey[Callable[[str], str]]("known")
+"""Takes known secrets out of a text: what a request says comes back in its error."""
 WEBHOOK = "/api/v1/alerts"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _ALWAYS = {
@@ -41,6 +45,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request_id is None or not _SANE_ID.fullmatch(request_id):
         request_id = short_id()
     request[REQUEST_ID] = request_id
+    PARENT.set(traceparent(request.headers.get("traceparent", "")))
     structlog.contextvars.bind_contextvars(request_id=request_id)
     try:
         response = await handler(request)
@@ -81,6 +86,7 @@ def _answer(error: Exception, request: web.Request, request_id: str) -> web.Stre
         problem = HttpProblem(500, "Internal error", f"The log has it under request {request_id}.")
     elif isinstance(error, JournalUnavailable):
         _log.error("request not kept", **where, error=str(error))
+    problem = problem.without(request.app[KNOWN])
     response = error_page(problem, request, request_id) if wants_page(request) else respond(problem, request_id)
     if not request.content.is_eof():
         response.force_close()  # the rest of the body is not worth waiting for

@@ -52,6 +52,11 @@ class HttpProblem(RemediatorError):  # noqa: N818 - named after RFC 9457
         named = {} if reason is None else {"reason": reason}
         self.document: dict[str, Any] = {"title": title, "detail": detail, "status": status, **named, **extra}
 
+    def without(self, known: Callable[[str], str]) -> HttpProblem:
+        """The same with texts as ``known`` leaves them."""
+        self.document = {key: known(value) if isinstance(value, str) else value for key, value in self.document.items()}
+        return self
+
 
 def no_such(what: str, name: str) -> HttpProblem:
     """404 for a record."""

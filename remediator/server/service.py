@@ -202,6 +202,8 @@ class Status(Noun, frozen=True, kw_only=True):
     kubernetes: str
     prometheus: str
     alertmanager: str
+    cilium: str = ""
+    """The versions that the agents run, and what is not as expected of them; or why they are not known."""
     leader: bool
     breaker: Standing | None = None
     """As it stood when the daemon last looked, which it does twice a minute; None where the journal could not be read."""

@@ -22,7 +22,7 @@ __all__ = ["load_settings", "settings_of", "variables"]
 
 PREFIX = "REMEDIATOR_"
 _FILE_ONLY = frozenset(
-    {"addresses", "api_version", "kind", "maintenance", "modes", "notify", "playbooks", "read_groups", "tokens", "write_groups"}
+    {"addresses", "api_version", "kind", "maintenance", "modes", "notify", "playbooks", "read_groups", "tags", "tokens", "write_groups"}
 )
 _EMPTY = f"apiVersion: {API_VERSION}\nkind: Settings\n"
 

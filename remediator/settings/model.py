@@ -10,7 +10,7 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -34,7 +34,7 @@ from remediator.windows import Window
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-__all__ = ["API_VERSION", "PLACES", "Breaker", "Event", "Notify", "Section", "Settings", "Share", "Storm"]
+__all__ = ["API_VERSION", "PLACES", "Breaker", "Event", "Grafana", "Notify", "Section", "Settings", "Share", "Storm"]
 
 API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
 
@@ -42,7 +42,7 @@ API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
 class Section(BaseModel):
     """Base of all of them: unknown keys are errors, values are frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)  # a value may be a secret at a wrong place
 
 
 class Share(Section):
@@ -85,7 +85,8 @@ def _path(value: Any, info: ValidationInfo) -> Any:
 def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f'"{value}" is not a URL; write for example http://prometheus:9090')
+        raise ValueError("is not a URL; write for example http://prometheus:9090")  # it may hold a secret all the same
+    _check_port(parts)
     if parts.password:
         raise ValueError("a password does not belong into a URL here; use token_file")
     return value
@@ -121,10 +122,20 @@ def _listen(value: str) -> str:
     return value
 
 
+def _check_port(parts: SplitResult) -> None:
+    """What is wrong with a port may be a password with a ``/`` in it, so it is not told."""
+    try:
+        _ = parts.port
+    except ValueError:
+        raise ValueError("has a port that is no number; in a password write / as %2F") from None
+
+
 def _store_url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("sqlite", "postgresql"):
-        raise ValueError(f'"{parts.scheme or value}" is not a store; write sqlite:////path or postgresql://user@host/database')
+        what = f'"{parts.scheme}"' if parts.scheme else "this"
+        raise ValueError(f"{what} is not a store; write sqlite:////path or postgresql://user@host/database")
+    _check_port(parts)
     if parts.scheme == "sqlite" and (parts.netloc or len(parts.path) < len("/x")):
         raise ValueError("write sqlite:////absolute/path, with four slashes")
     return value
@@ -242,6 +253,7 @@ class Kubernetes(Section):
     context: str | None = None
     server: Url | None = Field(default=None, description="a plain URL without authentication: the simulated cluster, kubectl proxy")
     timeout: Positive = Field(default=timedelta(seconds=10), description="of one call")
+    events: StrictBool = Field(default=True, description="write Events about runs and refusals on the objects that they are about")
 
     @model_validator(mode="after")
     def _one_way(self) -> Kubernetes:
@@ -275,6 +287,14 @@ class Alertmanager(Section):
     url: Url | None = None
     token_file: FilePath | None = None
     timeout: Positive = Field(default=timedelta(seconds=10), description="of one question")
+
+
+class Tracing(Section):
+    """Where traces of runs go; needs the extra otel."""
+
+    endpoint: Url | None = Field(default=None, description="of a collector (OTLP over HTTP), such as http://otel-collector:4318")
+    token_file: FilePath | None = Field(default=None, description="bearer token")
+    timeout: Positive = Field(default=timedelta(seconds=5), le=timedelta(minutes=1), description="of one export")
 
 
 class Storm(Section):
@@ -391,6 +411,24 @@ class Notify(Section):
         return event in self.events and (not playbook or any(fnmatch.fnmatchcase(playbook, glob) for glob in self.playbooks))
 
 
+class Grafana(Section):
+    """Where runs are annotated."""
+
+    url: Url | None = Field(default=None, description="of Grafana, such as http://grafana.monitoring:3000; absent: nothing is annotated")
+    token_file: FilePath | None = Field(default=None, description="token of a service account that may write annotations")
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=50)], ...] = Field(
+        default=("remediator",), min_length=1, max_length=10, description="of every annotation, beside playbook, target and how it ended"
+    )
+    link: Url | None = Field(default=None, description="where the daemon's pages are, for people who follow an annotation")
+    timeout: Positive = Field(default=timedelta(seconds=10), le=timedelta(minutes=1), description="of one try")
+
+    @model_validator(mode="after")
+    def _whole(self) -> Grafana:
+        if self.url is not None and self.token_file is None:
+            raise ValueError("token_file is missing: Grafana takes annotations only from a service account")
+        return self
+
+
 def _named_once(value: tuple[Notify, ...]) -> tuple[Notify, ...]:
     names = [one.name for one in value]
     if twice := next((name for name in names if names.count(name) > 1), ""):
@@ -415,6 +453,8 @@ class Settings(Section):
     cilium: Cilium = Field(default_factory=Cilium)
     prometheus: Prometheus = Field(default_factory=Prometheus)
     alertmanager: Alertmanager = Field(default_factory=Alertmanager)
+    tracing: Tracing = Field(default_factory=Tracing)
+    grafana: Grafana = Field(default_factory=Grafana)
     limits: Limits = Field(default_factory=Limits)
     maintenance: tuple[Window, ...] = Field(default=(), max_length=100, description="windows in which no alert leads to anything")
     notify: Annotated[tuple[Notify, ...], AfterValidator(_named_once)] = Field(default=(), max_length=20, description="how people are told")

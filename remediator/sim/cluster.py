@@ -23,6 +23,8 @@ from remediator.sim.controllers import (
     DeploymentController,
     EndpointController,
     GarbageCollector,
+    JobController,
+    Jobs,
     Kubelets,
     LeaderElection,
     NamespaceController,
@@ -106,6 +108,7 @@ class Cluster:
         self.watches = Watches()
         self.network = Network(self, self.seed)
         self.agents = Agents()
+        self.jobs = Jobs()
         self.logs: dict[tuple[str, str], list[str]] = {}
         """(uid of a pod, container) -> lines that it wrote."""
         self.bgp = BgpAgents(self)
@@ -129,6 +132,7 @@ class Cluster:
             DeploymentController(self),
             ReplicaSetController(self),
             StatefulSetController(self),
+            JobController(self),
             self.node_controller,
             GarbageCollector(self),
             NamespaceController(self),

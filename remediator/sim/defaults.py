@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from remediator.sim.objects import Obj
     from remediator.sim.store import Store
 
-__all__ = ["complete", "complete_pod_spec", "copy_zone", "refill", "tidy"]
+__all__ = ["complete", "complete_pod_spec", "copy_zone", "refill", "select_by_uid", "tidy"]
 
 _MAY_BE_NULL = ("eventTime", "firstTimestamp", "lastTimestamp", "lastProbeTime", "lastTransitionTime")
 _NOT_READY = "node.kubernetes.io/not-ready"
@@ -168,6 +168,28 @@ def _statefulset(obj: Obj) -> None:
     obj["status"] = {"replicas": 0, "availableReplicas": 0}
 
 
+def _job(obj: Obj) -> None:
+    spec = _template(obj)
+    spec.setdefault("parallelism", 1)
+    spec.setdefault("completions", 1)
+    spec.setdefault("backoffLimit", 6)
+    spec.setdefault("completionMode", "NonIndexed")
+    spec.setdefault("suspend", False)
+    spec.setdefault("manualSelector", False)
+    spec.setdefault("podReplacementPolicy", "TerminatingOrFailed")
+    obj["status"] = {}
+
+
+def select_by_uid(job: Obj) -> None:
+    """The selector and the labels by which a new Job, which has its uid by now, knows its pods."""
+    meta, spec = job["metadata"], job["spec"]
+    prefixes = ("", "batch.kubernetes.io/")
+    labels = {f"{p}{key}": value for p in prefixes for key, value in (("controller-uid", meta["uid"]), ("job-name", meta["name"]))}
+    template = spec["template"]["metadata"]
+    template["labels"] = {**(template.get("labels") or {}), **labels}
+    spec.setdefault("selector", {"matchLabels": {"batch.kubernetes.io/controller-uid": meta["uid"]}})
+
+
 def _namespace(obj: Obj) -> None:
     labels = obj["metadata"].get("labels") or {}
     obj["metadata"]["labels"] = {**labels, "kubernetes.io/metadata.name": obj["metadata"]["name"]}
@@ -212,6 +234,7 @@ _FILLERS = {
     "Deployment": _deployment,
     "ReplicaSet": _replicaset,
     "StatefulSet": _statefulset,
+    "Job": _job,
     "Namespace": _namespace,
     "PodDisruptionBudget": _pdb,
     "Event": _event,

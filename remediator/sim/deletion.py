@@ -50,7 +50,7 @@ def start_deletion(store: Store, resource: Resource, obj: Obj, deletion: Deletio
     if "deletionTimestamp" in obj["metadata"]:
         return _again(store, resource, obj, deletion, dry_run=dry_run)
     grace = _grace(resource, obj, deletion)
-    finalizers = _finalizers(obj, deletion.propagation)
+    finalizers = _finalizers(obj, deletion.propagation or ("Orphan" if resource.kind == "Job" else ""))
     if grace == 0 and not finalizers and resource.kind != "Namespace":
         return _gone(store, resource, obj, dry_run=dry_run)
     marked: Obj = clone(obj)

@@ -150,6 +150,7 @@ BUILTIN: tuple[Resource, ...] = (
     _apps("ReplicaSet", "replicasets", "rs", subresources=("status",), categories=("all",), fields={"status.replicas": ""}),
     _apps("StatefulSet", "statefulsets", "sts", subresources=("status",), categories=("all",)),
     _apps("ControllerRevision", "controllerrevisions", **_PLAIN),
+    Resource("batch", "v1", "Job", "jobs", subresources=("status",), categories=("all",), fields={"status.successful": "0"}),
     Resource("coordination.k8s.io", "v1", "Lease", "leases", create_on_update=True, update_needs_version=True, counts_generation=False),
     Resource(
         "events.k8s.io", "v1", "Event", "events", short_names=("ev",), create_on_update=True, counts_generation=False, shared_with="core"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.sim import managed, status
 from remediator.sim.convert import inward, outward
-from remediator.sim.defaults import complete, refill, tidy
+from remediator.sim.defaults import complete, refill, select_by_uid, tidy
 from remediator.sim.deletion import Deletion, finish_deletion, start_deletion
 from remediator.sim.kinds import Kinds, Resource, resource_of_crd
 from remediator.sim.managed import Manager
@@ -103,12 +103,13 @@ class Registry:
         complete(stored, obj, self.store)
         if self.store.get(stored, *reversed(key_of(obj))) is not None:
             raise status.already_exists(resource, obj["metadata"]["name"])
+        self.store.stamp(obj)
+        if stored.kind == "Job":
+            select_by_uid(obj)
         if options.dry_run:
-            self.store.stamp(obj)
             if stored.counts_generation:
                 obj["metadata"]["generation"] = 1
             return outward(resource, obj)
-        self.store.stamp(obj)
         return outward(resource, self._added(stored, self.store.add(stored, obj)))
 
     def _added(self, resource: Resource, obj: Obj) -> Obj:

@@ -61,6 +61,7 @@ _TYPES: dict[str, dict[str, type]] = {
     "Deployment": {"spec.template": dict, "spec.selector": dict, "spec.replicas": int, "spec.paused": bool},
     "ReplicaSet": {"spec.template": dict, "spec.selector": dict, "spec.replicas": int},
     "StatefulSet": {"spec.template": dict, "spec.selector": dict, "spec.replicas": int},
+    "Job": {"spec.template": dict, "spec.backoffLimit": int, "spec.activeDeadlineSeconds": int, "spec.ttlSecondsAfterFinished": int},
     "CiliumNode": {"spec": dict, "spec.addresses": list, "spec.bootid": str},
     "CiliumEndpoint": {"status": dict, "status.networking": dict, "status.state": str},
 }
@@ -192,6 +193,7 @@ def _kind_causes(resource: Resource, obj: Obj) -> Iterator[Cause]:
         "Deployment": _workload_causes,
         "ReplicaSet": _workload_causes,
         "StatefulSet": _workload_causes,
+        "Job": _job_causes,
         "PodDisruptionBudget": _budget_causes,
         "Lease": _lease_causes,
         "Node": _taint_causes,
@@ -250,6 +252,17 @@ def _workload_causes(obj: Obj) -> Iterator[Cause]:
     if missing or any((labels or {}).get(key) != value for key, value in wanted.items()):
         yield Cause.bad_value("spec.template.metadata.labels", labels, "`selector` does not match template `labels`")
     yield from _container_causes(dig(spec, "template.spec") or {}, "spec.template.spec")
+
+
+def _job_causes(obj: Obj) -> Iterator[Cause]:
+    spec = obj.get("spec") or {}
+    for field in ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished"):
+        if isinstance(spec.get(field), int) and spec[field] < 0:
+            yield Cause.bad_value(f"spec.{field}", spec[field], "must be greater than or equal to 0")
+    pod = dig(spec, "template.spec") or {}
+    yield from _container_causes(pod, "spec.template.spec")
+    if pod.get("restartPolicy") not in ("OnFailure", "Never"):
+        yield Cause.required("spec.template.spec.restartPolicy", 'valid values: "OnFailure", "Never"')
 
 
 def _event_causes(obj: Obj, *, new: bool) -> Iterator[Cause]:

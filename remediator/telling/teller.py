@@ -9,23 +9,18 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-import tenacity
 
-from remediator import __version__
 from remediator.clock import SystemClock
-from remediator.errors import RemediatorError, UsageError
+from remediator.errors import UsageError
 from remediator.model import encode
 from remediator.telemetry import METRICS
+from remediator.telling.calling import TRIES, Caller, LaterError, RefusedError, secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from pathlib import Path
-
-    import aiohttp
 
     from remediator.clock import Clock
     from remediator.settings import Notify
@@ -36,19 +31,9 @@ __all__ = ["SIGNATURE", "Teller"]
 log = structlog.get_logger(__name__)
 SIGNATURE: Final = "X-Remediator-Signature"
 """Header of a webhook: ``sha256=`` and the HMAC-SHA256 of the body in hexadecimal."""
-_TRIES: Final = 5
-_LATER: Final = frozenset({408, 425, 429})
 _WAITING: Final = 200
 """Messages under way at once; further ones are dropped, since whoever is told of two hundred things reads none."""
 _RESULTS: Final = ("sent", "refused", "failed", "dropped")
-
-
-class _RefusedError(RemediatorError):
-    """The receiver will never take it."""
-
-
-class _LaterError(RemediatorError):
-    """It did not get through this time."""
 
 
 class Teller:
@@ -57,8 +42,7 @@ class Teller:
     def __init__(self, routes: Iterable[Notify] = (), *, clock: Clock | None = None) -> None:
         """Raises UsageError if a route needs apprise and it is not installed. Files are read for every message, so that they may rotate."""
         self.routes = tuple(routes)
-        self._clock: Clock = clock or SystemClock()
-        self._session: aiohttp.ClientSession | None = None
+        self._caller = Caller(clock or SystemClock())
         self._open = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         for route in self.routes:
@@ -92,9 +76,7 @@ class Teller:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._caller.close()
 
     async def _quietly(self, message: Message, names: tuple[str, ...]) -> None:
         await self.tell(message, names)
@@ -115,25 +97,15 @@ class Teller:
         return result
 
     async def _patiently(self, route: Notify, message: Message) -> tuple[str, str]:
-        retrying = tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(_LaterError),
-            wait=tenacity.wait_random_exponential(multiplier=1, max=60),
-            stop=tenacity.stop_after_attempt(_TRIES),
-            sleep=self._sleep,
-            reraise=True,
-        )
         try:
-            await retrying(self._send, route, message)
-        except _RefusedError as error:
+            await self._caller.patiently(self._send, route, message)
+        except RefusedError as error:
             return "refused", str(error)
-        except _LaterError as error:
-            return "failed", f"{error}, {_TRIES} times"
+        except LaterError as error:
+            return "failed", f"{error}, {TRIES} times"
         except Exception as error:  # noqa: BLE001 - a fault here must not reach the run that is told of; its words may hold a URL
             return "failed", f"internal error: {type(error).__name__}"
         return "sent", ""
-
-    async def _sleep(self, seconds: float) -> None:
-        await self._clock.sleep(timedelta(seconds=seconds))
 
     async def _send(self, route: Notify, message: Message) -> None:
         worded = message.worded(route)
@@ -143,53 +115,27 @@ class Teller:
             await self._post(route, encode(worded))
 
     async def _post(self, route: Notify, body: bytes) -> None:
-        import aiohttp  # noqa: PLC0415 - a quarter of a second that --help must not pay
-
-        url = route.url or _secret(route.url_file)
-        headers = {"Content-Type": "application/json", "User-Agent": f"remediator/{__version__}"}
+        url = route.url or secret(route.url_file)
+        headers = {}
         if route.secret_file is not None:
-            headers[SIGNATURE] = f"sha256={hmac.new(_secret(route.secret_file).encode(), body, hashlib.sha256).hexdigest()}"
-        if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
-        limits = aiohttp.ClientTimeout(total=route.timeout.total_seconds())
-        try:
-            async with self._session.post(url, data=body, headers=headers, timeout=limits, allow_redirects=False) as answer:
-                status = answer.status
-        except (aiohttp.InvalidURL, ValueError) as error:
-            raise _RefusedError("its URL is none") from error
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            raise _LaterError(f"no answer: {type(error).__name__}") from error  # the error's own words hold the URL
-        if status >= 500 or status in _LATER:
-            raise _LaterError(f"status {status}")
-        if status >= 300:
-            raise _RefusedError(f"status {status}")
+            headers[SIGNATURE] = f"sha256={hmac.new(secret(route.secret_file).encode(), body, hashlib.sha256).hexdigest()}"
+        await self._caller.call("POST", url, body, headers, route.timeout)
 
 
 async def _by_apprise(route: Notify, worded: Mapping[str, Any]) -> None:
     import apprise  # noqa: PLC0415 - an extra
 
-    urls = [line.strip() for line in _secret(route.apprise_file).splitlines()]
+    urls = [line.strip() for line in secret(route.apprise_file).splitlines()]
     people = apprise.Apprise()
     if not all(people.add(url) for url in urls if url and not url.startswith("#")):
-        raise _RefusedError("apprise knows no service for one of its URLs")
+        raise RefusedError("apprise knows no service for one of its URLs")
     try:
         async with asyncio.timeout(route.timeout.total_seconds()):
             told = await people.async_notify(title=worded["title"], body=worded["text"], body_format="text")
     except TimeoutError as error:
-        raise _LaterError("no answer in time") from error
+        raise LaterError("no answer in time") from error
     if not told:
-        raise _LaterError("apprise could not deliver it")
-
-
-def _secret(file: Path | None) -> str:
-    """Raises _LaterError without the content: a file that is missing now may be mounted by the next try."""
-    try:
-        text = file.read_text(encoding="utf-8").strip() if file is not None else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise _LaterError(f"{file} cannot be read: {type(error).__name__}") from error
-    if not text:
-        raise _LaterError(f"{file} is empty")
-    return text
+        raise LaterError("apprise could not deliver it")
 
 
 def _installed(module: str) -> bool:

@@ -253,6 +253,13 @@ class OneZone(Part):
     loss: Loss | None = None
 
 
+class OneSession(Part):
+    """The BGP session between a node and a router."""
+
+    router: StrictStr = Field(description="the router's address")
+    node: StrictStr | None = Field(default=None, description="absent: every node")
+
+
 class Failing(Part):
     """Requests that are answered with an error: of the API server, or of Prometheus (its paths begin with /prometheus)."""
 
@@ -269,6 +276,15 @@ class Failing(Part):
         except re.error as error:
             raise fault(f"not a regular expression: {error}") from error
         return value
+
+
+class JobEnds(Part):
+    """How the containers of Jobs end from now on; the newest word about a Job counts."""
+
+    named: StrictStr = Field(default="*", min_length=1, description="glob of the Jobs' names; job.run names them remediator-STEP-...")
+    after: Literal["never"] | Positive = Field(default=timedelta(seconds=5), description="since the containers started")
+    exit_code: StrictInt = Field(default=0, ge=0, le=255)
+    log: tuple[StrictStr, ...] = Field(default=(), max_length=1000, description="lines that each container writes")
 
 
 class Edit(Part):
@@ -322,6 +338,7 @@ class Happening(Part):
     agent_hangs: Node | None = None
     agent_crash_loops: Node | None = None
     agent_recovers: Node | None = None
+    envoy_hangs: Node | None = Field(default=None, description="the node's cilium-envoy is not ready until its pod is replaced")
     kubelet_dies: Node | None = None
     kubelet_returns: Node | None = None
     partition: tuple[Node, ...] | None = Field(default=None, min_length=1, description="these nodes are cut off from all others")
@@ -331,9 +348,12 @@ class Happening(Part):
     node_network_recovers: Node | None = None
     everything_recovers: Literal[True] | None = None
     uplink_lossy: Node | None = Field(default=None, description="the node's way to the routers loses packets")
+    session_fails: OneSession | None = Field(default=None, description="the node and the router cannot reach each other")
+    session_returns: OneSession | None = None
     budget_stuck: Ref | None = Field(default=None, description="a PodDisruptionBudget that never yields")
     scrape_fails: Node | None = Field(default=None, description="Prometheus can scrape nothing on that node")
     scraping_stops: Literal[True] | None = Field(default=None, description="Prometheus is up, and everything it knows grows old")
+    jobs_end: JobEnds | None = None
     fails: Failing | None = None
     works_again: Literal[True] | None = None
     metric: Metric | None = Field(default=None, description="a series gets this value")

@@ -13,6 +13,7 @@ from remediator.errors import UsageError
 from remediator.sim import happenings as sim_happenings
 from remediator.sim.alerting.alert import Alert
 from remediator.sim.alerting.rules import Rule
+from remediator.sim.controllers import JobEnd
 from remediator.sim.objects import Obj, clone
 from remediator.sim.patches import merge_patch
 from remediator.sim.prometheus.parse import QueryError, parse
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from remediator.sim import Simulation
     from remediator.sim.cluster import Cluster
     from remediator.sim.prometheus.server import Prometheus
-    from remediator.testing.cases import Failing, Fires, Happening, OneLink, OneNode, OneZone
+    from remediator.testing.cases import Failing, Fires, Happening, JobEnds, OneLink, OneNode, OneSession, OneZone
 
 __all__ = ["World", "of_people"]
 
@@ -113,10 +114,22 @@ class World:
         resource, found = self.existing(ref)
         self._cluster.store.replace(resource, {**merge_patch(self._cluster.store.edit(resource, found), merge)})
 
+    def end_jobs(self, end: JobEnds) -> None:
+        """How Jobs end from now on."""
+        self._cluster.jobs.tell(end.named, JobEnd(None if end.after == "never" else end.after, end.exit_code, end.log))
+
     def remove(self, ref: str) -> None:
         """Somebody else deletes an object, and nothing holds it back."""
         resource, found = self.existing(ref)
         self._cluster.store.remove(resource, found)
+
+    def hang_envoy(self, node: str) -> None:
+        """The Envoy pod of a node is not ready any more; a new one is. Raises UsageError."""
+        metadata = [(pod, pod["metadata"]) for pod in self._cluster.indexes.pods_on(self.node(node))]
+        envoys = [pod for pod, data in metadata if _is_envoy(data.get("labels") or {}) and "deletionTimestamp" not in data]
+        if not envoys:
+            raise UsageError(f"there is no cilium-envoy on {node}")
+        self._cluster.kubelets.set_ready(envoys[0], ready=False)
 
     def cut_off(self, nodes: Iterable[str]) -> None:
         """A partition."""
@@ -137,6 +150,23 @@ class World:
         if how.zone not in zones:
             raise UsageError(f"there is no zone {how.zone}; there are {', '.join(sorted(zones))}")
         self._cluster.network.degrade_zone(how.zone, **_worse(how))
+
+    def fail_session(self, which: OneSession) -> None:
+        """That node, or every one, and the router do not reach each other. Raises UsageError for a router that nobody speaks with."""
+        self._cluster.bgp.cut.add(self._session(which))
+
+    def return_session(self, which: OneSession) -> None:
+        """They do again. Raises UsageError if they did all the time."""
+        session = self._session(which)
+        if session not in self._cluster.bgp.cut:
+            raise UsageError(f"the session of {which.node or 'every node'} with {which.router} has not failed")
+        self._cluster.bgp.cut.remove(session)
+
+    def _session(self, which: OneSession) -> tuple[str, str]:
+        routers = self._cluster.bgp.routers()
+        if which.router not in routers:
+            raise UsageError(f"there is no router {which.router}; there are {', '.join(routers)}")
+        return (self.node(which.node) if which.node else "*", which.router)
 
     def hold_budget(self, ref: str) -> None:
         """A budget that never yields."""
@@ -176,6 +206,10 @@ class World:
         return self._cluster
 
 
+def _is_envoy(labels: dict[str, str]) -> bool:
+    return labels.get("k8s-app") == "cilium-envoy"
+
+
 def _worse(how: OneNode | OneLink | OneZone) -> dict[str, float]:
     return {"latency": how.latency.total_seconds() if how.latency else 0.0, "loss": how.loss or 0.0}
 
@@ -204,6 +238,7 @@ _DEEDS: dict[str, Callable[[World, Any], None]] = {
     "agent_hangs": lambda world, node: world.happen(sim_happenings.agent_hangs, node),
     "agent_crash_loops": lambda world, node: world.happen(lambda name: sim_happenings.agent_hangs(name, "crash_loop"), node),
     "agent_recovers": lambda world, node: world.happen(sim_happenings.agent_recovers, node),
+    "envoy_hangs": World.hang_envoy,
     "kubelet_dies": lambda world, node: world.happen(sim_happenings.kubelet_dies, node),
     "kubelet_returns": lambda world, node: world.cluster.start_kubelet(world.node(node)),
     "partition": World.cut_off,
@@ -213,9 +248,12 @@ _DEEDS: dict[str, Callable[[World, Any], None]] = {
     "node_network_recovers": _in_network,
     "everything_recovers": World.recover,
     "uplink_lossy": lambda world, node: world.happen(sim_happenings.lossy_uplink, node),
+    "session_fails": World.fail_session,
+    "session_returns": World.return_session,
     "budget_stuck": World.hold_budget,
     "scrape_fails": World.unscrapable,
     "scraping_stops": World.stop_scraping,
+    "jobs_end": World.end_jobs,
     "fails": World.fail,
     "works_again": lambda world, _: world.cluster.faults.clear(),
     "metric": lambda world, metric: world.measure(metric.series, metric.value),

@@ -15,6 +15,7 @@ from remediator.client import Client
 from remediator.daemon import Daemon
 from remediator.settings import load_settings
 from remediator.telemetry import configure_logging
+from remediator.testing.prober import SimulatedProber
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +66,8 @@ class House:
             log = stack.enter_context(self.log.open("w", encoding="utf-8"))
             stack.callback(configure_logging, stream=sys.stderr)
             configure_logging(json=False, stream=log)
-            self.daemon = await Daemon.build(load_settings(self._files(), env={}), clock=self._clock)
+            probe = SimulatedProber(self._simulation)
+            self.daemon = await Daemon.build(load_settings(self._files(), env={}), clock=self._clock, probe=probe)
             stack.push_async_callback(self.daemon.stop)
             await self.daemon.start()
             self.client = await stack.enter_async_context(Client(self.daemon.url, token=self.tokens.get))

@@ -6,133 +6,27 @@ route in front of it. Who plays the network is the exporter: it says of node-3's
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
-from pathlib import Path
 
 import pytest
 import yaml
-from plugins.controlplane import _crds  # where the CRDs are laid out
-
-from remediator.settings import load_settings
+from plugins.installation import NODES, all_is_well, forbidden, is_ready
 
 pytestmark = [pytest.mark.long, pytest.mark.controlplane, pytest.mark.alertmanager, pytest.mark.prometheus, pytest.mark.timeout(400)]
 
-NODES = [f"node-{number}" for number in range(1, 6)]
-FOR = {"CiliumAgentDown": "1s", "NodePacketLossCritical": "1s"}
-"""The overlay over the shipped rules: how long a symptom lasts before it is an alert. Nothing else of them is changed."""
+SOONER = ("CiliumAgentDown", "NodePacketLossCritical")
+AUTO = ("cilium-agent-down", "node-packet-loss")
 COMPONENTS = ("exec", "postgres", "gateway", "hostnetwork")
-NO_CRD: frozenset[str] = frozenset()
-"""Kinds whose CRD is not at hand; their objects are not sent."""
 
 
 @pytest.fixture
-def plane(control_plane, root):
-    """With the CRDs of everything in ``deploy/``, and the namespace of medik8s's leases, so that its component is needed."""
-    folder = _crds(root.parent / "shared" / "controlplane")
-    for file in (
-        *(folder / "gateway-api-1.4.1").glob("*_httproutes.yaml"),
-        *(folder / "prometheus-operator-0.85.0").glob("*_servicemonitors.yaml"),
-        *(folder / "prometheus-operator-0.85.0").glob("*_prometheusrules.yaml"),
-        *(folder / "prometheus-operator-0.85.0").glob("*_alertmanagerconfigs.yaml"),
-    ):
-        control_plane.kubectl("apply", "--server-side", "-f", str(file))
-    control_plane.kubectl("create", "namespace", "medik8s-leases")
-    yield control_plane
-    control_plane.kubectl("delete", "namespace", "medik8s-leases", "remediator", "--ignore-not-found", "--wait=false")
-    for kind in ("clusterrole", "clusterrolebinding"):
-        control_plane.kubectl("delete", kind, "remediator", "--ignore-not-found")
-    for where in ("kube-system", "kube-node-lease"):
-        control_plane.kubectl("delete", "role,rolebinding", "remediator", "-n", where, "--ignore-not-found")
+def plane(control_plane):
+    return control_plane
 
 
 @pytest.fixture
-def install(plane, root, tmp_path):
-    """install(*components): the production overlay with them, applied server-side with strict validation; its objects."""
-
-    def build(*components):
-        (tmp_path / "deploy").symlink_to(root / "deploy") if not (tmp_path / "deploy").exists() else None
-        folder = root / "deploy" / "kustomize"
-        text = yaml.safe_dump(
-            {
-                "resources": [str(folder / "overlays" / "production")],
-                "components": [str(folder / "components" / name) for name in components],
-            }
-        )
-        work = tmp_path / "-".join(("work", *components))
-        work.mkdir()
-        relative = Path(*([".."] * len(work.resolve().parts[1:])))
-        (work / "kustomization.yaml").write_text(text.replace(str(root), str(relative / root.relative_to("/"))))
-        built = plane.kubectl("kustomize", str(work))
-        return [thing for thing in yaml.safe_load_all(built) if thing and thing["kind"] not in NO_CRD]
-
-    return build
-
-
-def applied(plane, things, *flags):
-    text = "---\n".join(yaml.safe_dump(thing) for thing in things)
-    return plane.kubectl("apply", "--server-side", "--validate=strict", "--field-manager=test", *flags, "-f", "-", stdin=text).splitlines()
-
-
-@pytest.fixture
-def account(plane, tmp_path):
-    """account(): a kubeconfig of the installed ServiceAccount."""
-
-    def make():
-        config = yaml.safe_load(Path(plane.kubeconfig).read_text())
-        token = plane.kubectl("create", "token", "remediator", "-n", "remediator").strip()
-        config["users"] = [{"name": "account", "user": {"token": token}}]
-        for context in config["contexts"]:
-            context["context"]["user"] = "account"
-        (tmp_path / "account").write_text(json.dumps(config))
-        return str(tmp_path / "account")
-
-    return make
-
-
-@pytest.fixture
-def shipped(root):
-    """The shipped playbooks with times that a test can wait for; nothing else changed."""
-
-    def quick(path):
-        text = re.sub(r"\n  runbook: .*", "", path.read_text())
-        text = re.sub(r"\bhold: \w+", "hold: 1s", text)
-        text = text.replace("action: cilium.restart_agent, timeout: 20m", "action: cilium.restart_agent, timeout: 2m, ready_for: 1s")
-        text = text.replace("within: 15m", "within: 15s").replace(
-            "action: node.drain, timeout: 30m", "action: node.drain, timeout: 2m, quiet_for: 1s"
-        )
-        return text.replace("cooldown: 30m", "cooldown: 1s")
-
-    return [quick(path) for path in sorted((root / "playbooks").glob("*.yaml"))]
-
-
-@pytest.fixture
-def rules(root):
-    """The shipped rules, all of them, with FOR laid over."""
-    groups = yaml.safe_load((root / "deploy" / "prometheus" / "rules.yaml").read_text())["groups"]
-    return [rule | ({"for": FOR[rule["alert"]]} if rule.get("alert") in FOR else {}) for group in groups for rule in group["rules"]]
-
-
-@pytest.fixture
-def alerting(root, alertmanager):
-    """The shipped route, receiver and inhibition. Where to post and where the token is are the installation's own; groups go out sooner."""
-    text = (root / "deploy" / "alertmanager" / "example.yml").read_text()
-    for old, new in (
-        ("http://remediator.remediator:8080/api/v1/alerts", "WEBHOOK"),
-        ("/etc/alertmanager/secrets/remediator/webhook", "TOKEN_FILE"),
-        ("group_wait: 10s", "group_wait: 200ms"),
-        ("group_interval: 1m", "group_interval: 1s"),
-    ):
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    return lambda port: alertmanager(f"http://127.0.0.1:{port}/api/v1/alerts", token="webhook-token-of-the-test", written=text)
-
-
-def is_ready(exporter, node, value):
-    """What kube-state-metrics says of the agent on ``node``."""
-    pod = {"namespace": "kube-system", "pod": f"cilium-{node}"}
-    exporter.set("kube_pod_status_ready", {**pod, "condition": "true"}, value)
+def installed(plane, installation):
+    return installation(plane)
 
 
 def loses(exporter, node, ratio):
@@ -147,61 +41,36 @@ def loses(exporter, node, ratio):
                 exporter.set("network_pair_loss_ratio", labels, ratio if node in (one, other) else 0)
 
 
-def forbidden(daemon):
-    """How often the API server said 403 to the daemon."""
-    text = daemon.metrics()
-    assert 'code="200"' in text
-    return [line for line in text.splitlines() if line.startswith("remediator_kube_requests_total") and 'code="403"' in line]
-
-
 @pytest.fixture
 def network(agents, exporter):
-    """Five nodes whose agents are ready, as kube-state-metrics and the agents would tell."""
     agents()
-    for node in NODES:
-        exporter.set("up", {"job": "cilium-agent", "node": node})
-        exporter.set("kube_node_info", {"node": node})
-        exporter.set("kube_node_status_condition", {"node": node, "condition": "Ready", "status": "true"})
-        owner = {"created_by_kind": "DaemonSet", "created_by_name": "cilium"}
-        exporter.set("kube_pod_info", {"namespace": "kube-system", "pod": f"cilium-{node}", "node": node, **owner})
-        is_ready(exporter, node, 1)
+    all_is_well(exporter)
     return exporter
 
 
 @pytest.fixture
-def start(network, rules, alerting, prometheus_server, daemon, free_port, account, shipped):
-    """start(settings): the daemon with an installation's settings and its account, but for where files are and who answers."""
+def start(network, installed, stack):
+    """start(settings): everything, once Prometheus knows the agents."""
 
-    def begin(production):
-        alertmanager = alerting(free_port)
-        prometheus = prometheus_server(network, job="cilium-agent", rules=rules, alertmanagers=[alertmanager.url])
-        prometheus.wait_for("node:cilium_agent_ready:max == 1")
-        known = {"prometheus": {"url": prometheus.url}, "alertmanager": {"url": alertmanager.url}, "kubernetes": {"kubeconfig": account()}}
-        mine = {key: value for key, value in production.items() if key in ("mode", "dry_run", "cilium")}
-        trusted = {"modes": {**production["modes"], "cilium-agent-down": "auto", "node-packet-loss": "auto"}}
-        return daemon(playbooks=shipped, port=free_port, **mine, **known, **trusted)
+    def begin(settings):
+        keeper = stack(installed, settings, SOONER, AUTO)
+        keeper.prometheus.wait_for("node:cilium_agent_ready:max == 1")
+        return keeper
 
     return begin
 
 
-def taken(plane, install, root):
+def taken(installed, root):
     """Every object, also those of the components, and the AlertmanagerConfig. What was applied."""
-    things = install("medik8s")
-    assert len(applied(plane, things)) == len(things)
-    assert len(applied(plane, install(*COMPONENTS), "--dry-run=server", "--force-conflicts")) > len(things)
+    things = installed.build("medik8s")
+    assert len(installed.apply(things)) == len(things)
+    assert len(installed.apply(installed.build(*COMPONENTS), "--dry-run=server", "--force-conflicts")) > len(things)
     config = yaml.safe_load((root / "deploy" / "alertmanager" / "alertmanagerconfig.yaml").read_text())
-    assert applied(plane, [config], "--dry-run=server") == [
+    assert installed.apply([config], "--dry-run=server") == [
         "alertmanagerconfig.monitoring.coreos.com/remediator serverside-applied (server dry run)"
     ]
 
     return things
-
-
-def settings_of(things, folder):
-    (settings,) = [thing for thing in things if thing["kind"] == "ConfigMap" and "settings.yaml" in thing["data"]]
-    (folder / "settings.yaml").write_text(settings["data"]["settings.yaml"])
-    assert load_settings(folder / "settings.yaml", env={}).dry_run is False
-    return yaml.safe_load(settings["data"]["settings.yaml"])
 
 
 def without_delete(things):
@@ -252,9 +121,9 @@ def cilium_node(name):
     return {"apiVersion": "cilium.io/v2", "kind": "CiliumNode", "metadata": {"name": name}, "spec": {}}
 
 
-def test_the_installation_is_taken_and_its_account_is_enough_and_no_more(plane, install, agents, network, start, tmp_path, root):
-    things = taken(plane, install, root)
-    keeper = start(settings_of(things, tmp_path))
+def test_the_installation_is_taken_and_its_account_is_enough_and_no_more(plane, installed, agents, network, start, root):
+    things = taken(installed, root)
+    keeper = start(installed.settings(things))
     assert keeper.cli("check", "--cluster", "--config", str(keeper.folder / "settings.yaml")).returncode == 0
 
     agent_goes_and_comes_back(keeper, network, agents)
@@ -274,7 +143,7 @@ def test_the_installation_is_taken_and_its_account_is_enough_and_no_more(plane, 
 
     before = agents()
     # Without one verb the playbooks that need it refuse before they change anything, and say which it is; the others work.
-    applied(plane, [without_delete(things)])
+    installed.apply([without_delete(things)])
     keeper.stop()
     keeper.start()
     refused = keeper.cli("run", "restart-agent", "--target", "Node/node-5", "--wait", "--reason", "test")

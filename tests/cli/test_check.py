@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
 from remediator.actions import actions
-from remediator.cli.check import unmeasured
+from remediator.clock import SystemClock
 from remediator.gates import gates
 from remediator.playbook import Library, shipped
+from remediator.proofs import unmeasured
+from remediator.sim import Simulation
 
 GOOD = """\
 apiVersion: remediator.dev/v1
@@ -267,7 +269,45 @@ class Few:
 
 async def test_playbooks_whose_verification_could_never_hold_are_named():
     library = Library.load((shipped(),), actions=actions(), gates=gates())
-    told = {Path(note.path).stem: note.message for note in await unmeasured(Few(), library)}
-    assert told["cilium-endpoints-unreachable"].endswith("Prometheus has no network_pair_loss_ratio and no cilium_node_connectivity_status")
+    told = await unmeasured(Few(), library.playbooks)
+    assert told["cilium-endpoints-unreachable"] == ("network_pair_loss_ratio", "cilium_node_connectivity_status")
     assert "cilium-agent-down" not in told, "it asks for up"
     assert "node-down" not in told, "it asks the API server"
+
+
+PROVES = """\
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: NAME, summary: Looks and proves it}
+ladder:
+- {name: look, steps: [{look: {action: kube.get, kind: Node, name: "${target.name}", timeout: 1m}}]}
+verify: {query: METRIC == 1, within: 1m}
+"""
+
+
+@pytest.fixture
+async def checked(call, folder):
+    """check --cluster beside a simulated cluster and its Prometheus; ``more`` is added to the settings."""
+    for name, metric in (("blind", "nobody_has_this"), ("seeing", "up")):
+        (folder / "mine" / f"{name}.yaml").write_text(PROVES.replace("NAME", name).replace("METRIC", metric))
+    async with Simulation(nodes=2, clock=SystemClock(), seed=1) as simulation:
+
+        async def check(more=""):
+            doors = f"kubernetes: {{server: '{simulation.url}'}}\nprometheus: {{url: '{simulation.prometheus_url}'}}\n"
+            (folder / "settings.yaml").write_text(SETTINGS + doors + more)
+            return await asyncio.to_thread(call, "check", "--cluster", "--config", "settings.yaml")
+
+        yield check
+
+
+async def test_what_a_cluster_tells_is_a_note_and_no_problem(checked):
+    result = await checked()
+    assert (result.exit_code, result.stdout) == (0, "")
+    blind = "mine/blind.yaml:1:1: playbook blind could not prove that anything is healed: Prometheus has no nobody_has_this"
+    assert [line for line in result.stderr.splitlines() if line] == [blind, "No problems found."]
+
+
+async def test_a_version_of_cilium_that_is_not_known_is_a_note(checked):
+    result = await checked("cilium: {agent_selector: k8s-app=another}\n")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("settings.yaml:1:1: no agent was found, so which version of Cilium runs here is not known; nothing")

@@ -86,6 +86,62 @@ def test_what_is_given_cannot_be(call, folder):
     assert "given: there is no node node-9; there are node-1" in result.stdout
 
 
+def test_sessions_that_are_not_there_can_neither_fail_nor_return(call, folder):
+    sessions = """
+  - {at: 2s, session_fails: {router: 192.0.2.1}}
+  - {at: 2s, session_returns: {node: node-3, router: 10.25.150.1}}
+"""
+    text = TESTS.replace("STATE", "done").replace("cordon: node-2}\n", "cordon: node-2}" + sessions)
+    (folder / "look.test.yaml").write_text(text)
+    result = call("test", "look.test.yaml")
+    assert result.exit_code == 1
+    assert "when[2] could not happen: there is no router 192.0.2.1; there are 10.25.150.1" in result.stdout
+    assert "when[3] could not happen: the session of node-3 with 10.25.150.1 has not failed" in result.stdout
+
+
 def test_no_test_of_that_name_is_a_usage_error(call):
     result = call("test", shipped() / "tests", "--name", "no test is called that")
     assert (result.exit_code, result.stderr) == (2, "No test has such a name.\n")
+
+
+JOBS = """\
+apiVersion: remediator.dev/v1
+kind: PlaybookTest
+playbooks: [check.yaml]
+tests:
+- name: it fails
+  when:
+  - {at: 0s, jobs_end: {named: remediator-check-*, exit_code: 2, log: [no route]}}
+  - {at: 1s, run: {playbook: check, target: Node/node-1}}
+  then:
+    runs: [{state: failed, reason: step_failed, says: BackoffLimitExceeded}]
+    calls: [create Job/apps/remediator-check-*]
+    changes_left: []
+- name: somebody cancels it
+  when:
+  - {at: 0s, jobs_end: {after: never}}
+  - {at: 1s, run: {playbook: check, target: Node/node-1}}
+  - {after_call: create Job/*, delay: 10s, cancel: {}}
+  then:
+    runs: [{state: cancelled}]
+    calls: [create Job/apps/*, delete Job/apps/*]
+    changes_left: []
+    cluster: [{kind: Job, holds: size(objects) == 0}]
+"""
+
+
+def test_how_jobs_end(call, folder):
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "spec": {"template": {"spec": {"containers": [{"name": "c", "image": "example.test/c:1"}]}}},
+    }
+    (folder / "jobs").mkdir()
+    (folder / "jobs" / "check.yaml").write_text(json.dumps(job))
+    step = "{check: {action: job.run, template: jobs/check.yaml, namespace: apps, timeout: 5m}}"
+    text = PLAYBOOK.replace("name: look, summary", "name: check, summary")
+    (folder / "check.yaml").write_text(text.partition("  steps")[0].partition("- {name")[0] + f"- {{name: look, steps: [{step}]}}\n")
+    (folder / "look.yaml").unlink()
+    (folder / "check.test.yaml").write_text(JOBS)
+    result = call("test", ".")
+    assert (result.exit_code, result.stderr) == (0, "2 tests, 0 failed.\n"), result.stdout

@@ -90,6 +90,7 @@ def status():
         "kubernetes": "v1.34.0",
         "prometheus": "reachable",
         "alertmanager": "not configured",
+        "cilium": "1.18.4",
         "leader": True,
         "breaker": BREAKER,
         "waiting": [],
@@ -258,6 +259,7 @@ def test_status_of_a_daemon_in_trouble(ask, api, status, golden, still):
         "breaker": tripped,
         "ready": False,
         "ready_detail": "the journal is closed",
+        "cilium": "1.21.0; Cilium 1.21.0 is outside of 1.16 to 1.20, which remediator was tested with",
         "paused": [PAUSE, everything],
         "last_reload": reload,
     }
@@ -485,6 +487,16 @@ def test_playbooks(ask, api, golden):
     golden(ask("playbooks", "list").stdout + ask("playbooks", "list", "-o", "wide").stdout + shown)
     assert json.loads(ask("playbooks", "list", "-o", "json").stdout) == {"items": [takes.describe(), by_hand.describe()], "next": None}
     assert ask("playbooks", "list", "-o", "name").stdout == "cilium-agent-down\nlook\n"
+
+
+def test_a_playbook_for_several_kinds_says_all_of_them(ask, api):
+    several = TAKES.replace('kind: Node, name: "${alert.labels.node}"', "kind: [Deployment, StatefulSet]")
+    playbook = load_playbook(several, actions=actions(), gates=gates(), source="a.yaml").describe()
+    assert playbook["when"]["target"]["kind"] == ["Deployment", "StatefulSet"]
+    api.page("/api/v1/playbooks", playbook)
+    api.answer("GET", "/api/v1/playbooks/cilium-agent-down", {**playbook, "text": several})
+    for what in (("list",), ("show", "cilium-agent-down")):
+        assert "Deployment or StatefulSet" in ask("playbooks", *what).stdout
 
 
 def test_reinstate(ask, api):

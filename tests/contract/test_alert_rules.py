@@ -25,8 +25,9 @@ def run(program, *arguments, cwd=PROMETHEUS, package="prometheus"):
 
 
 @pytest.mark.prometheus
-def test_the_rules_parse():
-    assert "SUCCESS" in run("promtool", "check", "rules", "rules.yaml")
+@pytest.mark.parametrize("name", ["rules.yaml", "self.yaml"])
+def test_the_rules_parse(name):
+    assert "SUCCESS" in run("promtool", "check", "rules", name)
 
 
 @pytest.mark.prometheus
@@ -65,6 +66,21 @@ def test_the_example_of_alertmanager_is_a_configuration():
 
 
 @pytest.mark.alertmanager
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["alertname=NodeFailure", "kind=node"], "remediator,people"),
+        (["alertname=RemediatorStuck", "kind=remediator"], "people"),
+        (["alertname=RemediatorWatchdog", "kind=remediator"], "remediator"),
+        (["alertname=Other"], "people"),
+    ],
+)
+def test_alerts_reach_people_and_remediator_those_about_itself_only_people_and_its_beat_nobody_else(labels, told):
+    route = ("config", "routes", "test", "--config.file=example.yml", *labels)
+    assert run("amtool", *route, cwd=ALERTMANAGER, package="prometheus-alertmanager").strip() == told
+
+
+@pytest.mark.alertmanager
 def test_a_common_cause_inhibits_alerts_about_nodes_and_no_others(alertmanager):
     rules = yaml.safe_load((ALERTMANAGER / "example.yml").read_text())["inhibit_rules"]
     running = alertmanager(inhibit_rules=rules)
@@ -99,4 +115,13 @@ def test_a_common_cause_inhibits_alerts_about_nodes_and_no_others(alertmanager):
         alert("UnboundDown", "dns", service="unbound"),
     ]
     muted(*services, until=["NodeLatencyWarning", "CiliumAgentDown", "ServiceEndpointDown"])
-    muted(alert("NetworkPartitionSuspected", "partition"), until=[each["alertname"] for each in nodes] + ["ServiceEndpointDown"])
+    names = [
+        alert("CoreDnsAllUpstreamsBroken", "dns", namespace="kube-system"),
+        alert("CoreDnsServfail", "dns", namespace="kube-system"),
+        alert("CoreDnsPodsMissing", "dns", namespace="kube-system"),
+    ]
+    muted(*names, until=["NodeLatencyWarning", "CiliumAgentDown", "ServiceEndpointDown", "CoreDnsServfail"])
+    muted(
+        alert("NetworkPartitionSuspected", "partition"),
+        until=[each["alertname"] for each in nodes] + ["ServiceEndpointDown", "CoreDnsServfail"],
+    )

@@ -193,6 +193,14 @@ class TestUnmatched:
         (decision,) = await deciding.decide(outside.fire())
         assert (decision.decision, decision.detail) == ("unmatched", "no playbook takes alerts")
 
+    async def test_an_alert_about_ourselves_is_so_whatever_a_playbook_says(self, deciding, outside, text):
+        deciding.load(text(alert="RemediatorStuck"))
+        (decision,) = await deciding.decide(outside.fire("RemediatorStuck", kind="remediator"))
+        assert (decision.decision, decision.run, deciding.runs) == ("unmatched", None, [])
+        assert decision.detail == "it is about remediator itself, so no playbook may take it"
+        (decision,) = await deciding.decide(outside.fire("RemediatorStuck", kind="node"))
+        assert decision.decision == "run"
+
     async def test_is_decided_again_once_a_playbook_takes_it(self, deciding, outside, text):
         alert = outside.fire()
         await deciding.decide(alert)

@@ -19,6 +19,7 @@ from remediator.kube import kinds
 from remediator.match import find
 from remediator.model import PLAN, Answer, RunState, Trigger, TriggerKind, evolve
 from remediator.sim import all_scenarios
+from remediator.sim.prometheus.series import Sample
 
 TARGETS = {
     "Node": ("Node", "", "node-3"),
@@ -26,10 +27,28 @@ TARGETS = {
     "Namespace": ("Namespace", "", "kube-system"),
 }
 """By the kind that a playbook acts on; Node where only people trigger it."""
-OF_PLAYBOOKS = dict.fromkeys(("hubble", "tunnel"), ("Deployment", "kube-system", "coredns"))
+OF_PLAYBOOKS = {
+    **dict.fromkeys(("dns", "hubble", "tunnel"), ("Deployment", "kube-system", "coredns")),
+    "service-endpoint": ("Deployment", "apps", "whoami"),
+}
 """There is neither a relay nor a tunnel in the simulated cluster; another Deployment stands in for it."""
 _SLOW = dict.fromkeys(
-    ("cilium-endpoints-unreachable", "encryption", "node-latency", "node-packet-loss", "pressure", "storage-path"), pytest.mark.long
+    (
+        "bgp-session",
+        "cilium-endpoints-unreachable",
+        "dns",
+        "encryption",
+        "gateway",
+        "gateway-envoy",
+        "gateway-errors",
+        "gateway-probe",
+        "node-latency",
+        "node-packet-loss",
+        "pressure",
+        "service-endpoint",
+        "storage-path",
+    ),
+    pytest.mark.long,
 )
 """The ladders of two rungs take their time; what the simulated Prometheus does not measure a live run waits for to the end."""
 
@@ -68,8 +87,13 @@ async def ready(line, stage, root, played):
         await line.journal.save_run(evolve(stored, state=RunState.DONE, ended_at=line.world.clock.now()))
     if name == "storage-path":
         await plant_csi(stage)
+    if name == "service-endpoint":
+        await plant_silence(stage)
     if name == "egress-gateway":
         await plant_egress(stage, root)
+    if name == "gateway-errors":
+        requests = Sample("node:envoy_requests:rate5m", {"node": "node-3"}, 20)
+        stage.simulation.prometheus.extra.append(lambda: iter([requests]))
     if scene is not None:
         await stage.simulation.play(scene)
     return line
@@ -84,6 +108,18 @@ async def plant_csi(stage):
     meta = {"name": "csi-node", "namespace": "csi-proxmox"}
     stage.cluster.create({"apiVersion": "apps/v1", "kind": "DaemonSet", "metadata": meta, "spec": body})
     await stage.until(lambda: stage.cluster.get("DaemonSet", *meta.values()).get("status", {}).get("numberReady"))
+
+
+async def plant_silence(stage):
+    """The target does not answer until it is restarted."""
+    labels = {"probe": "service", "instance": "https://whoami.test", "namespace": "apps", "deployment": "whoami"}
+
+    def probes():
+        template = stage.cluster.get("Deployment", "whoami", "apps")["spec"]["template"]
+        yield Sample("probe_success", labels, float("annotations" in template["metadata"]))
+
+    stage.simulation.prometheus.extra.append(probes)
+    await stage.until(lambda: stage.simulation.prometheus.query("probe_success == 0"))
 
 
 async def plant_egress(stage, root):

@@ -47,16 +47,32 @@ async def test_a_target_that_only_a_list_can_find_is_no_exception(deciding, outs
 
 
 async def test_kubernetes_that_hangs_between_match_and_gates(deciding, outside, text):
-    """The first question is answered, the next ones are not."""
-    deciding.load(text())
+    """Both targets are found, and the next questions are not answered."""
+    deciding.load(text(steps=[{"restart": {"action": "cilium.restart_agent"}}], gates={"cooldown": "1m"}))
     cluster = deciding.stage.cluster
-    cluster.slow(timedelta(0), path="^/api", count=1)
+    cluster.slow(timedelta(0), path="^/api", count=2)
     cluster.slow(FOR_EVER, path="^/api", count=None)
     decisions, seconds = await timed(deciding, outside.fire(), outside.fire(node="node-1"))
     assert [(d.decision, d.reason) for d in decisions] == [("refused", "unreadable")] * 2
     no = {verdict.gate for verdict in decisions[0].gates if not verdict.allowed}
-    assert no == {"paused", "protected", "target_changed"}
+    assert {"agent_not_ready", "partition", "quorum", "target_leased"} <= no
+    assert not {"paused", "protected", "target_changed"} & no, "what is asked of the target itself was answered"
     assert seconds < SOON
+
+
+async def test_a_target_that_is_not_there_says_so_of_its_own_alert_alone(deciding, outside, text):
+    """What several alerts ask is asked at once; what one of them is told is no other's."""
+    deciding.load(text())
+    decisions = await deciding.decide(outside.fire(node="node-1"), outside.fire(node="node-99"), outside.fire(node="node-2"))
+    assert [decision.reason for decision in decisions] == [None, "target_missing", None]
+
+
+async def test_each_target_of_a_delivery_is_asked_for_once(deciding, outside, text):
+    deciding.load(text())
+    deciding.world.alertmanager = None  # so each is refused: after a run that begins everything is asked anew
+    await deciding.decide(*(outside.fire(node=f"node-{n}") for n in (1, 2, 3)))
+    asked = [call.name for call in deciding.stage.cluster.request_log if (call.verb, call.resource) == ("get", "nodes")]
+    assert sorted(asked) == ["node-1", "node-2", "node-3"]
 
 
 @pytest.mark.parametrize(("door", "status"), [("alertmanager", 500), ("alertmanager", 401), ("kubernetes", 403), ("kubernetes", 500)])

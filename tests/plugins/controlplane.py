@@ -60,9 +60,10 @@ class ControlPlane:
             self.kubectl("apply", "-f", "-", stdin=json.dumps(thing))
 
     def writes(self, user: str = "remediator") -> list[dict[str, Any]]:
-        """Every write of ``user`` in the audit log, in order, but for the gates' trials of a Lease, which are dry runs."""
+        """Every write of ``user`` in the audit log, in order, but for the gates' trials of a Lease, which are dry runs, and for Events."""
         lines = self.audit.read_text().splitlines() if self.audit.exists() else []
-        return [event for event in map(json.loads, lines) if event["user"]["username"] == user and not _is_question(event)]
+        mine = [event for event in map(json.loads, lines) if event["user"]["username"] == user and not _is_question(event)]
+        return [event for event in mine if event["objectRef"]["resource"] != "events"]
 
     def resource_versions(self) -> dict[str, str]:
         """kind/namespace/name -> resourceVersion of everything that a run could touch.

@@ -136,6 +136,7 @@ def prometheus_server(processes: Any) -> Callable[..., RunningPrometheus]:
         rules: Sequence[dict[str, Any]] = (),
         alertmanagers: Sequence[str] = (),
         flags: Sequence[str] = (),
+        bearer: str = "",
     ) -> RunningPrometheus:
         """``targets``: exporters or ``host:port``; ``rules``: alerting rules as in a rule file; ``alertmanagers``: their URLs."""
         nonlocal count
@@ -144,12 +145,15 @@ def prometheus_server(processes: Any) -> Callable[..., RunningPrometheus]:
         folder.mkdir()
         addresses = [target if isinstance(target, str) else target.address for target in targets]
         (folder / "rules.yml").write_text(json.dumps({"groups": [{"name": "test", "rules": list(rules)}]}))
+        scrape = {"job_name": job, "honor_labels": True, "static_configs": [{"targets": addresses}]}
+        if bearer:
+            scrape["authorization"] = {"credentials": bearer}
         config = folder / "prometheus.yml"
         config.write_text(
             json.dumps(
                 {
                     "global": {"scrape_interval": interval, "scrape_timeout": interval, "evaluation_interval": interval},
-                    "scrape_configs": [{"job_name": job, "honor_labels": True, "static_configs": [{"targets": addresses}]}],
+                    "scrape_configs": [scrape],
                     "rule_files": [str(folder / "rules.yml")],
                     "alerting": {
                         "alertmanagers": [{"static_configs": [{"targets": [url.removeprefix("http://") for url in alertmanagers]}]}]

@@ -43,9 +43,13 @@ class Stage:
         self.lasting = "3m"
         """What a step may take where a test does not say; more for steps that wait for minutes, since a busy machine adds to them."""
 
-    def playbook(self, action: str, *, lasting: str = "", **parameters: Any) -> Any:
+    def playbook(self, action: str, *, lasting: str = "", files: dict[str, str] | None = None, **parameters: Any) -> Any:
+        """``files``: those beside the playbook, by name."""
+        from remediator.playbook.attached import bundled
+
         more = "".join(f", {name}: {value!r}" for name, value in parameters.items())
-        return self.world.load_revision(PLAYBOOK.format(action=action, timeout=lasting or self.lasting, parameters=more))
+        text = PLAYBOOK.format(action=action, timeout=lasting or self.lasting, parameters=more)
+        return self.world.load_revision(bundled(text, files or {}))
 
     async def begin(self, playbook: Any, *, node: str, dry_run: bool = False) -> Any:
         """A run as a decision would leave it: in the journal, nothing done yet."""
@@ -91,8 +95,8 @@ class Stage:
         self.world.limits = Limits(max_disturbed=Share(percent=100))
 
     def writes(self) -> list[tuple[str, str]]:
-        """What reached the API and was meant to change something: verb and path."""
-        return [(w.verb, w.path) for w in self.cluster.writes()]
+        """What reached the API and was meant to change something: verb and path. Events are only notes about it."""
+        return [(w.verb, w.path) for w in self.cluster.writes() if w.resource.partition(".")[0] != "events"]
 
     def agents(self) -> dict[str, str]:
         return {name: self.cluster.agent_pod(name)["metadata"]["uid"] for name in self.cluster.node_names()}
@@ -123,6 +127,7 @@ async def stage(tmp_path: Path, rate: float) -> AsyncIterator[Stage]:
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.playbook import Library, load_playbook
     from remediator.sim import Simulation
+    from remediator.testing.prober import SimulatedProber
     from remediator.world import World
 
     clock = FastClock(rate)
@@ -144,6 +149,7 @@ async def stage(tmp_path: Path, rate: float) -> AsyncIterator[Stage]:
         dry_run=False,
         mode_of=lambda _: Mode.AUTO,
         library=Library(),
+        probe=SimulatedProber(simulation),
         load_revision=partial(load_playbook, actions=actions(), gates=gates()),
     )
     yield Stage(simulation, world)

@@ -94,6 +94,8 @@ class Plot:
     name: str = ""
     namespace: str = ""
     prepare: Callable[[Simulation], Awaitable[None]] | None = None
+    files: tuple[tuple[str, str], ...] = ()
+    """Beside the playbook: name and text."""
 
     def playbook(self) -> str:
         named = f", name: {self.name}, namespace: {self.namespace}" if self.name else ""
@@ -212,7 +214,8 @@ class Story:
 
     def _configure(self) -> None:
         (self._folder / "playbooks").mkdir()
-        (self._folder / "playbooks" / "story.yaml").write_text(self._plot.playbook())
+        for name, text in (("story.yaml", self._plot.playbook()), *self._plot.files):
+            (self._folder / "playbooks" / name).write_text(text)
         document = {
             "apiVersion": "remediator.dev/v1",
             "kind": "Settings",
@@ -220,7 +223,7 @@ class Story:
             "store": {"url": self._store},
             "playbooks": ["playbooks"],
             "modes": {"*": "auto"},
-            "kubernetes": {"server": self._simulation.url},
+            "kubernetes": {"server": self._simulation.url, "events": False},  # aside from the run, so they would be boundaries by chance
             "alertmanager": {"url": self._simulation.alertmanager_url},
         }
         (self._folder / "settings.yaml").write_text("".join(f"{key}: {json.dumps(value)}\n" for key, value in document.items()))

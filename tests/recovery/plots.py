@@ -66,6 +66,15 @@ def _one(action, *parameters):
     return f"{{it: {{{', '.join((f'action: {action}', TIME, *parameters))}}}}}"
 
 
+JOB = """\
+apiVersion: batch/v1
+kind: Job
+spec:
+  template:
+    spec: {containers: [{name: check, image: "example.test/check:1"}]}
+"""
+
+
 PLOTS = {
     "alertmanager.silence": Plot(_one("alertmanager.silence", "duration: 1d"), undone=True),
     "node.cordon": Plot(_one("node.cordon"), undone=True),
@@ -83,6 +92,7 @@ PLOTS = {
     "bgp.withdraw_node": Plot(_one("bgp.withdraw_node", "hold: 1s"), undone=True),
     "bgp.withdraw_peer": Plot(_one("bgp.withdraw_peer", "peer_config: peer-tor1", "hold: 1s"), undone=True),
     "egress.move_gateway": Plot(_one("egress.move_gateway", "planned: true"), undone=True, prepare=standby),
+    "job.run": Plot(_one("job.run", "template: check.job.yaml", "namespace: apps"), files=(("check.job.yaml", JOB),)),
     "gateway.shift_weight": Plot(
         _one("gateway.shift_weight", "route: grafana", "namespace: default", "weights: {blue: 0}", "settle: 1s"),
         undone=True,

@@ -218,7 +218,7 @@ class Rig:
             "store": {"url": "sqlite:///journal.db"},
             "playbooks": ["playbooks"],
             "modes": {"*": mode},
-            "kubernetes": {"server": self.between.url, "timeout": kubernetes_timeout},
+            "kubernetes": {"server": self.between.url, "timeout": kubernetes_timeout, "events": False},
             "alertmanager": {"url": f"{self.cluster.url}/alertmanager"},
             "limits": LIMITS,
         }

@@ -181,6 +181,14 @@ class Fabric:
         """The router's: prefix -> addresses of the hosts that announce it."""
         return self.router.routes()
 
+    def cut(self, host: str) -> None:
+        """Its cable is out: nobody is told, and the session ends with the hold time."""
+        _ip("-n", self._name(host), "link", "set", "eth0", "down")
+
+    def mend(self, host: str) -> None:
+        """Put it in again, or leave it in."""
+        _ip("-n", self._name(host), "link", "set", "eth0", "up")
+
     def close(self) -> None:
         """End every process and take away every namespace, however far it came."""
         for speaker in (*self.hosts.values(), self.router):

@@ -53,6 +53,7 @@ class Network:
                 spec = {"unschedulable": first["unschedulable"] or None, "taints": first["taints"] or None}
                 self.api.patch(f"/api/v1/nodes/{name}", {"metadata": metadata, "spec": spec})
             self.agent(name, ready=True)
+            self.fabric.mend(name)
         self.agents.go_on()
         self.agents.export_to(None)
         self.select(objects.BY_DRAIN_LABEL)

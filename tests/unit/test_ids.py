@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from ulid import ULID
 
-from remediator.ids import new_id, short_id
+from remediator.ids import _after, new_id, short_id
 
 AT = datetime(2026, 1, 5, 10, 0, 0, 123_456, tzinfo=UTC)
 
@@ -21,6 +21,17 @@ def test_an_id_is_a_ulid_of_its_time():
 def test_later_ones_sort_later():
     ids = [new_id(AT + timedelta(milliseconds=n)) for n in range(3000)]
     assert ids == sorted(ids)
+
+
+def test_those_of_one_millisecond_sort_in_the_order_of_their_making():
+    ids = [new_id(AT) for _ in range(3000)]
+    assert ids == sorted(ids)
+    assert {ULID.from_str(one.upper()).datetime for one in ids} == {AT.replace(microsecond=123_000)}
+
+
+def test_the_digit_after_the_highest_carries():
+    assert _after("0" * 14 + "az") == "0" * 14 + "b0"
+    assert len(_after("z" * 16)) == 16, "fresh ones"
 
 
 def test_threads_that_ask_at_once_get_no_two_equal_ones():

@@ -9,6 +9,7 @@ from remediator.sim.controllers.bgp import BgpAgents, BgpOperator
 from remediator.sim.controllers.cilium import AgentController, OperatorController
 from remediator.sim.controllers.daemonsets import DaemonSetController
 from remediator.sim.controllers.endpoints import EndpointController
+from remediator.sim.controllers.jobs import JobController, JobEnd, Jobs
 from remediator.sim.controllers.kubelet import Kubelets
 from remediator.sim.controllers.leaders import LeaderElection
 from remediator.sim.controllers.loop import Controller, ControlLoop
@@ -28,6 +29,9 @@ __all__ = [
     "DeploymentController",
     "EndpointController",
     "GarbageCollector",
+    "JobController",
+    "JobEnd",
+    "Jobs",
     "Kubelets",
     "LeaderElection",
     "NamespaceController",

@@ -23,7 +23,8 @@ __all__ = ["START_AFTER", "STOP_AFTER", "Kubelets"]
 
 START_AFTER = "controlplane/start-after"
 STOP_AFTER = "controlplane/stop-after"
-"""The annotation of the real control plane's test bed (kwok) too."""
+RUNS_FOR = "controlplane/runs-for"
+"""Annotations; that of stopping is known to the real control plane's test bed (kwok) too, the last is about pods of Jobs."""
 _STATES = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
 
 
@@ -91,6 +92,25 @@ class Kubelets:
         saved = self.cluster.store.replace(self.cluster.kind("Pod"), copy)
         if agent:
             self._later(saved, "ready", self.cluster.timing.agent_start, self._probe)
+        if (end := self.cluster.jobs.end_of(saved)) is not None and end.after is not None:
+            self._later(saved, "end", self._time(saved, RUNS_FOR, end.after), self._end)
+
+    def _end(self, pod: Obj) -> None:
+        """The containers of a Job's pod exit by themselves."""
+        end = self.cluster.jobs.end_of(pod)
+        if end is None or dig(pod, "status.phase") != "Running" or "deletionTimestamp" in pod["metadata"]:
+            return
+        now = self.cluster.clock.now()
+        copy = self.cluster.store.edit(self.cluster.kind("Pod"), pod)
+        copy["status"]["phase"] = "Failed" if end.exit_code else "Succeeded"
+        reason = "Error" if end.exit_code else "Completed"
+        for container in copy["status"]["containerStatuses"]:
+            ended = {"exitCode": end.exit_code, "reason": reason, "finishedAt": rfc3339(now), "startedAt": copy["status"]["startTime"]}
+            container.update(state={"terminated": ended}, ready=False, started=False)
+            self.cluster.logs[pod["metadata"]["uid"], container["name"]] = [f"{rfc3339(now)} {line}" for line in end.log]
+        for kind in ("ContainersReady", "Ready"):
+            set_condition(copy, kind, "False", now, lastProbeTime=None, reason="PodFailed" if end.exit_code else "PodCompleted")
+        self.cluster.store.replace(self.cluster.kind("Pod"), copy)
 
     def _probe(self, pod: Obj) -> None:
         """The first readiness probe of an agent."""

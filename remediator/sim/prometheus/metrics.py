@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from remediator.sim.objects import condition, controller_of, dig, is_ready, name_of, namespace_of
+from remediator.sim.objects import condition, controller_of, dig, is_ready, labels_of, name_of, namespace_of
 from remediator.sim.prometheus.series import Sample
+from remediator.sim.reach import addresses, answers, workload_behind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["collect"]
 
+_HTTP = 80
 _MOST_PAIRED = 60
 """Series per pair grow with the square of the nodes; larger clusters do without, in the simulation as in life."""
 _ENDPOINT_STATES = ("waiting-for-identity", "ready", "waiting-to-regenerate", "regenerating", "disconnecting", "restoring", "invalid")
@@ -40,6 +42,8 @@ def collect(cluster: Cluster, tick: int) -> Iterator[Sample]:
         yield from _prober(cluster, node, paired, tick)
     yield from _operator(cluster)
     yield from _kube_state(cluster)
+    yield from _probes(cluster)
+    yield from _coredns(cluster)
 
 
 def _agent_target(cluster: Cluster, node: str) -> dict[str, str]:
@@ -164,3 +168,32 @@ def _pod_state(pod: Obj) -> Iterator[Sample]:
     for container in dig(pod, "status.containerStatuses") or ():
         restarts = {**labels, "container": container["name"]}
         yield Sample("kube_pod_container_status_restarts_total", restarts, container.get("restartCount", 0))
+
+
+def _probes(cluster: Cluster) -> Iterator[Sample]:
+    """blackbox-exporter, with the labels of deploy/prometheus/targets.yaml: a page or a name server at every address of a service."""
+    for one in addresses(cluster):
+        labels = {
+            "job": "remediator-probes",
+            "service": name_of(one.service),
+            "location": "cluster",
+            "namespace": namespace_of(one.service),
+        }
+        labels |= workload_behind(cluster, one.service)
+        value = float(answers(cluster, one.host, one.port))
+        if one.dns:
+            for module in ("dns_udp", "dns_tcp"):
+                yield Sample("probe_success", {**labels, "probe": "dns", "module": module, "instance": f"{one.host}:{one.port}"}, value)
+        else:
+            where = f"http://{one.host}" if one.port == _HTTP else f"{one.host}:{one.port}"
+            module = "http" if one.port == _HTTP else "tcp"
+            yield Sample("probe_success", {**labels, "probe": "service", "module": module, "instance": where}, value)
+
+
+def _coredns(cluster: Cluster) -> Iterator[Sample]:
+    """What the rules of deploy/prometheus record of CoreDNS. It answers well as long as a pod of it is ready, and says nothing else."""
+    for pod in cluster.store.list(("", "pods"), "kube-system"):
+        if labels_of(pod).get("k8s-app") == "kube-dns" and is_ready(pod):
+            yield Sample("namespace:coredns_servfail:ratio_rate5m", {"namespace": "kube-system"}, 0)
+            yield Sample("namespace:coredns_latency_seconds:p99_rate5m", {"namespace": "kube-system"}, 0.004)
+            return

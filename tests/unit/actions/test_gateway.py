@@ -8,7 +8,7 @@ import pytest
 
 from remediator.actions.gateway import SHIFTED_BY
 from remediator.kube import kinds
-from remediator.model import RunState, evolve
+from remediator.model import RunState, Target, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 from remediator.undo import undo
@@ -126,3 +126,81 @@ async def test_undo_leaves_what_somebody_changed_since(stage, grafana):
     await stage.world.kube.patch(kinds.HTTP_ROUTE, "grafana", theirs, "apps", type="json")
     assert (await undo(stage.world, done.run)).foreign
     assert weights(stage) == [[0, 7], [0, 10]]
+
+
+LABELS = {"blue": {"app": "grafana"}, "green": {"app": "standby"}}
+
+
+@pytest.fixture
+def workload(stage, grafana):
+    """The Deployment behind ``blue``; ``green`` leads elsewhere."""
+    for name, labels in LABELS.items():
+        spec = {"selector": labels, "ports": [{"port": 80}]}
+        stage.cluster.create({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "apps"}, "spec": spec})
+    template = {"metadata": {"labels": LABELS["blue"]}, "spec": {"containers": [{"name": "c", "image": "example.test/c:1"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": LABELS["blue"]}, "template": template}
+    meta = {"name": "grafana", "namespace": "apps"}
+    return stage.cluster.create({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta, "spec": spec})["metadata"]
+
+
+async def away(stage, metadata, **more):
+    playbook = stage.playbook(ACTION, settle="2s", **more)
+    run = await stage.begin(playbook, node="node-3")
+    target = Target(kind="Deployment", name=metadata["name"], namespace=metadata["namespace"], uid=metadata["uid"])
+    await stage.world.journal.save_run(evolve(run, target=target))
+    return await stage.carry(playbook, run)
+
+
+def change(stage, edit):
+    kind = stage.cluster.kind("HTTPRoute")
+    copy = stage.cluster.store.edit(kind, stage.cluster.store.get(kind, "grafana", "apps"))
+    edit(copy["spec"]["rules"])
+    stage.cluster.store.replace(kind, copy)
+
+
+async def test_without_weights_traffic_leaves_the_target_for_the_other_backends(stage, workload):
+    change(stage, lambda rules: rules[0]["backendRefs"][1].update(weight=0))
+    done = await away(stage, workload)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert weights(stage) == [[0, 9], [0, None]], "a standby with none gets all, one that has some keeps them"
+    assert (await undo(stage.world, done.run)).undone
+    assert weights(stage) == [[9, 0], [1, None]]
+
+
+@pytest.mark.parametrize(
+    ("edit", "reason", "words"),
+    [
+        (lambda rules: rules[1]["backendRefs"].pop(), Reason.CAPACITY, "rule 1 would have no backend with a weight"),
+        (lambda rules: [refs["backendRefs"][1].update(name="red") for refs in rules], Reason.CAPACITY, "Service red would get traffic"),
+        (lambda rules: [refs["backendRefs"].pop(0) for refs in rules], Reason.TARGET_MISSING, "no HTTPRoute in apps sends to blue"),
+        (lambda rules: [refs["backendRefs"][0].update(namespace="x") for refs in rules], Reason.TARGET_MISSING, "sends to blue"),
+    ],
+)
+async def test_traffic_that_has_nowhere_to_go_stays(stage, workload, edit, reason, words):
+    change(stage, edit)
+    done = await away(stage, workload)
+    assert (done.end, done.reason) == (StepEnd.FAILED, reason), done.detail
+    assert words in done.detail
+    assert stage.writes() == []
+
+
+async def test_two_routes_to_the_target_are_told_and_one_can_be_named(stage, workload):
+    second = route()
+    second["metadata"]["name"] = "second"
+    stage.cluster.create(second)
+    done = await away(stage, workload)
+    assert (done.reason, "grafana, second" in done.detail) == (Reason.TARGET_AMBIGUOUS, True)
+    await stage.world.journal.save_run(evolve(done.run, state=RunState.CANCELLED, ended_at=stage.world.clock.now()))
+    assert (await away(stage, workload, route="grafana")).end is StepEnd.SUCCEEDED
+
+
+async def test_without_weights_the_target_must_be_a_workload(stage, grafana):
+    done = await stage.step(ACTION, route="grafana", namespace="apps")
+    assert (done.reason, "Node/node-3 is no workload" in done.detail) == (Reason.TARGET_MISSING, True)
+
+
+async def test_a_backend_that_inherits_traffic_must_be_ready_though_its_weight_stays(stage, grafana):
+    kind = stage.cluster.kind("EndpointSlice")
+    stage.cluster.store.remove(kind, stage.cluster.store.get(kind, "green-1", "apps"))
+    done = await stage.step(ACTION, **{**AWAY, "weights": {"blue": 0}})
+    assert (done.reason, "Service green" in done.detail) == (Reason.CAPACITY, True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from pydantic import ValidationError
 
 from remediator.actions import actions
+from remediator.errors import MonitoringError
 from remediator.model import Target, evolve
 from remediator.probing import Certificate, DnsSeen, HttpSeen, TcpSeen
 from remediator.run import StepEnd
@@ -21,7 +24,7 @@ class Scripted:
         self.closed = set()
 
     async def http(self, url, **more):
-        self.asked.append((url, more["address"]))
+        self.asked.append((url, more.get("address", "")))
         return HttpSeen(what=url, seconds=0.1, **self.page)
 
     async def dns(self, server, port, name, kind, *, tcp, within):
@@ -119,6 +122,57 @@ async def test_nothing_to_ask_is_no_success(stage, scripted, coredns):
     done = await stage.step("probe.tcp")
     assert (done.end, "Node/node-3 is no Deployment" in done.detail) == (StepEnd.FAILED, True)
     assert scripted.asked == []
+
+
+class Told:
+    """A Prometheus that knows these instances."""
+
+    def __init__(self, *instances):
+        self.instances = instances
+
+    async def require_fresh(self):
+        pass
+
+    async def query(self, promql):
+        if not promql.startswith("probe_success"):
+            raise MonitoringError("no answer")
+        return [SimpleNamespace(labels={"instance": one} if one else {}) for one in self.instances]
+
+
+PROBED = "probe_success{probe='service'} == 0"
+
+
+async def test_what_prometheus_probes_is_looked_at_again(stage, scripted):
+    stage.world.prometheus = Told("https://grafana.test", "10.0.0.9:6881", "https://grafana.test", "[fd00::9]:80")
+    done = await stage.step("probe.targets", query=PROBED)
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "3 of 3 answer")
+    assert scripted.asked == [("https://grafana.test", ""), ("10.0.0.9", 6881), ("fd00::9", 80)]
+    scripted.page = {"status": 503}
+    scripted.closed = {("10.0.0.9", 6881)}
+    done = await stage.step("probe.targets", query=PROBED, expect="failure")
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "https://grafana.test: status 503; 10.0.0.9:6881: refused")
+    assert (await stage.step("probe.targets", query=PROBED)).end is StepEnd.FAILED
+    assert stage.writes() == []
+
+
+@pytest.mark.parametrize("instance", ["one.one.one.one", "10.0.0.9:53", "https://user:secret@x", "x:port", "https://", "a/b:80", ""])
+async def test_what_is_neither_a_page_nor_a_port_is_named_and_not_asked(stage, scripted, instance):
+    stage.world.prometheus = Told(instance)
+    for expect in ("success", "failure"):
+        done = await stage.step("probe.targets", query=PROBED, expect=expect)
+        assert (done.end, "has a page or a port" in done.detail) == (StepEnd.FAILED, True), "nothing was asked, so nothing is proved"
+    done = await stage.step("probe.targets", query=PROBED, expect="any")
+    assert done.end is StepEnd.SUCCEEDED
+    told = [seen.data for seen in done.run.steps[0].evidence if seen.name == "not looked at"]
+    assert told == [[instance.replace("secret", "<redacted>")]]
+    assert scripted.asked == []
+
+
+async def test_without_prometheus_nobody_knows_what_is_probed(stage, scripted):
+    stage.world.prometheus = Told()
+    assert "no answer" in (await stage.step("probe.targets", query="down", expect="any")).detail
+    stage.world.prometheus = None
+    assert "prometheus.url" in (await stage.step("probe.targets", query=PROBED, expect="any")).detail
 
 
 @pytest.mark.parametrize(

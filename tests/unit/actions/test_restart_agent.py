@@ -344,6 +344,23 @@ async def test_before_the_last_speaker_with_graceful_restart_may_be_restarted(st
     assert done.end is StepEnd.SUCCEEDED, done.detail
 
 
+async def test_where_sessions_are_the_reason_a_node_that_nobody_configures_is_left_alone(stage):
+    await stage.world.kube.patch(_kind("Node"), "node-3", {"metadata": {"labels": {"bgp": None}}}, type="merge")
+    await stage.until(lambda: not any(c["metadata"]["name"] == "node-3" for c in stage.cluster.objects("CiliumBGPNodeConfig")))
+    before = stage.agents()
+    done = await stage.step(ACTION, needs_bgp=True)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.TARGET_MISSING)
+    assert "node-3 has no CiliumBGPNodeConfig: no BGP configuration selects its CiliumNode" in done.detail
+    assert stage.agents() == before
+
+
+async def test_where_sessions_are_the_reason_a_configured_node_gets_its_new_agent(stage):
+    old = stage.agents()["node-3"]
+    done = await stage.step(ACTION, needs_bgp=True, ready_for="1s")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert stage.agents()["node-3"] != old
+
+
 async def test_a_dns_proxy_in_use_is_said_in_the_record(stage):
     _define(stage, "CiliumNetworkPolicy", "ciliumnetworkpolicies", "Namespaced")
     spec = {"egress": [{"toFQDNs": [{"matchName": "example.test"}]}]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -129,6 +130,18 @@ async def test_a_second_entry_after_the_delete_sends_nothing_again(stage):
     again = await stage.carry(playbook, run)
     assert again.end is StepEnd.SUCCEEDED, again.detail
     assert [verb for verb, _ in stage.writes()] == ["delete"]
+
+
+async def test_where_readiness_is_the_symptom_it_is_left_to_the_playbook(stage, monkeypatch):
+    monkeypatch.setattr(stage.cluster, "timing", replace(stage.cluster.timing, pod_start=timedelta(hours=5)))
+    old = envoys(stage)["node-3"]
+    done = await stage.step(ACTION, wait_ready=False)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert envoys(stage)["node-3"] != old
+    assert not _ready(envoy(stage))
+    assert done.detail.endswith(f"was replaced by {envoy(stage)['metadata']['name']}")
+    lines = next(e.data for e in done.run.steps[0].evidence if e.name == PLAN)
+    assert "wait for the new Envoy's pod; whether it gets Ready is for the playbook to verify" in lines
 
 
 def _rolls(stage):

@@ -8,6 +8,9 @@ import runpy
 import pytest
 import yaml
 
+BEAT = "RemediatorWatchdog"
+"""Always fires."""
+
 
 def load(path):
     return yaml.load(path.read_text(), Loader=yaml.CSafeLoader)
@@ -32,10 +35,40 @@ def alerts(groups):
     return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
+@pytest.fixture(scope="module")
+def own(folder):
+    """The alerts about remediator itself."""
+    return {rule["alert"]: rule for group in load(folder / "self.yaml")["groups"] for rule in group["rules"]}
+
+
 def test_both_forms_are_equal(folder, groups):
-    made = runpy.run_path(str(folder / "prometheusrule.py"))["prometheusrule"]((folder / "rules.yaml").read_text())
-    assert (folder / "prometheusrule.yaml").read_text() == made, "run make rules"
-    assert yaml.safe_load(made)["spec"]["groups"] == groups
+    there = runpy.run_path(str(folder / "prometheusrule.py"))
+    for source, (made, _) in there["MADE"].items():
+        assert (folder / made).read_text() == there["prometheusrule"]((folder / source).read_text(), source), "run make rules"
+        assert load(folder / made)["spec"]["groups"] == load(folder / source)["groups"]
+    names = [load(folder / made)["metadata"]["name"] for made, _ in there["MADE"].values()]
+    assert len(set(names)) == len(names) == 2
+    assert load(folder / "prometheusrule.yaml")["spec"]["groups"] == groups
+
+
+def test_alerts_about_ourselves_are_for_people_and_have_a_page_that_says_what_to_do(root, own):
+    page = (root / "docs" / "self-alerts.md").read_text()
+    assert re.findall(r"^## (Remediator\w+)$", page, re.MULTILINE) == list(own)
+    for name, rule in own.items():
+        assert rule["labels"]["kind"] == "remediator", name
+        assert rule["annotations"]["runbook_url"].endswith(f"/self-alerts.md#{name.lower()}")
+        assert rule["annotations"]["no_playbook"], name
+        assert rule["labels"]["severity"] in ("warning", "critical") or name == BEAT
+        assert rule.get("for") or name == BEAT
+
+
+def test_alerts_about_ourselves_ask_for_metrics_that_exist(own):
+    from remediator.telemetry import METRICS
+
+    named = {name for rule in own.values() for name in re.findall(r"\bremediator_[a-z_]+", rule["expr"])}
+    there = {f"{family.name}{end}" for family in METRICS.registry.collect() for end in ("", "_total", "_bucket", "_info")}
+    assert len(named) > 12
+    assert named <= there
 
 
 def test_runbooks_are_set_by_one_command(folder):
@@ -74,7 +107,8 @@ def test_no_alert_carries_a_pod(groups):
             assert " by (" in rule["expr"] or re.search(r"[a-z_]+:[a-z_]+:|^sum\(|max\(", rule["expr"]), rule["alert"]
 
 
-def test_every_alert_is_tested_both_ways(folder, alerts):
+def test_every_alert_is_tested_both_ways(folder, alerts, own):
+    alerts = alerts | {name: {"for": "0m", **rule} for name, rule in own.items()}
     fires, silent = set(), set()
     for path in sorted((folder / "tests").glob("*.yaml")):
         for test in load(path)["tests"]:
@@ -86,7 +120,7 @@ def test_every_alert_is_tested_both_ways(folder, alerts):
                 elif not early:
                     silent.add(name)
     assert fires == set(alerts)
-    assert silent == set(alerts)
+    assert silent == set(alerts) - {BEAT}
 
 
 SUBDOMAINS = {

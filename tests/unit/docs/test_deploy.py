@@ -98,21 +98,28 @@ def test_the_image_gets_what_the_daemon_needs_and_no_tools(root):
     command = [sys.executable, str(root / "deploy" / "runtime_lock.py"), str(root / "requirements.lock")]
     part = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
     names = {line.split("==")[0] for line in part.splitlines() if line[:1].isalpha()}
-    assert {"aiohttp", "kubernetes-asyncio", "psycopg", "psycopg-binary", "sqlalchemy"} <= names
+    assert {"aiohttp", "kubernetes-asyncio", "opentelemetry-sdk", "psycopg", "psycopg-binary", "sqlalchemy"} <= names
     assert not {"pytest", "ruff", "mypy", "hypothesis", "deptry"} & names
     assert part.count("--hash=sha256:") > len(names)
 
 
 def test_what_alertmanager_is_told_is_the_same_for_the_operator(root):
     plain = yaml.safe_load((root / "deploy" / "alertmanager" / "example.yml").read_text())
-    (route,) = plain["route"]["routes"]
+    beat, route, people = plain["route"]["routes"]
     (hook,) = next(one for one in plain["receivers"] if one["name"] == "remediator")["webhook_configs"]
     spec = yaml.safe_load((root / "deploy" / "alertmanager" / "alertmanagerconfig.yaml").read_text())["spec"]
-    (theirs,) = spec["receivers"][0]["webhookConfigs"]
+    nobody, ours = spec["receivers"]
+    (theirs,) = ours["webhookConfigs"]
     assert spec["route"]["groupBy"] == route["group_by"]
     assert {"node", "target_node"} <= set(route["group_by"])
     assert (spec["route"]["groupWait"], spec["route"]["groupInterval"]) == (route["group_wait"], route["group_interval"])
-    assert ['{name}{matchType}"{value}"'.format(**one) for one in spec["route"]["matchers"]] == route["matchers"]
+    matchers = [
+        ['{name}{matchType}"{value}"'.format(**one) for one in each["matchers"]] for each in (spec["route"], *spec["route"]["routes"])
+    ]
+    assert matchers == [['kind=~".+"'], beat["matchers"], ['kind="remediator"']]
+    assert route["matchers"] == ['kind=~".+"', 'kind!="remediator"'], "the same, where routes cannot be nested so plainly"
+    assert (spec["route"]["routes"][0]["repeatInterval"], spec["route"]["routes"][1]["receiver"]) == (beat["repeat_interval"], "nobody")
+    assert (nobody, people) == ({"name": "nobody"}, {"receiver": "people"})
     assert (theirs["url"], theirs["sendResolved"], theirs["maxAlerts"]) == (hook["url"], True, 0)
     assert (hook["send_resolved"], hook["max_alerts"]) == (True, 0)
     assert "credentials_file" in hook["http_config"]["authorization"], "a token in a file, not in the configuration"

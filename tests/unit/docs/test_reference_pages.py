@@ -77,3 +77,15 @@ def test_every_line_of_the_security_page_is_shown_by_something(root):
     rows = [line for line in page.splitlines() if line.startswith("| ") and not re.search(r"\| shown by \|$", line)]
     assert len(rows) > 20
     assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py(?:::test_\w+)?` \|$", row)] == []
+
+
+def test_observing_page_has_every_metric_with_its_labels(root):
+    page = (root / "docs" / "observing.md").read_text()
+    shown = dict(re.findall(r"^\| `(remediator_\w+)` \| ([a-z, ]*)\|", page, re.MULTILINE))
+    from remediator.telemetry import METRICS
+
+    there = {}
+    for metric in (m for m in vars(METRICS).values() if hasattr(m, "_labelnames")):
+        suffix = {"counter": "_total", "info": "_info"}.get(metric._type, "")
+        there[metric._name + suffix] = ", ".join(metric._labelnames) or ("version" if suffix == "_info" else "")
+    assert {name: labels.strip() for name, labels in shown.items()} == there

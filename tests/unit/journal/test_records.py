@@ -147,6 +147,8 @@ async def test_history_is_what_touches_the_time_since(journal, make):
     for run in (old, reaching_in, recent, still_open, elsewhere):
         await journal.save_run(run)
     assert await journal.history("Node/node-3", since=make.time(10)) == [recent, reaching_in, still_open]
+    several = await journal.histories(["Node/node-4", "Node/node-5", "Node/node-3"], since=make.time(10))
+    assert several == {"Node/node-4": [elsewhere], "Node/node-5": [], "Node/node-3": [recent, reaching_in, still_open]}
 
 
 async def test_every_write_is_told_in_the_log(journal, make, clock):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remediator.journal import Redactor
-from remediator.journal.redact import _HINTS, _KEYS, MARK, _scan_for
+from remediator.journal.redact import _HINTS, _KEYS, MARK, _scan_for, secrets_of
 from remediator.model import Alert, AlertStatus, Delivery, Target, encode, from_json
 
 TOKEN = 'a/"Tok\\en"+1 &value'
@@ -247,3 +247,20 @@ def test_hostile_texts_take_no_time(unit):
     began = time.perf_counter()
     REDACTOR.text(text)
     assert time.perf_counter() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("postgresql://u:p%40ss@db/x", ["p@ss"]),
+        ("https://hooks.example/services/T012345/B98765/q8Zr2Lw0Xk5Vt7Bn9s", ["q8Zr2Lw0Xk5Vt7Bn9s"]),
+        ("https://hooks.example/up?token=q8Zr2Lw0Xk5Vt7Bn9s&to=on-call-channel-team", ["q8Zr2Lw0Xk5Vt7Bn9s"]),
+        ("tgram://1234567890abcdefgh/chat", ["1234567890abcdefgh"]),
+        ("https://hooks-2026.example.test/path-without-digits", []),
+        ("# a comment", []),
+        ("http://[", []),
+    ],
+)
+def test_what_of_a_url_is_a_secret_by_itself(url, found):
+    assert secrets_of(url) == found
+    assert set(secrets_of(url, tokens=False)) <= set(found)

@@ -36,6 +36,20 @@ def test_importing_the_door_does_not_import_what_is_behind_it():
     assert done.stdout.strip() == "[]"
 
 
+def test_of_the_library_only_what_is_used_is_loaded_and_the_rest_is_there_on_demand():
+    code = """
+import sys, remediator.kube.connection
+print(sum(name.startswith("kubernetes_asyncio.") for name in sys.modules) < 30)
+import kubernetes_asyncio
+from kubernetes_asyncio.client import ApiClient, CoreV1Api, V1Pod
+from remediator.kube.library import ApiClient as ours
+print(ApiClient is ours, V1Pod(kind="Pod").kind, CoreV1Api.__name__, kubernetes_asyncio.watch.Watch.__name__)
+print(kubernetes_asyncio.client.models.V1Pod is V1Pod, hasattr(kubernetes_asyncio.client, "V9Pod"))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines() == ["True", "True Pod CoreV1Api Watch", "True False"]
+
+
 async def test_get_returns_the_object(api, kube, pod):
     api.json(pod("a"))
     assert (await kube.get(kinds.POD, "a", "default"))["metadata"]["uid"] == "uid-a"

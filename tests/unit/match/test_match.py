@@ -11,6 +11,7 @@ from remediator.errors import Refused, UsageError
 from remediator.kube.errors import NotFound
 from remediator.match import choose, find, host_of, nearest, resolve
 from remediator.model import Alert, AlertStatus
+from remediator.playbook import TargetSpec
 from remediator.reasons import Reason
 
 
@@ -80,6 +81,8 @@ CLUSTER = Cluster(
     node("twin-a", "10.9.9.9"),
     node("twin-b", "10.9.9.9"),
     pod("kube-system", "cilium-x"),
+    {"kind": "Deployment", "metadata": {"namespace": "dns", "name": "unbound", "uid": "u-d"}},
+    {"kind": "StatefulSet", "metadata": {"namespace": "dns", "name": "unbound", "uid": "u-s"}},
 )
 
 
@@ -87,8 +90,9 @@ def alert(**labels):
     return Alert(name="X", fingerprint="f", starts_at=datetime(2026, 1, 5, tzinfo=UTC), status=AlertStatus.FIRING, labels=labels)
 
 
-NODE = SimpleNamespace(kind="Node", name=None, namespace=None)
-POD = SimpleNamespace(kind="Pod", name=None, namespace=None)
+NODE = TargetSpec(kind="Node")
+POD = TargetSpec(kind="Pod")
+WORKLOAD = TargetSpec(kind=["Deployment", "StatefulSet", "DaemonSet"])
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,32 @@ async def test_a_node_is_found_by_whatever_label_names_it(labels, name):
 async def test_anything_but_one_existing_node_is_refused_with_what_was_found(labels, reason, words):
     with pytest.raises(Refused) as refused:
         await resolve(NODE, alert(**labels), CLUSTER)
+    assert refused.value.reason is reason
+    assert words in refused.value.detail
+
+
+@pytest.mark.parametrize(("label", "uid"), [("deployment", "u-d"), ("statefulset", "u-s")])
+async def test_of_several_kinds_the_label_says_which_is_meant(label, uid):
+    target = await resolve(WORKLOAD, alert(namespace="dns", daemonset="", **{label: "unbound"}), CLUSTER)
+    assert (target.uid, target.named["label"]) == (uid, label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason", "words"),
+    [
+        ({"namespace": "dns"}, Reason.TARGET_MISSING, "no label deployment or statefulset or daemonset"),
+        ({"deployment": "unbound"}, Reason.TARGET_MISSING, "no label deployment and namespace"),
+        ({"namespace": "dns", "daemonset": "unbound"}, Reason.TARGET_MISSING, "DaemonSet/dns/unbound does not exist"),
+        (
+            {"namespace": "dns", "deployment": "unbound", "statefulset": "unbound"},
+            Reason.TARGET_AMBIGUOUS,
+            "names a Deployment and a StatefulSet",
+        ),
+    ],
+)
+async def test_of_several_kinds_exactly_one_must_be_named(labels, reason, words):
+    with pytest.raises(Refused) as refused:
+        await resolve(WORKLOAD, alert(**labels), CLUSTER)
     assert refused.value.reason is reason
     assert words in refused.value.detail
 

@@ -32,7 +32,7 @@ def test_shipped_playbooks_that_verify_by_a_metric_have_one_to_draw():
     from remediator.actions import actions
     from remediator.gates import gates
 
-    values = {"target": {"kind": "Node", "name": "n", "namespace": "", "uid": "u"}, "parameters": {}, "cilium": {}}
+    values = {"target": {"kind": "Node", "label": "node", "name": "n", "namespace": "", "uid": "u"}, "parameters": {}, "cilium": {}}
     queries = [
         one.verify.query.text(values)
         for one in Library.load((shipped(),), actions=actions(), gates=gates()).playbooks

@@ -33,7 +33,8 @@ class Action:
     def __init__(self, name: str, parameters: type[BaseModel], *, disruptive: bool = False) -> None:
         self.name = name
         self.Parameters = parameters
-        self.disruptive = disruptive
+        self.files, self.fixed = {}, {}
+        self.disturbs = lambda _: disruptive
 
 
 VALID = """\
@@ -79,7 +80,7 @@ def load(actions, gates):
 def values():
     """What a run knows."""
     return {
-        "target": {"kind": "Node", "name": "node-3", "namespace": "", "uid": "u-3"},
+        "target": {"kind": "Node", "label": "node", "name": "node-3", "namespace": "", "uid": "u-3"},
         "cilium": {"namespace": "kube-system", "agent_selector": "k8s-app=cilium"},
         "parameters": {},
     }

@@ -216,6 +216,8 @@ def test_one_playbook_means_one(load, valid):
         ('name: "${alert.labels.node}"', "name: \"${has(alert.labels.a) ? alert.labels.a : 'b'}\""),
         ('name: "${alert.labels.node}"', "name: '${alert.labels.?a.orValue(alert.labels.node)}'"),
         (', name: "${alert.labels.node}"', ""),
+        ('{kind: Node, name: "${alert.labels.node}"}', "{kind: [Deployment, StatefulSet]}"),
+        ('up{node="${target.name}"}', 'up{${target.label}="${target.name}"}'),
         ("== 1'", "== 1 # {[(\"'"),
         ("== 1'", 'and on() vector(1) != "("\''),
         ("metadata: {name: example}", "metadata: {name: example, runbook: docs/x.md}"),

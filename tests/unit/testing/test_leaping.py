@@ -5,6 +5,8 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from remediator.testing import rehearse
+from remediator.testing.read import read_file
+from remediator.testing.suite import run_one
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
 A_DAY = timedelta(days=1)
@@ -59,3 +61,21 @@ def test_real_timers_go_on_where_nobody_sleeps_on_the_clock():
         return clock.now()
 
     assert rehearse(main, start=START) == START
+
+
+def test_what_the_daemon_tries_again_takes_the_time_of_the_rehearsal(tmp_path):
+    """Were its pauses real ones, simulated hours would pass in each."""
+    (tmp_path / "look.yaml").write_text(
+        "apiVersion: remediator.dev/v1\nkind: Playbook\nmetadata: {name: look, summary: Look}\n"
+        "ladder: [{name: look, steps: [{look: {action: kube.get, kind: VolumeAttachment, timeout: 1m}}]}]\n"
+    )
+    (tmp_path / "look.test.yaml").write_text(
+        "apiVersion: remediator.dev/v1\nkind: PlaybookTest\nplaybooks: [look.yaml]\ntests:\n"
+        "- name: looks again and again\n  when:\n"
+        "  - {at: 0s, fails: {verb: get, path: /volumeattachments, status: 500, times: 3}}\n"
+        "  - {at: 0s, run: {playbook: look, target: Node/node-1}}\n"
+        "  then: {runs: [{state: done}]}\n"
+    )
+    result = run_one(read_file(tmp_path / "look.test.yaml"), 0)
+    assert result.passed, result.wrong
+    assert result.lasted < timedelta(minutes=5)

@@ -1,0 +1,192 @@
+"""What GET /metrics tells: every metric of the published list, from 0 on, with labels whose values are bounded; exemplars; how we are."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families as plain
+
+from remediator import telemetry
+from remediator.actions import actions
+from remediator.gates import gates
+from remediator.journal.audit import ChainReport
+from remediator.model import Change, ChangeState, Pause, RunState, evolve, new_id
+from remediator.model import Resource as Thing
+from remediator.vitals import Vitals
+
+OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+"""As Prometheus asks."""
+ENDED = [state.value for state in RunState if not state.open]
+NAMED = {"playbook": ["remedy"], "gate": sorted(gates()), "outcome": ENDED, "action": sorted(actions())}
+LIST = {
+    "build_info": {},
+    "webhook_requests_total": {"code": ["200", "400", "401", "413", "503"]},
+    "alerts_received_total": {"status": ["firing", "resolved"]},
+    "alerts_truncated_total": {},
+    "alerts_unmatched_total": {},
+    "gate_refusals_total": {key: NAMED[key] for key in ("playbook", "gate")},
+    "runs_total": {key: NAMED[key] for key in ("playbook", "outcome")},
+    "runs_in_flight": {"playbook": ["remedy"]},
+    "run_duration_seconds_count": {"playbook": ["remedy"]},
+    "action_attempts_total": {"action": NAMED["action"], "result": ["succeeded", "failed", "refused", "cancelled", "unknown"]},
+    "action_duration_seconds_count": {"action": NAMED["action"]},
+    "verifications_total": {"playbook": ["remedy"], "result": ["healed", "still_firing", "relapsed", "deadline"]},
+    "queue_depth": {},
+    "queue_oldest_seconds": {},
+    "kube_requests_total": {"verb": ["get", "list", "patch", "evict"], "code": ["200", "unreachable", "timeout"]},
+    "prometheus_queries_total": {"result": ["ok", "refused", "unreachable", "unusable", "stale"]},
+    "notifications_total": {"channel": ["pager"], "result": ["sent", "refused", "failed", "dropped"]},
+    "store_failures_total": {"operation": ["queue", "read", "write"]},
+    "config_last_reload_successful": {},
+    "config_last_reload_success_timestamp_seconds": {},
+    "config_hash": {},
+    "paused": {},
+    "leader": {},
+    # beyond the published list, for our own alerts
+    "time_to_heal_seconds_count": {"playbook": ["remedy"]},
+    "decisions_total": {"decision": ["refused"], "reason": ["paused", "storm", "missing_right"]},
+    "not_healed_total": {"playbook": ["remedy"], "reason": ["no_more_rungs", "still_firing", "relapsed", "deadline"]},
+    "last_delivery_timestamp_seconds": {},
+    "paused_oldest_seconds": {},
+    "changes_left_behind": {},
+    "changes_left_behind_oldest_seconds": {},
+    "runs_overdue": {},
+    "breaker_open": {},
+    "playbook_demoted": {"playbook": ["remedy"]},
+    "journal_whole": {},
+    "journal_verified_timestamp_seconds": {},
+}
+UNBOUNDED = re.compile(r"pod|fingerprint|run|delivery|target|node|instance|id")
+
+
+@pytest.fixture
+async def fresh(house, text, monkeypatch, tmp_path):
+    """A daemon whose metrics nobody has touched, and what it exposes."""
+    for name in [name for name in vars(telemetry.METRICS) if hasattr(getattr(telemetry.METRICS, name), "clear")]:
+        if getattr(telemetry.METRICS, name)._labelnames:
+            getattr(telemetry.METRICS, name).clear()
+    telemetry.METRICS._begin_at_zero()
+    house.put("remedy.yaml", text())
+    await house.start(notify=[{"name": "pager", "url": "http://127.0.0.1:9/"}])
+    return house
+
+
+def samples(text, parse=plain):
+    return [sample for family in parse(text) for sample in family.samples if not sample.name.endswith("_created")]
+
+
+async def test_every_metric_of_the_list_is_there_from_the_start(fresh):
+    _, text = await fresh.http("GET", "/metrics", token="read")
+    found = samples(text)
+    for name, labels in LIST.items():
+        mine = [sample for sample in found if sample.name == f"remediator_{name}"]
+        assert mine, name
+        for label, values in labels.items():
+            assert set(values) <= {sample.labels[label] for sample in mine}, (name, label)
+    assert {s.value for s in found if s.name in ("remediator_runs_total", "remediator_verifications_total")} == {0}
+    assert next(s.value for s in found if s.name == "remediator_leader") == 1
+
+
+async def test_no_metric_is_labelled_by_what_comes_without_end(fresh):
+    labels = {label for metric in telemetry.METRICS.registry.collect() for sample in metric.samples for label in sample.labels}
+    assert not [label for label in labels if UNBOUNDED.fullmatch(label)]
+    assert {"playbook", "gate", "reason", "action"} <= labels
+
+
+async def test_a_scraper_that_asks_for_openmetrics_gets_it_with_the_run_behind_a_point(house, text, symptom, monkeypatch):
+    symptom.cured = lambda _: True
+    house.put("remedy.yaml", text())
+    await house.start()
+    _, decision = await house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-3", "reason": "to see"})
+    run = decision["id"] if "id" in decision else decision["run"]
+    await house.ended(run)
+    body, media = telemetry.METRICS.written(OPENMETRICS)
+    assert media.startswith("application/openmetrics-text; version=1.0.0")
+    told = {s.name for s in samples(body.decode(), openmetrics) if s.exemplar is not None and s.exemplar.labels == {"run": run}}
+    assert told >= {
+        f"remediator_{name}" for name in ("runs_total", "run_duration_seconds_bucket", "time_to_heal_seconds_bucket", "verifications_total")
+    }
+    assert told >= {"remediator_action_attempts_total", "remediator_action_duration_seconds_bucket"}
+    body, media = telemetry.METRICS.written()
+    assert media.startswith("text/plain; version=0.0.4")
+    assert run.encode() not in body
+
+
+def gauge(name):
+    return telemetry.METRICS.registry.get_sample_value(f"remediator_{name}")
+
+
+async def test_what_is_left_behind_overdue_and_paused_is_counted_with_its_age(line, text, later):
+    line.load(text())
+    await line.start()
+    world, vitals = line.world, Vitals(line.world, line.pipeline)
+    await vitals.look()
+    assert [gauge(name) for name in ("changes_left_behind", "changes_left_behind_oldest_seconds", "runs_overdue")] == [0, 0, 0]
+    now = world.clock.now()
+    playbook = line.stage.playbook("wait", **{"for": "1s"})
+    over, waiting = [await line.stage.begin(playbook, node=node) for node in ("node-1", "node-2")]
+    await world.journal.save_run(evolve(waiting, state=RunState.AWAITING_APPROVAL))
+    thing = Thing(kind="Node", namespace="", name="node-1", uid="u")
+    change = Change(
+        id=new_id(now),
+        run=over.id,
+        step="it",
+        action="node.cordon",
+        verb="patch",
+        resource=thing,
+        state=ChangeState.APPLIED,
+        at=now,
+    )
+    await world.journal.save_change(change)
+    await world.journal.add_pause(Pause(id=new_id(now), reason="r", by="ada", at=now))
+    later(hours=2)
+    await vitals.look()
+    assert gauge("runs_overdue") == 1, "who waits for people is not late"
+    assert gauge("changes_left_behind") == 0, "a run at work has not left it behind yet"
+    assert gauge("paused_oldest_seconds") >= 7200
+    await world.journal.save_run(evolve(over, state=RunState.FAILED, ended_at=now))
+    await vitals.look()
+    assert (gauge("runs_overdue"), gauge("changes_left_behind")) == (0, 1)
+    assert 7200 <= gauge("changes_left_behind_oldest_seconds") < 7200 + 600
+
+
+async def test_when_the_last_delivery_came_is_known_after_a_restart(house, text, outside):
+    house.put("remedy.yaml", text())
+    await house.start()
+    await house.operations.receive((await _body(outside)), sender="10.0.0.7")
+    (stored,) = (await house.journal.deliveries()).items
+    await house.stop()
+    telemetry.METRICS.last_delivery.set(0)
+    await house.start()
+
+    async def known():
+        return gauge("last_delivery_timestamp_seconds") == pytest.approx(stored.received_at.timestamp(), abs=0.01)
+
+    await house.until(known, "the last delivery is known")
+
+
+async def _body(outside):
+    import json
+
+    return json.dumps({"version": "4", "receiver": "r", "status": "firing", "groupKey": "g", "alerts": [outside.fire("Other")]}).encode()
+
+
+@pytest.mark.parametrize("ok", [True, False])
+async def test_a_journal_that_was_altered_shows_in_a_metric_and_in_the_log(line, text, monkeypatch, logged, ok):
+    line.load(text())
+    await line.start()
+    vitals = Vitals(line.world, line.pipeline)
+    if not ok:
+        report = ChainReport(ok=False, entries=3, problems=["entry 2 does not follow from entry 1"])
+
+        async def altered():
+            return report
+
+        monkeypatch.setattr(line.world.journal, "verify", altered)
+    assert await vitals.verify() is True
+    assert gauge("journal_whole") == ok
+    assert gauge("journal_verified_timestamp_seconds") == pytest.approx(line.world.clock.now().timestamp(), abs=timedelta(hours=1).seconds)
+    assert [entry["problems"] for entry in logged if entry["log_level"] == "error"] == ([] if ok else [report.problems])
