@@ -71,10 +71,15 @@ def _share(value: Any) -> Share:
 
 
 def _path(value: Any, info: ValidationInfo) -> Any:
-    """Relative to the file's folder, which comes as context."""
+    """Relative to the file's folder, which comes as context; ``~`` is the home folder."""
     if value == "":
         raise ValueError("must not be empty")
-    return Path((info.context or {}).get("base", ""), value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return Path((info.context or {}).get("base", ""), Path(value).expanduser())
+    except RuntimeError as error:
+        raise ValueError(f'the home folder in "{value}" cannot be found; write the whole path') from error
 
 
 def _url(value: str) -> str:
