@@ -110,6 +110,8 @@ Index("run_started", RUN.c.started_at, RUN.c.id)
 Index("run_playbook", RUN.c.playbook, RUN.c.started_at, RUN.c.id)
 Index("run_target", RUN.c.target, RUN.c.started_at, RUN.c.id)
 Index("run_state", RUN.c.state, RUN.c.started_at, RUN.c.id)
+# Not for dry runs alone: a daemon that was in dry run for months has as few live ones.
+Index("run_dry", RUN.c.dry_run, RUN.c.started_at, RUN.c.id)
 
 STEP = Table(
     "step",
