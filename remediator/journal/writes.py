@@ -52,7 +52,7 @@ __all__ = [
     "save_step",
 ]
 
-OWN_KINDS = frozenset(("delivery", "decided", "decision", "episode", "run", "step", "change", "pause", "resume", "revision"))
+OWN_KINDS = frozenset(("delivery", "decided", "decision", "episode", "run", "step", "change", "pause", "resume", "revision", "pruned"))
 """Kinds of entries that vouch for rows; a note may not use them."""
 
 _DECIDE = (
