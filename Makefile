@@ -4,12 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 RUNBOOKS ?=
+REPOSITORY ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
 JOBS   ?= 3
 LONG_JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint check bench rules dashboard rbac lock format clean
+.PHONY: help setup demo test test-long lint check bench rules dashboard rbac reference docs lock format clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-10s %s\n", $$1, $$2}'
@@ -52,6 +53,13 @@ dashboard: ## deploy/grafana/remediator.json from dashboard.py
 
 rbac: setup ## the Roles in deploy/, made from what the shipped playbooks need
 	$(BIN)/python deploy/generate.py
+
+reference: setup ## docs/playbook-reference.md, made from the models
+	$(BIN)/python docs/playbook_reference.py
+
+# Not --quiet: with it --strict does not see warnings.
+docs: setup ## the documentation as a site, in build/site; REPOSITORY=https://... is where links to other files lead
+	NO_MKDOCS_2_WARNING=1 REPOSITORY=$(REPOSITORY) $(BIN)/python -m mkdocs build --strict --clean
 
 format: setup ## let ruff format everything
 	$(BIN)/ruff format

@@ -89,6 +89,8 @@ async def _questions(journal: Journal) -> dict[str, Callable[[], Awaitable[objec
         "runs list --state, all open": ask(state=[state for state in RunState if state.open]),
         "runs list --state expired, there are none": ask(state=[RunState.EXPIRED]),
         "runs list, dry runs, there are none": ask(dry_run=True),
+        "runs list, dry runs of a playbook, there are none": ask(dry_run=True, playbook="playbook-7"),
+        "runs list, live runs of a target": ask(dry_run=False, target="Node/node-7"),
         "runs list --since": ask(since=latest),
         "open runs": journal.open_runs,
         "history of a target": partial(journal.history, "Node/node-7", since=latest),

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from remediator.bgp.coverage import Report
     from remediator.breaker import Reset, Standing
     from remediator.effect import Effect
-    from remediator.journal import ChainReport
+    from remediator.journal import ChainReport, Pruned
     from remediator.model import RunState
     from remediator.recurrence import Recurrence
     from remediator.server.service import MatchReport, ReloadReport, Status
@@ -245,6 +245,13 @@ class Client(Transport):
         from remediator.journal import ChainReport  # noqa: PLC0415 - not needed for other calls
 
         return await self.get("/api/v1/journal/verify", ChainReport, slow=True)
+
+    async def prune(self, *, age: timedelta | None, keep: int, by: str) -> Pruned:
+        """Take away what is older, or older than the settings keep; never the last ``keep`` entries. May take minutes."""
+        from remediator.journal import Pruned  # noqa: PLC0415 - not needed for other calls
+
+        request = {"seconds": age.total_seconds() if age is not None else None, "keep": keep, "by": by}
+        return await self.submit("POST", "/api/v1/journal/prune", Pruned, request, slow=True)
 
     async def export(self) -> AsyncGenerator[bytes, None]:
         """The whole journal, a line of JSON an entry, oldest first; the lines as they were sent, line ends included."""

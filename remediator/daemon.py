@@ -28,7 +28,7 @@ from remediator.candidate import Candidate
 from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
 from remediator.demotion import Demotions
-from remediator.errors import DocumentError, JournalUnavailable, UsageError
+from remediator.errors import DocumentError, JournalError, JournalUnavailable, UsageError
 from remediator.events import Events
 from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
@@ -46,7 +46,7 @@ from remediator.probing import Prober
 from remediator.rights import Rights
 from remediator.run import StepEnd
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
-from remediator.server.service import ReloadReport
+from remediator.server.service import PruneRequest, ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging, zero
 from remediator.telling import Grafana, Teller
@@ -70,6 +70,7 @@ _STOP = timedelta(seconds=20)
 """For the calls under way when the daemon is told to stop; Kubernetes kills a pod after 30 s by default."""
 _LOOK_AT_DOORS = timedelta(seconds=30)
 _ASK_FOR_RIGHTS = timedelta(minutes=5)
+_PRUNE = timedelta(hours=1)
 _LOOK_AT_FILES = timedelta(seconds=5)
 """Real time between two looks at the playbooks where nothing hints at a change: some file systems tell nobody."""
 _YOUNG = 10_000
@@ -160,6 +161,7 @@ class Daemon:
                 limits=Limits(body=settings.server.max_body),
                 ceiling=settings.mode,
                 first_load=report,
+                retention=settings.store.retention,
             )
             app = build_app(
                 operations, tokens=tokens, proxy=_proxy(settings), max_body=settings.server.max_body, clock=clock, known=redact.known
@@ -207,6 +209,7 @@ class Daemon:
             grafana = Grafana(self._settings.grafana, clock=self.world.clock)
             self._stack.push_async_callback(grafana.close)
             self._background(Annotations(self.world, grafana).watch(), "annotate runs")
+        self._background(self._keep_pruning(), "prune the journal")
 
     async def stop(self) -> None:
         """Take no more work, let the call under way end, close every door. Open runs go on at the next start."""
@@ -279,6 +282,16 @@ class Daemon:
             except JournalUnavailable as error:
                 log.warning("the journal could not be asked for pauses", error=str(error))
             await self.world.clock.sleep(_LOOK_AT_DOORS)
+
+    async def _keep_pruning(self) -> None:
+        while True:
+            await self.world.clock.sleep(_PRUNE)
+            try:
+                await self.operations.prune(PruneRequest(by="store.retention"))
+            except JournalUnavailable as error:
+                log.warning("the journal could not be pruned now", error=str(error))
+            except JournalError as error:
+                log.error("the journal is not pruned", error=str(error))  # noqa: TRY400 - a finding, no fault
 
     async def _keep_asking(self) -> None:
         while True:

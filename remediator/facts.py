@@ -6,6 +6,7 @@ In: a Case and the gates in force. Out: a Snapshot. A fact that cannot be read i
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -195,25 +196,28 @@ class Facts:
 
 
 class _Seen:
-    """Objects as they were first read in this moment."""
+    """Objects as they were first read in this moment. Who asks for one that is being read waits for that answer."""
 
     def __init__(self, world: World) -> None:
         self._kube = world.kube
         self._objects: dict[tuple[Kind, str, str], dict[str, Any]] = {}
         self._lists: dict[Kind, Listing[dict[str, Any]]] = {}
+        self._turns: defaultdict[Any, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def get(self, kind: Kind, name: str, namespace: str) -> dict[str, Any]:
         """See Kube.get."""
         key = kind, name, namespace
-        if key not in self._objects:
-            self._objects[key] = await self._kube.get(kind, name, namespace)
-        return self._objects[key]
+        async with self._turns[key]:
+            if key not in self._objects:
+                self._objects[key] = await self._kube.get(kind, name, namespace)
+            return self._objects[key]
 
     async def list(self, kind: Kind) -> Listing[dict[str, Any]]:
         """See Kube.list."""
-        if kind not in self._lists:
-            self._lists[kind] = await self._kube.list(kind)
-        return self._lists[kind]
+        async with self._turns[kind]:
+            if kind not in self._lists:
+                self._lists[kind] = await self._kube.list(kind)
+            return self._lists[kind]
 
 
 async def _part(read: asyncio.Task[dict[str, Any] | Unread], key: str) -> Any:

@@ -49,6 +49,7 @@ from remediator.receive import fingerprint, parse_delivery
 from remediator.recurrence import recurrences
 from remediator.run import sought_by
 from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
+from remediator.settings import LEAST_RETENTION
 from remediator.story import tell
 from remediator.surroundings import Surroundings
 from remediator.telemetry import METRICS
@@ -61,14 +62,23 @@ if TYPE_CHECKING:
     from remediator.effect import Effect
     from remediator.feed import Feed
     from remediator.gates import Gate
-    from remediator.journal import Journal
+    from remediator.journal import Journal, Pruned
     from remediator.model import Delivery, Episode, Mode, Noun
     from remediator.payload import Limits
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
     from remediator.promotion import Record
     from remediator.recurrence import Recurrence
-    from remediator.server.service import BreakerRequest, ClusterView, ManualRequest, MatchRequest, PauseRequest, ReloadReport, Series
+    from remediator.server.service import (
+        BreakerRequest,
+        ClusterView,
+        ManualRequest,
+        MatchRequest,
+        PauseRequest,
+        PruneRequest,
+        ReloadReport,
+        Series,
+    )
     from remediator.world import World
 
 __all__ = ["Operations"]
@@ -91,9 +101,11 @@ class Operations:
         limits: Limits,
         ceiling: Mode,
         first_load: ReloadReport,
+        retention: timedelta = LEAST_RETENTION,
     ) -> None:
         self.journal: Journal = world.journal
         self.feed: Feed = world.feed
+        self.retention = retention
         self.last_reload = first_load
         self.not_ready = "starting"
         self.on_reload: Callable[[], Awaitable[ReloadReport]] | None = None
@@ -320,6 +332,17 @@ class Operations:
         await self._know_breaker()
         self.feed.publish("breaker", "")
         return reset
+
+    async def prune(self, request: PruneRequest) -> Pruned:
+        """See Service."""
+        age = self.retention if request.seconds is None else timedelta(seconds=request.seconds)
+        if age < LEAST_RETENTION:
+            least = LEAST_RETENTION.days
+            raise UsageError(f"What is younger than {least}d cannot be pruned: gates and the breaker look back. Say {least}d or more.")
+        done = await self.journal.prune(before=self._world.clock.now() - age, keep=request.keep)
+        if done.removed:
+            log.info("journal pruned", by=request.by, older_than=str(age), through=done.through, removed=done.removed)
+        return done
 
     async def reload(self) -> ReloadReport:
         """See Service."""

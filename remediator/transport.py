@@ -69,9 +69,20 @@ class Transport:
         async with self._request("GET", path, scope="read", query=query, timeout=_stream(_SLOW) if slow else self._timeout) as response:
             return decode(await self._body(response), kind, self.server)
 
-    async def submit(self, method: str, path: str, kind: type[T], body: Any, *, scope: Scope = "write", query: Query | None = None) -> T:
-        """The answer to a request with a body: bytes as they are, other data as JSON, None for none."""
-        async with self._request(method, path, scope=scope, query=query, timeout=self._timeout, body=body) as response:
+    async def submit(
+        self,
+        method: str,
+        path: str,
+        kind: type[T],
+        body: Any,
+        *,
+        scope: Scope = "write",
+        query: Query | None = None,
+        slow: bool = False,
+    ) -> T:
+        """The answer to a request with a body: bytes as they are, other data as JSON, None for none; ``slow`` gives it ten minutes."""
+        timeout = _stream(_SLOW) if slow else self._timeout
+        async with self._request(method, path, scope=scope, query=query, timeout=timeout, body=body) as response:
             return decode(await self._body(response), kind, self.server)
 
     async def lines(self, path: str) -> AsyncGenerator[bytes, None]:

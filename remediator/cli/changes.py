@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.frame import connects, group
 from remediator.cli.output import formatted, put_page
 from remediator.cli.session import ask
@@ -24,7 +25,7 @@ def changes() -> None:
 @changes.command(
     name="list", examples=["remediator changes list", "remediator changes list --run 01k5y0q6d3n8v4x2c7b9m1t5rw --all -o wide"]
 )
-@click.option("--run", "run_id", metavar="ID", help="Only changes of this run.")
+@click.option("--run", "run_id", metavar="ID", shell_complete=complete.runs, help="Only changes of this run.")
 @click.option("--all", "every", is_flag=True, help="Also those that were put back, or were meant to stay.")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="How many at most.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where another list ended.")

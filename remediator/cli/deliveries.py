@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.frame import connects, group
 from remediator.cli.output import formatted, put_data, put_page
 from remediator.cli.session import ask
@@ -39,7 +40,7 @@ def list_(form: Form, limit: int, cursor: str | None) -> None:
 
 
 @deliveries.command(name="show", examples=["remediator deliveries show 01k5y0q6d3n8v4x2c7b9m1t5rw -o json"])
-@click.argument("delivery_id", metavar="ID")
+@click.argument("delivery_id", metavar="ID", shell_complete=complete.deliveries)
 @connects
 @formatted
 def show(form: Form, delivery_id: str) -> None:

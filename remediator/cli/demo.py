@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.frame import command, group
 from remediator.cli.output import Column, formatted, put_list
 
@@ -25,7 +26,9 @@ _COLUMNS: tuple[Column[Scenario], ...] = (
 
 
 @command(name="demo", examples=["remediator demo", "remediator demo --once", "remediator demo --scenario agent-down"])
-@click.option("--scenario", "name", metavar="NAME", default="agent-down", show_default=True, help="What breaks.")
+@click.option(
+    "--scenario", "name", metavar="NAME", shell_complete=complete.scenarios, default="agent-down", show_default=True, help="What breaks."
+)
 @click.option("--once", is_flag=True, help="End by itself; exit 0 only if the incident ended healed.")
 @click.option("--list", "only_list", is_flag=True, help="List the scenarios and exit.")
 def demo(name: str, once: bool, only_list: bool) -> int:

@@ -1,4 +1,4 @@
-"""``journal``: verify and export the record of everything."""
+"""``journal``: verify, export and prune the record of everything."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+import click
+
 from remediator.cli.exits import Exit
 from remediator.cli.frame import connects, group
 from remediator.cli.output import formatted, put_data
-from remediator.cli.session import ask, client
+from remediator.cli.params import DURATION
+from remediator.cli.session import ask, client, me
 from remediator.cli.text import safe
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     from remediator.cli.output import Form
 
 __all__ = ["journal"]
@@ -20,7 +25,7 @@ __all__ = ["journal"]
 
 @group(name="journal", examples=["remediator journal verify", "remediator journal export > journal.jsonl"])
 def journal() -> None:
-    """Verify and export the record of everything."""
+    """Verify, export and prune the record of everything."""
 
 
 @journal.command(name="verify", examples=["remediator journal verify"])
@@ -33,11 +38,33 @@ def verify(form: Form) -> int:
     def text(wide: bool) -> str:
         del wide
         if report.ok:
-            return f"whole: {report.entries} entries, each follows from the one before it\n"
+            before = f"; what came before entry {report.pruned.through + 1} was pruned" if report.pruned else ""
+            return f"whole: {report.entries} entries, each follows from the one before it{before}\n"
         return "".join(f"{safe(problem)}\n" for problem in report.problems) + f"BROKEN: {len(report.problems)} problems\n"
 
     put_data(form, report, text, lambda: report.problems)
     return Exit.FINE if report.ok else Exit.PROBLEMS
+
+
+@journal.command(name="prune", examples=["remediator journal prune", "remediator journal prune --older-than 180d --keep 100000"])
+@click.option("--older-than", type=DURATION, help="Only what is older, at least 31d.  [default: the daemon's store.retention]")
+@click.option("--keep", type=click.IntRange(min=0), default=0, show_default=True, help="Never the last so many entries of the log.")
+@connects
+@formatted
+def prune(form: Form, older_than: timedelta | None, keep: int) -> None:
+    """Take old records away, as the daemon does by itself every hour.
+
+    Open runs and episodes and changes that were not put back stay. The chain can be verified as before, from the last entry that went. The
+    file of a SQLite store does not shrink; its room is used again.
+    """
+    done = ask(lambda c: c.prune(age=older_than, keep=keep, by=me()), timeout=600)
+
+    def text(wide: bool) -> str:
+        del wide
+        went = ", ".join(f"{count} {name}" for name, count in done.removed.items())
+        return f"pruned up to entry {done.through}: {went}\n" if went else "nothing is old enough\n"
+
+    put_data(form, done, text, lambda: [str(done.through)])
 
 
 @journal.command(

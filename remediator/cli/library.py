@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.exits import say
 from remediator.cli.frame import connects, group
 from remediator.cli.output import Column, formatted, put_data, put_page
@@ -87,7 +88,7 @@ def list_playbooks(form: Form) -> None:
 
 
 @playbooks.command(name="show", examples=["remediator playbooks show cilium-agent-down", "remediator playbooks show node-down -o json"])
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete.playbooks)
 @connects
 @formatted
 def show_playbook(form: Form, name: str) -> None:
@@ -157,7 +158,7 @@ def _plain_approval(approval: Item) -> str:
 
 
 @playbooks.command(name="reinstate", examples=['remediator playbooks reinstate cilium-agent-down --reason "the selector is right now"'])
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete.playbooks)
 @click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
 @connects
 @formatted
@@ -191,7 +192,7 @@ def list_actions(form: Form) -> None:
 
 
 @actions.command(name="show", examples=["remediator actions show node.cordon"])
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=complete.actions)
 @connects
 @formatted
 def show_action(form: Form, name: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.exits import Exit, say
 from remediator.cli.frame import command, connects
 from remediator.cli.output import formatted, put_data
@@ -34,7 +35,7 @@ __all__ = ["match"]
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the alert; may be given again.")
 @click.option("--alert", "alert_file", metavar="FILE", help="Alertmanager's payload, a list of alerts, or one, as JSON; - is stdin.")
 @click.option("--at", type=MOMENT, help="As of this time instead of now: a time, or how long ago.")
-@click.option("--verify", metavar="PLAYBOOK", help="Exit with 1 unless this playbook takes every alert.")
+@click.option("--verify", metavar="PLAYBOOK", shell_complete=complete.playbooks, help="Exit with 1 unless this playbook takes every alert.")
 @connects
 @formatted
 def match(form: Form, labels: tuple[str, ...], alert_file: str | None, at: datetime | None, verify: str | None) -> int:

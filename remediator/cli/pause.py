@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.exits import Exit, say
 from remediator.cli.frame import command, connects
 from remediator.cli.output import formatted, put_data
@@ -35,8 +36,8 @@ def _scope(playbook: str | None, target: str | None) -> str:
 )
 @click.option("--reason", required=True, metavar="TEXT", help="Why; it goes on record and into every refusal.")
 @click.option("--for", "duration", type=DURATION, metavar="DURATION", help="End by itself after so long, for example 2h.")
-@click.option("--playbook", metavar="NAME", help="Only this playbook.")
-@click.option("--target", metavar="KIND/[NS/]NAME", help="Only this target.")
+@click.option("--playbook", metavar="NAME", shell_complete=complete.playbooks, help="Only this playbook.")
+@click.option("--target", metavar="KIND/[NS/]NAME", shell_complete=complete.targets, help="Only this target.")
 @connects
 @formatted
 def pause(form: Form, reason: str, duration: timedelta | None, playbook: str | None, target: str | None) -> None:
@@ -53,8 +54,8 @@ def pause(form: Form, reason: str, duration: timedelta | None, playbook: str | N
 
 
 @command(name="resume", examples=["remediator resume", "remediator resume --playbook node-latency"])
-@click.option("--playbook", metavar="NAME", help="End the pause of this playbook.")
-@click.option("--target", metavar="KIND/[NS/]NAME", help="End the pause of this target.")
+@click.option("--playbook", metavar="NAME", shell_complete=complete.playbooks, help="End the pause of this playbook.")
+@click.option("--target", metavar="KIND/[NS/]NAME", shell_complete=complete.targets, help="End the pause of this target.")
 @connects
 @formatted
 def resume(form: Form, playbook: str | None, target: str | None) -> int:

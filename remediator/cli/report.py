@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remediator import words
+from remediator.cli import complete
 from remediator.cli.frame import connects, group
 from remediator.cli.output import Column, formatted, put_page
 from remediator.cli.params import MOMENT
@@ -85,7 +86,7 @@ EFFECT: tuple[Column[Effect], ...] = (
     examples=["remediator report effect", "remediator report effect --since 90d --markdown"],
 )
 @click.option("--since", type=MOMENT, help="Only runs that started since then: a time, or how long ago.  [default: 30d]")
-@click.option("--playbook", help="Only runs of this playbook.")
+@click.option("--playbook", shell_complete=complete.playbooks, help="Only runs of this playbook.")
 @click.option("--markdown", is_flag=True, help="As a Markdown table, all columns; instead of -o.")
 @connects
 @formatted

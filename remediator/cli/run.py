@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.exits import Exit, say
 from remediator.cli.frame import command, connects
 from remediator.cli.output import formatted, put_data, to_text, to_yaml
@@ -31,8 +32,10 @@ _CONFLICT = 409
         "remediator run node-latency --target Node/node-2 --dry-run --wait -o json",
     ],
 )
-@click.argument("playbook", metavar="PLAYBOOK")
-@click.option("--target", required=True, metavar="KIND/[NS/]NAME", help="What to act on, for example Node/node-2.")
+@click.argument("playbook", metavar="PLAYBOOK", shell_complete=complete.playbooks)
+@click.option(
+    "--target", required=True, metavar="KIND/[NS/]NAME", shell_complete=complete.targets, help="What to act on, for example Node/node-2."
+)
 @click.option("--set", "settings", multiple=True, metavar="PARAMETER=VALUE", help="Fill a parameter of the playbook; may be given again.")
 @click.option(
     "--label", "labels", multiple=True, metavar="NAME=VALUE", help="A label of the alert that this stands for; may be given again."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.exits import say
 from remediator.cli.frame import connects, group
 from remediator.cli.output import formatted, put_data, put_page
@@ -37,8 +38,8 @@ def runs() -> None:
 )
 @click.option("--state", "states", type=click.Choice(RUN_STATES), multiple=True, help="Only runs in this state; may be given again.")
 @click.option("--open", "only_open", is_flag=True, help="Only runs that have not ended.")
-@click.option("--playbook", metavar="NAME", help="Only runs of this playbook.")
-@click.option("--target", metavar="KIND/[NS/]NAME", help="Only runs on this target.")
+@click.option("--playbook", metavar="NAME", shell_complete=complete.playbooks, help="Only runs of this playbook.")
+@click.option("--target", metavar="KIND/[NS/]NAME", shell_complete=complete.targets, help="Only runs on this target.")
 @click.option("--since", type=MOMENT, help="Only runs that began since then: a time, or how long ago.")
 @click.option("--limit", type=click.IntRange(1, 500), default=50, show_default=True, help="How many at most.")
 @click.option("--cursor", metavar="CURSOR", help="Go on where another list ended.")
@@ -64,7 +65,7 @@ def list_(
 
 
 @runs.command(name="show", examples=["remediator runs show 01k5y0q6d3n8v4x2c7b9m1t5rw"])
-@click.argument("run_id", metavar="ID")
+@click.argument("run_id", metavar="ID", shell_complete=complete.runs)
 @connects
 @formatted
 def show(form: Form, run_id: str) -> None:
@@ -75,7 +76,7 @@ def show(form: Form, run_id: str) -> None:
 @runs.command(
     name="watch", examples=["remediator runs watch 01k5y0q6d3n8v4x2c7b9m1t5rw", "remediator runs watch 01k5y0q6d3n8v4x2c7b9m1t5rw -o json"]
 )
-@click.argument("run_id", metavar="ID")
+@click.argument("run_id", metavar="ID", shell_complete=complete.open_runs)
 @connects
 @formatted
 def watch(form: Form, run_id: str) -> int:
@@ -89,7 +90,7 @@ def watch(form: Form, run_id: str) -> int:
 
 
 @runs.command(name="approve", examples=['remediator runs approve 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "looked at it, go on"'])
-@click.argument("run_id", metavar="ID")
+@click.argument("run_id", metavar="ID", shell_complete=complete.answerable)
 @click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
 @connects
 @formatted
@@ -110,7 +111,7 @@ def approve(form: Form, run_id: str, reason: str) -> None:
 
 
 @runs.command(name="reject", examples=['remediator runs reject 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "false alarm"'])
-@click.argument("run_id", metavar="ID")
+@click.argument("run_id", metavar="ID", shell_complete=complete.answerable)
 @click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
 @connects
 @formatted
@@ -120,7 +121,7 @@ def reject(form: Form, run_id: str, reason: str) -> None:
 
 
 @runs.command(name="cancel", examples=['remediator runs cancel 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "I do it by hand"'])
-@click.argument("run_id", metavar="ID")
+@click.argument("run_id", metavar="ID", shell_complete=complete.open_runs)
 @click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
 @connects
 @formatted
@@ -130,7 +131,7 @@ def cancel(form: Form, run_id: str, reason: str) -> None:
 
 
 @runs.command(name="undo", examples=['remediator runs undo 01k5y0q6d3n8v4x2c7b9m1t5rw --reason "the node is back"'])
-@click.argument("run_id", metavar="ID")
+@click.argument("run_id", metavar="ID", shell_complete=complete.undoable)
 @click.option("--reason", default="", metavar="TEXT", help="Why; it goes on record.")
 @connects
 @formatted

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remediator.cli import complete
 from remediator.cli.exits import Exit
 from remediator.cli.frame import command, connects
 from remediator.cli.output import formatted, put_data
@@ -26,7 +27,7 @@ __all__ = ["why"]
         "remediator why 01k5y0q6d3n8v4x2c7b9m1t5rw",
     ],
 )
-@click.argument("ref", metavar="REF")
+@click.argument("ref", metavar="REF", shell_complete=complete.refs)
 @connects
 @formatted
 def why(form: Form, ref: str) -> int:

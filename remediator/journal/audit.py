@@ -13,9 +13,11 @@ import msgspec
 from sqlalchemy import func, select
 
 from remediator.journal import rows as spelled
-from remediator.journal.chain import check_links, digest
+from remediator.journal.chain import GENESIS, check_links, digest
+from remediator.journal.checkpoint import PRUNED, Checkpoint, read_checkpoint
 from remediator.journal.schema import (
     CHANGE,
+    CHECKPOINT,
     DECISION,
     DELIVERY,
     ENTRY,
@@ -45,6 +47,8 @@ class ChainReport(Noun, frozen=True, kw_only=True):
     ok: bool
     entries: int
     problems: list[str]
+    pruned: Checkpoint | None = None
+    """What went before the first of the entries, where something was pruned and nothing is wrong."""
 
 
 class _Book(NamedTuple):
@@ -84,13 +88,17 @@ def verify(connection: Connection) -> ChainReport:
     """Read everything once, in chunks."""
     problems = list(islice(_problems(connection), MOST_PROBLEMS))
     count = connection.execute(select(func.count()).select_from(ENTRY)).scalar_one()
-    return ChainReport(ok=not problems, entries=count, problems=problems)
+    pruned = Checkpoint() if problems else read_checkpoint(connection.execute)
+    return ChainReport(ok=not problems, entries=count, problems=problems, pruned=pruned if pruned.through else None)
 
 
 def _problems(connection: Connection) -> Iterator[str]:
     head = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).first()
     log = connection.execute(select(ENTRY).order_by(ENTRY.c.seq).execution_options(yield_per=1000))
-    yield from check_links(log, (head.seq, head.hash) if head else (-1, ""))
+    begin, problem = _beginning(connection)
+    if problem:
+        yield problem
+    yield from check_links(log, (head.seq, head.hash) if head else (-1, ""), begin)
     for book in _BOOKS:
         for rows in _chunks(connection, book.table):
             yield from _check_rows(connection, book, rows)
@@ -101,6 +109,21 @@ def _problems(connection: Connection) -> Iterator[str]:
     orphans = select(STEP.c.id).where(~select(RUN.c.id).where(RUN.c.id == STEP.c.run).exists()).limit(MOST_PROBLEMS)
     for row in connection.execute(orphans):
         yield f"step {row.id} belongs to no run"
+
+
+def _beginning(connection: Connection) -> tuple[tuple[int, str], str]:
+    """What the first entry has to follow from, and what is wrong with the checkpoint: it is as good as the last entry about it."""
+    row = connection.execute(select(CHECKPOINT)).first()
+    told = connection.execute(select(ENTRY.c.seq, ENTRY.c.data).where(ENTRY.c.kind == PRUNED).order_by(ENTRY.c.seq.desc()).limit(1)).first()
+    if row is None:
+        return (0, GENESIS), f"the checkpoint is gone; entry {told.seq} is about it" if told else ""
+    begin, kept = (row.seq, row.hash), _decoded(row.data)
+    if told is None:
+        return begin, f"the checkpoint at entry {row.seq} has no entry in the log: more is missing than was pruned"
+    said = _told(told.data)
+    if kept != said or (said.get("through"), said.get("hash")) != begin:
+        return begin, f"the checkpoint at entry {row.seq} is not what entry {told.seq} says"
+    return begin, ""
 
 
 def _chunks(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
@@ -138,10 +161,16 @@ def _check_rows(connection: Connection, book: _Book, rows: Sequence[Any]) -> Ite
 
 
 def _vouched(book: _Book, row: Any, entry: Any) -> bool:
-    told = msgspec.json.decode(entry.data)
+    told = _decoded(entry.data)
     if book.by_digest:
         return bool(told == {"digest": digest(row.data)})
     return bool(told == _decoded(row.data))
+
+
+def _told(data: str) -> dict[str, Any]:
+    """What an entry says; nothing where it was altered and is no object any more."""
+    found = _decoded(data)
+    return found if isinstance(found, dict) else {}
 
 
 def _decoded(data: str) -> Any:
@@ -172,7 +201,7 @@ def _unequal(kind: str, table: Table, row: Any, due: tuple[Any, ...], apart: str
 
 def _check_closing(kind: str, column: str, row: Any, entry: Any) -> Iterator[str]:
     found = row._mapping[column]  # noqa: SLF001 - SQLAlchemy's public name
-    told = None if entry is None else msgspec.json.decode(entry.data)["at"]
+    told = None if entry is None else _told(entry.data).get("at")
     if found != told:
         yield f"{kind} {row.id}: the column {column} says {found!r}, the log {told!r}"
 
@@ -188,12 +217,12 @@ def _check_runs(connection: Connection, rows: Sequence[Any]) -> Iterator[str]:
         if entry is None:
             yield f"run {row.id} has no entry in the log"
             continue
-        told = msgspec.json.decode(entry.data)
+        told = _told(entry.data)
         if _decoded(row.data) != {**told, "steps": []}:
             yield f"run {row.id} is not what entry {entry.seq} says"
         else:
             yield from _unequal("run", RUN, row, spelled.run_row(from_json(row.data, Run), row.data))
-        yield from _check_steps(steps[row.id], _told_steps(connection, row.id, told["steps"], entry.seq))
+        yield from _check_steps(steps[row.id], _told_steps(connection, row.id, told.get("steps", []), entry.seq))
 
 
 def _told_steps(connection: Connection, run: str, steps: list[Any], seq: int) -> dict[int, Any]:
@@ -202,14 +231,14 @@ def _told_steps(connection: Connection, run: str, steps: list[Any], seq: int) ->
     # "0" follows "/" in ASCII: all refs that begin with the run and a slash.
     later = ENTRY.c.ref > f"{run}/", ENTRY.c.ref < f"{run}0", ENTRY.c.kind == "step", ENTRY.c.seq > seq
     for row in connection.execute(select(ENTRY.c.data).where(*later).order_by(ENTRY.c.seq)):
-        step = msgspec.json.decode(row.data)
-        told[step["index"]] = step
+        step = _told(row.data)
+        told[step.get("index", -1)] = step
     return told
 
 
 def _check_steps(found: dict[int, Any], told: dict[int, Any]) -> Iterator[str]:
     for index in sorted(told.keys() - found.keys()):
-        yield f"step {index} ({told[index]['name']}) of a run is gone"
+        yield f"step {index} ({told[index].get('name', '')}) of a run is gone"
     for index, row in sorted(found.items()):
         if _decoded(row.data) != told.get(index):
             yield f"step {row.id} is not what the log says"

@@ -71,11 +71,12 @@ class Chain:
         self.hash = hash_
         self.at = at
 
-    def append(self, kind: str, ref: str, data: str) -> tuple[int, str, str, str, str, str, str]:
-        """The row of a new entry, in the order of the table's columns."""
+    def append(self, kind: str, ref: str, data: str, at: str = "") -> tuple[int, str, str, str, str, str, str]:
+        """The row of a new entry, in the order of the table's columns; ``at`` where it is about another time than now."""
+        at = at or self.at
         previous, self.seq = self.hash, self.seq + 1
-        self.hash = link(self.seq, self.at, kind, ref, data, previous)
-        return self.seq, self.at, kind, ref, data, previous, self.hash
+        self.hash = link(self.seq, at, kind, ref, data, previous)
+        return self.seq, at, kind, ref, data, previous, self.hash
 
     def mark(self) -> tuple[int, str]:
         """Where the chain stands, for ``rewind``."""
@@ -86,9 +87,9 @@ class Chain:
         self.seq, self.hash = mark
 
 
-def check_links(rows: Iterable[Any], head: tuple[int, str]) -> Iterator[str]:
-    """Walk the log from its first entry to ``head``; yields one sentence for each thing that is wrong with it."""
-    seq, previous = 0, GENESIS
+def check_links(rows: Iterable[Any], head: tuple[int, str], begin: tuple[int, str] = (0, GENESIS)) -> Iterator[str]:
+    """Walk the log from the entry after ``begin`` to ``head``; yields one sentence for each thing that is wrong with it."""
+    seq, previous = begin
     for row in rows:
         if row.seq != seq + 1:
             yield f"entries {seq + 1} to {row.seq - 1} are missing"

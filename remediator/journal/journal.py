@@ -8,6 +8,7 @@ writes go to one thread, reads to a few.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
@@ -19,8 +20,9 @@ from remediator.errors import JournalError, JournalUnavailable
 from remediator.journal import audit, queries, writes
 from remediator.journal.migrate import migrate
 from remediator.journal.paging import MOST
+from remediator.journal.prune import SLICE, Pruned, prune
 from remediator.journal.redact import Redactor, canonical
-from remediator.journal.rows import key
+from remediator.journal.rows import key, stamp
 from remediator.journal.store import READERS, Store
 from remediator.journal.writer import Writer
 from remediator.model import encode, evolve
@@ -204,6 +206,22 @@ class Journal:
         plain = self._redact.data(msgspec.to_builtins(data))
         text = _encoded(partial(canonical, plain)).decode()
         await self._writer.write(partial(writes.note, kind=key(kind), ref=key(ref), data=text), len(text))
+
+    async def prune(self, *, before: datetime, keep: int = 0, most: int = SLICE) -> Pruned:
+        """Take away what was written before ``before``, but for the last ``keep`` entries of the log and what must stay.
+
+        In slices of ``most`` entries, each a transaction of its own between which others have their turn. What must stay: open runs and
+        episodes, changes that were not put back, and what belongs to them (``remediator.journal.prune``). Raises JournalUnavailable, and
+        JournalError if what would go is not what was written.
+        """
+        upto = await self._read(queries.last_number) - keep
+        slice_ = partial(prune, before=stamp(before), upto=upto, most=most)
+        removed: Counter[str] = Counter()
+        while True:
+            done = await self._writer.write(slice_)
+            removed.update(done.removed)
+            if not done.more:
+                return Pruned(through=done.through, removed=dict(sorted(removed.items())))
 
     # reads
 

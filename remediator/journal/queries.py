@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 
 from remediator.clock import parse_time
 from remediator.journal.paging import MOST, newest_first
@@ -51,6 +51,7 @@ __all__ = [
     "histories",
     "last",
     "last_note",
+    "last_number",
     "open_runs",
     "outcomes",
     "pauses",
@@ -224,6 +225,11 @@ def last_note(connection: Connection, kind: str) -> Entry | None:
     """The newest entry of that kind."""
     row = connection.execute(select(ENTRY).where(ENTRY.c.kind == key(kind)).order_by(ENTRY.c.seq.desc()).limit(1)).first()
     return None if row is None else _entry(row)
+
+
+def last_number(connection: Connection) -> int:
+    """Of the newest entry of the log; 0 if there is none."""
+    return connection.execute(select(func.max(ENTRY.c.seq))).scalar() or 0
 
 
 def changes(

@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 __all__ = [
     "CHANGE",
+    "CHECKPOINT",
     "DECISION",
     "DELIVERY",
     "ENTRY",
@@ -110,6 +111,8 @@ Index("run_started", RUN.c.started_at, RUN.c.id)
 Index("run_playbook", RUN.c.playbook, RUN.c.started_at, RUN.c.id)
 Index("run_target", RUN.c.target, RUN.c.started_at, RUN.c.id)
 Index("run_state", RUN.c.state, RUN.c.started_at, RUN.c.id)
+# Not for dry runs alone: a daemon that was in dry run for months has as few live ones.
+Index("run_dry", RUN.c.dry_run, RUN.c.started_at, RUN.c.id)
 
 STEP = Table(
     "step",
@@ -182,6 +185,16 @@ HEAD = Table(
 
 ``epoch`` counts who led; whoever led before writes nothing more.
 """
+
+CHECKPOINT = Table(
+    "checkpoint",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", _Seq, nullable=False),
+    _key("hash"),
+    _data(),
+)
+"""No row, or one: what was pruned. The log's first entry follows from its number and hash."""
 
 TABLES = (DELIVERY, EPISODE, DECISION, RUN, STEP, CHANGE, PAUSE, REVISION)
 """The tables whose rows the log vouches for."""

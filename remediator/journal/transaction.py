@@ -89,9 +89,9 @@ class Transaction:
         rows.pop(row[0], None)
         rows[row[0]] = row
 
-    def log(self, kind: str, ref: str, data: str) -> None:
-        """An entry of the log; ``data`` is canonical JSON."""
-        self.insert(ENTRY, self.chain.append(kind, ref, data))
+    def log(self, kind: str, ref: str, data: str, at: str = "") -> None:
+        """An entry of the log; ``data`` is canonical JSON. ``at`` where it is about another time than now."""
+        self.insert(ENTRY, self.chain.append(kind, ref, data, at))
 
     def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, *, on: Table) -> CursorResult[Any]:
         """Run ``statement``, which touches the table ``on`` alone, after everything on it that came before."""

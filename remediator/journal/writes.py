@@ -53,7 +53,9 @@ __all__ = [
     "save_step",
 ]
 
-OWN_KINDS = frozenset(("delivery", "decided", "decision", "episode", "run", "step", "change", "pause", "resume", "revision", "leader"))
+OWN_KINDS = frozenset(
+    ("delivery", "decided", "decision", "episode", "run", "step", "change", "pause", "resume", "revision", "pruned", "leader")
+)
 """Kinds of entries that vouch for rows; a note may not use them."""
 
 _DECIDE = (

@@ -46,9 +46,7 @@ def _missing(package: ModuleType, attribute: str) -> Any:
         return getattr(importlib.import_module(f"{name}.{_HOMES[attribute]}"), attribute)
     if util.find_spec(f"{name}.{attribute}") is not None:
         return importlib.import_module(f"{name}.{attribute}")
-    if "__getattr__" not in vars(package):  # it was run, and has no such thing
-        raise AttributeError(f"module {name!r} has no attribute {attribute!r}")
-    del vars(package)["__getattr__"]
+    vars(package).pop("__getattr__", None)  # two threads may ask at once
     spec = package.__spec__
     if spec is not None and spec.loader is not None:
         spec.loader.exec_module(package)

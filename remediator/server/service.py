@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from remediator.effect import Effect
     from remediator.feed import Feed
     from remediator.gates import Gate
-    from remediator.journal import Journal
+    from remediator.journal import Journal, Pruned
     from remediator.model import Approval, Decision, Delivery, Page, Run
     from remediator.playbook import Library, Playbook
     from remediator.recurrence import Recurrence
@@ -43,6 +43,7 @@ __all__ = [
     "NodeView",
     "Pairs",
     "PauseRequest",
+    "PruneRequest",
     "ReloadReport",
     "Series",
     "Service",
@@ -125,6 +126,14 @@ class BreakerRequest(Noun, frozen=True, kw_only=True):
 
     backlog: Backlog
     reason: str = ""
+    by: str = ""
+
+
+class PruneRequest(Noun, frozen=True, kw_only=True):
+    """``POST /api/v1/journal/prune``: what may go; ``seconds`` of age, or what the settings keep, and never the last ``keep`` entries."""
+
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=TEN_YEARS)] | None = None
+    keep: Annotated[int, msgspec.Meta(ge=0)] = 0
     by: str = ""
 
 
@@ -341,6 +350,10 @@ class Service(Protocol):
 
     async def reset_breaker(self, request: BreakerRequest) -> Reset:
         """The reset, on record. Raises UsageError if the breaker is closed."""
+        ...
+
+    async def prune(self, request: PruneRequest) -> Pruned:
+        """Take old records away. Raises UsageError for ages that the gates still look back to, JournalError for a broken chain."""
         ...
 
     async def reload(self) -> ReloadReport:

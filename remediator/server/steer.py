@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from remediator.demotion import Demotion
-from remediator.errors import JournalUnavailable, UsageError
+from remediator.errors import JournalError, JournalUnavailable, UsageError
+from remediator.journal import Pruned
 from remediator.model import DecisionKind, Noun, Page, Pause, Run, evolve
 from remediator.reasons import sentence
 from remediator.server import query
@@ -18,7 +19,7 @@ from remediator.server.auth import Scope
 from remediator.server.problems import HttpProblem, no_such
 from remediator.server.records import the_run
 from remediator.server.routing import Answer, Route
-from remediator.server.service import Intervention, ManualRequest, MatchReport, MatchRequest, PauseRequest, ReloadReport
+from remediator.server.service import Intervention, ManualRequest, MatchReport, MatchRequest, PauseRequest, PruneRequest, ReloadReport
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -119,6 +120,17 @@ async def resume(call: Call) -> Ended:
     return Ended(ended=ended)
 
 
+async def prune(call: Call) -> Pruned:
+    """``POST /api/v1/journal/prune``: 409 where the chain is broken, for pruning would hide it."""
+    asked = await call.noun(PruneRequest)
+    try:
+        return await call.service.prune(evolve(asked, by=call.by(asked.by)))
+    except JournalUnavailable:
+        raise
+    except JournalError as error:
+        raise HttpProblem(409, "Not pruned", str(error)) from None
+
+
 async def reload(call: Call) -> ReloadReport:
     """``POST /-/reload``: 422 with every problem if the files were not accepted."""
     report = await call.service.reload()
@@ -151,6 +163,7 @@ ROUTES = (
         "POST", "/api/v1/playbooks/{name}/reinstate", reinstate, "Let a demoted playbook act again", Demotion, Intervention, fails=(409,)
     ),
     _steer("PUT", _PAUSE, pause, "Stop starting anything", Pause, PauseRequest),
+    _steer("POST", "/api/v1/journal/prune", prune, "Take old records away", Pruned, PruneRequest, fails=(409,)),
     _steer("POST", "/-/reload", reload, "Load the playbooks anew", ReloadReport, fails=(422,)),
     Route(method="DELETE", path=_PAUSE, scope=Scope.WRITE, handler=resume, summary="End pauses", answer=Ended, query=_WHAT),
     Route(method="GET", path=_PAUSE, scope=Scope.READ, handler=pauses, summary="Pauses in force", answer=Page[Pause]),

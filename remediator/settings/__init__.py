@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from remediator.document import draft7, suggest
 from remediator.settings.load import load_settings, settings_of, variables
-from remediator.settings.model import API_VERSION, PLACES, Breaker, Event, Grafana, Notify, Settings, Share, Storm
+from remediator.settings.model import API_VERSION, LEAST_RETENTION, PLACES, Breaker, Event, Grafana, Notify, Settings, Share, Storm
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "LEAST_RETENTION",
     "PLACES",
     "Breaker",
     "Event",

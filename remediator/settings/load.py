@@ -94,7 +94,7 @@ def _typed(kind: Any, text: str) -> Any:
     if kind is bool:
         return {"true": True, "false": False}.get(text.lower(), text)
     if _holds(kind, Path):
-        return str(Path(text).absolute())
+        return text if text.startswith("~") else str(Path(text).absolute())
     return int(text) if kind in (int, Share) and re.fullmatch(r"[0-9]{1,9}", text) else text
 
 

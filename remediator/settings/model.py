@@ -34,7 +34,7 @@ from remediator.windows import Window
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-__all__ = ["API_VERSION", "PLACES", "Breaker", "Event", "Grafana", "Notify", "Section", "Settings", "Share", "Storm"]
+__all__ = ["API_VERSION", "LEAST_RETENTION", "PLACES", "Breaker", "Event", "Grafana", "Notify", "Section", "Settings", "Share", "Storm"]
 
 API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
 
@@ -71,10 +71,15 @@ def _share(value: Any) -> Share:
 
 
 def _path(value: Any, info: ValidationInfo) -> Any:
-    """Relative to the file's folder, which comes as context."""
+    """Relative to the file's folder, which comes as context; ``~`` is the home folder."""
     if value == "":
         raise ValueError("must not be empty")
-    return Path((info.context or {}).get("base", ""), value) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    try:
+        return Path((info.context or {}).get("base", ""), Path(value).expanduser())
+    except RuntimeError as error:
+        raise ValueError(f'the home folder in "{value}" cannot be found; write the whole path') from error
 
 
 def _url(value: str) -> str:
@@ -211,6 +216,10 @@ class Server(Section):
         return self
 
 
+LEAST_RETENTION = timedelta(days=31)
+"""A day more than the breaker looks back; no gate looks back further."""
+
+
 class Store(Section):
     """Where the journal is kept."""
 
@@ -220,7 +229,11 @@ class Store(Section):
         description="sqlite:////absolute/path, sqlite:///path beside this file, or postgresql://user@host/database",
     )
     password_file: FilePath | None = Field(default=None, description="the database's password, instead of writing it into the URL")
-    retention: Positive = Field(default=timedelta(days=90), description="how long records are kept")
+    retention: Positive = Field(
+        default=timedelta(days=90),
+        ge=LEAST_RETENTION,
+        description="how long records are kept, at least 31d since the breaker and the gates look back; what is open or not put back stays",
+    )
 
     @model_validator(mode="after")
     def _one_password(self) -> Store:

@@ -30,6 +30,17 @@ FILES = {
 }
 
 
+READY = {
+    "apiVersion": "discovery.k8s.io/v1",
+    "kind": "EndpointSlice",
+    "metadata": {"name": "green-1", "namespace": "default", "labels": {"kubernetes.io/service-name": "green"}},
+    "addressType": "IPv4",
+    "ports": [],
+    "endpoints": [{"addresses": ["10.0.0.9"], "conditions": {"ready": True}}],
+}
+"""What stands behind the backend that inherits the traffic."""
+
+
 @pytest.fixture
 async def real(control_plane, agents, tmp_path):
     """A stage on the real API, with the kinds that are needed here."""
@@ -107,6 +118,7 @@ async def test_a_route_and_an_egress_gateway_are_shifted_and_back_as_they_were(r
     meta = {"name": "grafana", "namespace": "default"}
     control_plane.apply(
         {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": meta, "spec": route},
+        READY,
         {"apiVersion": "cilium.io/v2", "kind": "CiliumEgressGatewayPolicy", "metadata": {"name": "egress"}, "spec": policy},
         *({"apiVersion": "cilium.io/v2", "kind": "CiliumNode", "metadata": {"name": f"node-{n}"}, "spec": {}} for n in (3, 4)),
     )
@@ -139,7 +151,7 @@ async def test_a_route_and_an_egress_gateway_are_shifted_and_back_as_they_were(r
         await asyncio.wait([playing])
         await others.close()
         control_plane.kubectl("delete", "ciliumnodes", "node-3", "node-4")
-        control_plane.kubectl("delete", "httproute", "grafana", "-n", "default")
+        control_plane.kubectl("delete", "httproute/grafana", "endpointslice/green-1", "-n", "default")
         control_plane.kubectl("delete", "ciliumegressgatewaypolicy", "egress")
         control_plane.kubectl("label", "node", "node-3", "egress-")
         control_plane.kubectl("label", "node", "node-4", "remediator.dev/egress-standby-")

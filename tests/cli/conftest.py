@@ -157,6 +157,8 @@ class FakeApi:
 
     def __init__(self):
         self.answers, self.asked, self.streams = {}, [], {}
+        self.states = []
+        """Of each request, the values of ``state``, which may come several times."""
         self.url = ""
 
     def answer(self, method, path, data=None, *, status=200, raw=None):
@@ -175,6 +177,7 @@ class FakeApi:
     async def handle(self, request):
         body = await request.read()
         self.asked.append((request.method, request.path, dict(request.query), request.headers.get("Authorization"), body))
+        self.states.append(request.query.getall("state", []))
         if request.path in self.streams:
             return await self._stream(request)
         status, text = self.answers.get((request.method, request.path), (404, '{"title": "Not found", "detail": "no such route"}'))

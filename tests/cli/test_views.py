@@ -337,6 +337,13 @@ def test_journal_verify(ask, api):
     assert (result.exit_code, result.stdout) == (1, "entry 3: \\x1bhash\nentry 4: gone\nBROKEN: 2 problems\n")
 
 
+def test_journal_prune(ask, api):
+    api.answer("POST", "/api/v1/journal/prune", {"through": 40, "removed": {"entry": 40, "run": 2}})
+    assert ask("journal", "prune", "--older-than", "40d", "--keep", "5").stdout == "pruned up to entry 40: 40 entry, 2 run\n"
+    api.answer("POST", "/api/v1/journal/prune", {"through": 0, "removed": {}})
+    assert ask("journal", "prune").stdout == "nothing is old enough\n"
+
+
 def test_journal_export_is_byte_for_byte(process, api):
     lines = "".join(json.dumps({"seq": n, "data": "ü" * 100_000}, ensure_ascii=False) + "\n" for n in range(3))
     api.answer("GET", "/api/v1/journal/export", raw=lines)

@@ -9,12 +9,14 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from remediator import telemetry
+from remediator import daemon, record, telemetry, vitals
 from remediator.actions import actions
 from remediator.gates import gates
 from remediator.journal.audit import ChainReport
 from remediator.model import Change, ChangeState, Pause, RunState, evolve, new_id
 from remediator.model import Resource as Thing
+from remediator.server import manage
+from remediator.telling import teller
 from remediator.vitals import Vitals
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
@@ -63,12 +65,11 @@ UNBOUNDED = re.compile(r"pod|fingerprint|run|delivery|target|node|instance|id")
 
 
 @pytest.fixture
-async def fresh(house, text, monkeypatch, tmp_path):
-    """A daemon whose metrics nobody has touched, and what it exposes."""
-    for name in [name for name in vars(telemetry.METRICS) if hasattr(getattr(telemetry.METRICS, name), "clear")]:
-        if getattr(telemetry.METRICS, name)._labelnames:
-            getattr(telemetry.METRICS, name).clear()
-    telemetry.METRICS._begin_at_zero()
+async def fresh(house, text, monkeypatch):
+    """A daemon whose metrics nobody has touched; those of this process are shared by all tests, and children of theirs are kept by many."""
+    metrics = telemetry.Metrics()
+    for module in (daemon, record, manage, teller, vitals):
+        monkeypatch.setattr(module, "METRICS", metrics)
     house.put("remedy.yaml", text())
     await house.start(notify=[{"name": "pager", "url": "http://127.0.0.1:9/"}])
     return house
@@ -91,12 +92,13 @@ async def test_every_metric_of_the_list_is_there_from_the_start(fresh):
 
 
 async def test_no_metric_is_labelled_by_what_comes_without_end(fresh):
-    labels = {label for metric in telemetry.METRICS.registry.collect() for sample in metric.samples for label in sample.labels}
+    _, text = await fresh.http("GET", "/metrics", token="read")
+    labels = {label for sample in samples(text) for label in sample.labels}
     assert not [label for label in labels if UNBOUNDED.fullmatch(label)]
     assert {"playbook", "gate", "reason", "action"} <= labels
 
 
-async def test_a_scraper_that_asks_for_openmetrics_gets_it_with_the_run_behind_a_point(house, text, symptom, monkeypatch):
+async def test_a_scraper_that_asks_for_openmetrics_gets_it_with_the_run_behind_a_point(house, text, symptom):
     symptom.cured = lambda _: True
     house.put("remedy.yaml", text())
     await house.start()
@@ -122,8 +124,8 @@ def gauge(name):
 async def test_what_is_left_behind_overdue_and_paused_is_counted_with_its_age(line, text, later):
     line.load(text())
     await line.start()
-    world, vitals = line.world, Vitals(line.world, line.pipeline)
-    await vitals.look()
+    world, own = line.world, Vitals(line.world, line.pipeline)
+    await own.look()
     assert [gauge(name) for name in ("changes_left_behind", "changes_left_behind_oldest_seconds", "runs_overdue")] == [0, 0, 0]
     now = world.clock.now()
     playbook = line.stage.playbook("wait", **{"for": "1s"})
@@ -143,12 +145,12 @@ async def test_what_is_left_behind_overdue_and_paused_is_counted_with_its_age(li
     await world.journal.save_change(change)
     await world.journal.add_pause(Pause(id=new_id(now), reason="r", by="ada", at=now))
     later(hours=2)
-    await vitals.look()
+    await own.look()
     assert gauge("runs_overdue") == 1, "who waits for people is not late"
     assert gauge("changes_left_behind") == 0, "a run at work has not left it behind yet"
     assert gauge("paused_oldest_seconds") >= 7200
     await world.journal.save_run(evolve(over, state=RunState.FAILED, ended_at=now))
-    await vitals.look()
+    await own.look()
     assert (gauge("runs_overdue"), gauge("changes_left_behind")) == (0, 1)
     assert 7200 <= gauge("changes_left_behind_oldest_seconds") < 7200 + 600
 
@@ -178,7 +180,7 @@ async def _body(outside):
 async def test_a_journal_that_was_altered_shows_in_a_metric_and_in_the_log(line, text, monkeypatch, logged, ok):
     line.load(text())
     await line.start()
-    vitals = Vitals(line.world, line.pipeline)
+    own = Vitals(line.world, line.pipeline)
     if not ok:
         report = ChainReport(ok=False, entries=3, problems=["entry 2 does not follow from entry 1"])
 
@@ -186,7 +188,7 @@ async def test_a_journal_that_was_altered_shows_in_a_metric_and_in_the_log(line,
             return report
 
         monkeypatch.setattr(line.world.journal, "verify", altered)
-    assert await vitals.verify() is True
+    assert await own.verify() is True
     assert gauge("journal_whole") == ok
     assert gauge("journal_verified_timestamp_seconds") == pytest.approx(line.world.clock.now().timestamp(), abs=timedelta(hours=1).seconds)
     assert [entry["problems"] for entry in logged if entry["log_level"] == "error"] == ([] if ok else [report.problems])

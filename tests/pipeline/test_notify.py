@@ -101,6 +101,12 @@ async def test_the_messages_of_a_run_in_their_order_signed_and_each_once(asking,
     assert len({message["id"] for message in messages}) == 3
     for _, _, body, signature in receivers.calls:
         assert signature == f"sha256={hmac.new(KEY.encode(), body, hashlib.sha256).hexdigest()}"
+
+    async def noted():
+        ids = {entry.data["id"] for entry in await house.daemon.world.journal.entries(ref=run.id, kind="told")}
+        return {asked["id"], end["id"]} <= ids
+
+    await house.until(noted, "the notes")  # they follow the receiver's answer, as the metric does before them
     assert counted("fine") == {"sent": 3.0}
 
     await house.stop()

@@ -315,3 +315,28 @@ class TestGatesAndBreaker:
         await open_house.operations.look_at_doors()
         assert open_house.operations.status().breaker.open
         assert METRICS.breaker_open._value.get() == 1
+
+
+class TestPrune:
+    async def test_the_daemon_prunes_by_itself_what_is_older_than_the_settings_keep(self, house, later, text, monkeypatch):
+        monkeypatch.setattr("remediator.daemon._PRUNE", timedelta(seconds=5))
+        house.put("remedy.yaml", text(steps=[CORDON]))
+        await house.start(store={"url": "sqlite:///remediator.db", "retention": "40d"})
+        await house.journal.note("reload", "", {"number": 1})
+        await house.journal.note("reload", "", {"number": 2})
+        later(days=41)
+
+        async def pruned():
+            return (await house.journal.verify()).pruned
+
+        await house.until(pruned, "the pruning")
+        assert [entry.data["number"] for entry in await house.journal.entries(kind="reload")] == [2]
+        assert (await house.journal.verify()).problems == []
+
+    async def test_nothing_goes_that_gates_still_look_back_to(self, open_house):
+        status, problem = await open_house.http("POST", "/api/v1/journal/prune", {"seconds": 30 * 86400})
+        assert (status, "31d" in problem["detail"]) == (400, True)
+        assert await open_house.http("POST", "/api/v1/journal/prune", {"seconds": 31 * 86400}) == (
+            200,
+            {"through": 0, "removed": {}, "more": False},
+        )

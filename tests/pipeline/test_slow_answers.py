@@ -19,6 +19,10 @@ def unhurried():
     """Here the deadline is what counts."""
 
 
+def asked_of_nodes(deciding):
+    return [(call.verb, call.name) for call in deciding.stage.cluster.request_log if call.resource == "nodes"]
+
+
 async def timed(deciding, *alerts):
     began = time.monotonic()
     decisions = await deciding.decide(*alerts)
@@ -70,9 +74,17 @@ async def test_a_target_that_is_not_there_says_so_of_its_own_alert_alone(decidin
 async def test_each_target_of_a_delivery_is_asked_for_once(deciding, outside, text):
     deciding.load(text())
     deciding.world.alertmanager = None  # so each is refused: after a run that begins everything is asked anew
-    await deciding.decide(*(outside.fire(node=f"node-{n}") for n in (1, 2, 3)))
-    asked = [call.name for call in deciding.stage.cluster.request_log if (call.verb, call.resource) == ("get", "nodes")]
-    assert sorted(asked) == ["node-1", "node-2", "node-3"]
+    two = outside.fire(node="node-1", cpu="0"), outside.fire(node="node-1", cpu="1")
+    await deciding.decide(*two, *(outside.fire(node=f"node-{n}") for n in (2, 3)))
+    assert sorted(asked_of_nodes(deciding)) == [("get", "node-1"), ("get", "node-2"), ("get", "node-3")]
+
+
+async def test_nodes_that_only_a_list_can_find_are_listed_once(deciding, outside, text):
+    deciding.load(text())
+    deciding.world.alertmanager = None
+    decisions = await deciding.decide(*(outside.fire(node="", instance=f"node-{n}:9100") for n in (1, 2, 3)))
+    assert [decision.target.name for decision in decisions] == ["node-1", "node-2", "node-3"]
+    assert [verb for verb, _ in asked_of_nodes(deciding)].count("list") == 1
 
 
 @pytest.mark.parametrize(("door", "status"), [("alertmanager", 500), ("alertmanager", 401), ("kubernetes", 403), ("kubernetes", 500)])

@@ -18,6 +18,7 @@ from remediator.journal import Journal
 from remediator.model import Run, RunState, Target, Trigger, TriggerKind, evolve, new_id
 from remediator.playbook import load_playbook
 from remediator.signals import Signals
+from remediator.tracing import Tracing
 from remediator.verify import verify
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
@@ -108,7 +109,9 @@ async def test_every_sequence_of_looks_ends_as_the_oracle_says(journal, text, lo
 
 
 def a_world(clock, journal, script):
-    return SimpleNamespace(clock=clock, journal=journal, prometheus=script, kube=None, cilium=Cilium(), signals=Signals(), feed=Feed())
+    return SimpleNamespace(
+        clock=clock, journal=journal, prometheus=script, kube=None, cilium=Cilium(), signals=Signals(), feed=Feed(), tracing=Tracing()
+    )
 
 
 def a_run(playbook, now):

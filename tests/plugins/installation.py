@@ -46,6 +46,7 @@ class Installation:
         folder = _crds(self._root.parent / "shared" / "controlplane")
         for file in (
             *(folder / "gateway-api-1.4.1").glob("*_httproutes.yaml"),
+            *(folder / "gateway-api-1.4.1").glob("*_gateways.yaml"),
             *(folder / "prometheus-operator-0.85.0").glob("*_servicemonitors.yaml"),
             *(folder / "prometheus-operator-0.85.0").glob("*_prometheusrules.yaml"),
             *(folder / "prometheus-operator-0.85.0").glob("*_alertmanagerconfigs.yaml"),

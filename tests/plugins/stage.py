@@ -33,6 +33,10 @@ verify:
 """
 
 
+COOLDOWN = timedelta(seconds=1)
+"""That of the playbook."""
+
+
 class Stage:
     """One simulated cluster and what it takes to run a step on it."""
 
@@ -86,6 +90,14 @@ class Stage:
     async def step(self, action: str, *, node: str = "node-3", dry_run: bool = False, lasting: str = "", **parameters: Any) -> Any:
         playbook = self.playbook(action, lasting=lasting, **parameters)
         return await self.carry(playbook, await self.begin(playbook, node=node, dry_run=dry_run))
+
+    async def over(self, run: Any) -> None:
+        """The run is at its end and its cooldown over, so it does not stand in the way of the next one."""
+        from remediator.model import RunState, evolve
+
+        ended = self.world.clock.now()
+        await self.world.journal.save_run(evolve(run, state=RunState.CANCELLED, ended_at=ended))
+        await self.until(lambda: self.world.clock.now() > ended + COOLDOWN)
 
     def wide(self) -> None:
         """Let the gates that count over the whole cluster pass, for a test of what the action itself sees there."""

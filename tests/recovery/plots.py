@@ -38,8 +38,12 @@ async def standby(simulation):
 
 
 async def two_backends(simulation):
-    """A route with two backends, and a controller that accepts whatever is written."""
+    """A route with two backends, of which the one that inherits is ready, and a controller that accepts whatever is written."""
     cluster = simulation.cluster
+    labels = {"kubernetes.io/service-name": "green"}
+    piece = {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4", "ports": []}
+    endpoints = [{"addresses": ["10.0.0.9"], "conditions": {"ready": True}}]
+    cluster.create({**piece, "metadata": {"name": "green-1", "namespace": "default", "labels": labels}, "endpoints": endpoints})
     refs = [{"group": "", "kind": "Service", "name": name, "port": 80, "weight": 1} for name in ("blue", "green")]
     spec = {"parentRefs": [{"name": "external"}], "rules": [{"backendRefs": refs}]}
     metadata = {"name": "grafana", "namespace": "default"}

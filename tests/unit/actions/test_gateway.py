@@ -67,7 +67,7 @@ def _behind(found):
 async def step(stage, **more):
     """A run that does not stand in the way of the next one."""
     done = await stage.step(ACTION, **more)
-    await stage.world.journal.save_run(evolve(done.run, state=RunState.CANCELLED, ended_at=stage.world.clock.now()))
+    await stage.over(done.run)
     return done
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from remediator import facts
 from remediator.actions.node_taint import Taint, TaintParameters
-from remediator.model import Answer, Approval, ApprovalState, ChangeState, RunState, Step, StepState, evolve
+from remediator.model import Answer, Approval, ApprovalState, ChangeState, Step, StepState, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 from remediator.undo import undo
@@ -177,8 +177,7 @@ def test_what_makes_no_sense_is_refused_when_the_playbook_is_read(wrong):
 
 async def test_the_taint_of_another_run_is_not_written_over(stage):
     first = await stage.step(ACTION, **OURS)
-    await stage.world.journal.save_run(evolve(first.run, state=RunState.FAILED, ended_at=stage.world.clock.now()))
-    await stage.until(lambda: stage.world.clock.now() > first.run.started_at + timedelta(seconds=5))
+    await stage.over(first.run)
     done = await stage.step(ACTION, key="example.test/another")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.TARGET_BUSY), done.detail
 

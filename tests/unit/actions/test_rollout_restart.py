@@ -9,7 +9,7 @@ import pytest
 from remediator import facts
 from remediator.actions.workload import RolloutRestart
 from remediator.kube import kinds
-from remediator.model import PLAN, Change, ChangeState, Resource, RunState, StepState, evolve, new_id
+from remediator.model import PLAN, Change, ChangeState, Resource, StepState, evolve, new_id
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 
@@ -59,11 +59,6 @@ def on(kind, **more):
     return {"kind": kind, "namespace": "apps", "name": "app", "ready_for": "2s", **more}
 
 
-async def over(stage, done):
-    """The run of a step that was carried is at its end, so that another may begin."""
-    await stage.world.journal.save_run(evolve(done.run, state=RunState.FAILED, ended_at=stage.world.clock.now()))
-
-
 @pytest.mark.parametrize("kind", KINDS)
 async def test_every_pod_is_new_and_works(stage, grow, kind):
     await grow(kind)
@@ -95,7 +90,7 @@ async def test_one_replica_only_by_name(stage, grow):
     done = await stage.step(ACTION, **on("Deployment"))
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.SINGLE_REPLICA)
     assert stage.writes() == []
-    await over(stage, done)
+    await stage.over(done.run)
     done = await stage.step(ACTION, **on("Deployment", allow_single_replica=["apps/app"]))
     assert done.end is StepEnd.SUCCEEDED, done.detail
 
@@ -200,7 +195,7 @@ async def test_fails_when_new_pods_do_not_work(stage, grow):
 async def test_neither_a_target_nor_a_name_that_is_a_workload(stage):
     done = await stage.step(ACTION)
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.TARGET_MISSING)
-    await over(stage, done)
+    await stage.over(done.run)
     done = await stage.step(ACTION, **on("Deployment"))
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.TARGET_MISSING)
     assert "does not exist" in done.detail

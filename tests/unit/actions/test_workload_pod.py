@@ -8,7 +8,7 @@ import pytest
 
 from remediator import facts
 from remediator.kube import kinds
-from remediator.model import ChangeState, RunState, evolve
+from remediator.model import ChangeState
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 
@@ -36,11 +36,6 @@ async def sts(stage, replicas=2):
     spec = {"replicas": replicas, "serviceName": "", "selector": {"matchLabels": {"app": "db"}}, "template": template}
     stage.cluster.create({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "db", "namespace": "apps"}, "spec": spec})
     await stage.until(lambda: stage.cluster.get("StatefulSet", "db", "apps").get("status", {}).get("readyReplicas") == replicas)
-
-
-async def over(stage, done):
-    """The run of a step that was carried is at its end, so that another may begin."""
-    await stage.world.journal.save_run(evolve(done.run, state=RunState.FAILED, ended_at=stage.world.clock.now()))
 
 
 @pytest.mark.parametrize("action", BOTH)
@@ -93,7 +88,7 @@ async def test_an_eviction_keeps_to_the_budget_and_a_delete_does_not_ask(stage, 
     done = await stage.step("workload.evict_pod", **on(name))
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PDB), done.detail
     assert name in uids(stage)
-    await over(stage, done)
+    await stage.over(done.run)
     done = await stage.step("workload.delete_pod", **on(name))
     assert done.end is StepEnd.SUCCEEDED, done.detail
 
@@ -110,7 +105,7 @@ async def test_the_only_replica_only_by_name(stage, farm, action):
     name = next(iter(uids(stage)))
     done = await stage.step(action, **on(name))
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.SINGLE_REPLICA), done.detail
-    await over(stage, done)
+    await stage.over(done.run)
     done = await stage.step(action, **on(name, allow_single_replica=["web"]))
     assert done.end is StepEnd.SUCCEEDED, done.detail
 
@@ -120,7 +115,7 @@ async def test_a_pod_that_nothing_makes_anew_only_by_force(stage, farm, action):
     await farm.plant(farm.bare("alone"))
     done = await stage.step(action, **on("alone"))
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.UNMANAGED_PODS), done.detail
-    await over(stage, done)
+    await stage.over(done.run)
     done = await stage.step(action, **on("alone", force=True))
     assert done.end is StepEnd.SUCCEEDED, done.detail
     assert "alone" not in uids(stage)

@@ -90,6 +90,14 @@ CALLS = [
     ),
     (lambda c: c.resume(playbook="p", target=None, by="ana"), {"ended": 1}, "DELETE", "/api/v1/pause?playbook=p&by=ana", "write", None),
     (lambda c: c.reload(), {"ok": True, "at": "2026-01-05T10:00:00Z"}, "POST", "/-/reload", "write", None),
+    (
+        lambda c: c.prune(age=timedelta(days=40), keep=5, by="ana"),
+        {"through": 7, "removed": {"run": 1}},
+        "POST",
+        "/api/v1/journal/prune",
+        "write",
+        {"seconds": 3456000.0, "keep": 5, "by": "ana"},
+    ),
     (lambda c: c.verify(), {"ok": True, "entries": 1, "problems": []}, "GET", "/api/v1/journal/verify", "read", None),
 ]
 

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import runpy
+
+import pytest
 
 from remediator.actions import actions
 from remediator.gates import gates
@@ -50,6 +53,30 @@ def test_failures_page_names_tests_that_exist_and_all_that_show_a_fault(root):
     faults = "tests/pipeline/test_faults.py"
     shown = set(re.findall(r"def (test_\w+)\(", (root / faults).read_text()))
     assert shown == {test for file, test in named if file == faults}
+
+
+def test_the_playbook_reference_is_the_one_of_the_models(root):
+    made = runpy.run_path(str(root / "docs" / "playbook_reference.py"))["page"]()
+    assert (root / "docs" / "playbook-reference.md").read_text(encoding="utf-8") == made, "make reference"
+    assert all(f"### {name}\n" in made for name in actions())
+    assert all(f"### gates.{gate.key}\n" in made for gate in gates().values() if gate.key and gate.Settings)
+
+
+@pytest.mark.parametrize("name", ["security", "operations"])
+def test_what_a_page_says_is_shown_by_tests_and_code_that_exist(root, name):
+    page = (root / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tests|remediator|deploy)/[\w./-]+)(?:::(\w+))?`", page)
+    assert len(named) >= 5
+    missing = [path for path, _ in named if not (root / path).exists()]
+    missing += [f"{path}::{test}" for path, test in named if test and not re.search(rf"def {test}\b", (root / path).read_text())]
+    assert missing == []
+
+
+def test_every_line_of_the_security_page_is_shown_by_something(root):
+    page = (root / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| ") and not re.search(r"\| shown by \|$", line)]
+    assert len(rows) > 20
+    assert [row for row in rows if not re.search(r"\| `tests/[\w/]+\.py(?:::test_\w+)?` \|$", row)] == []
 
 
 def test_observing_page_has_every_metric_with_its_labels(root):

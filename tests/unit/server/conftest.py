@@ -19,10 +19,10 @@ from remediator.breaker import Reset, Standing
 from remediator.clock import ManualClock
 from remediator.demotion import Demotion
 from remediator.effect import effects
-from remediator.errors import UsageError
+from remediator.errors import JournalError, UsageError
 from remediator.feed import Feed
 from remediator.gates import gates
-from remediator.journal import ChainReport
+from remediator.journal import ChainReport, Pruned
 from remediator.kube.errors import Unreachable
 from remediator.model import (
     Change,
@@ -233,6 +233,12 @@ class FakeService:
     async def reset_breaker(self, request):
         await self._did("reset_breaker", request)
         return Reset(at=NOW, by=request.by, reason=request.reason, backlog=request.backlog, opened_at=NOW)
+
+    async def prune(self, request):
+        await self._did("prune", request)
+        if request.keep == 13:
+            raise JournalError("the log is not whole")
+        return Pruned(through=7, removed={"run": 2})
 
     async def reload(self):
         await self._did("reload", None)

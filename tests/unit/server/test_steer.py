@@ -12,7 +12,7 @@ from remediator.errors import UsageError
 from remediator.model import Decision, DecisionKind, Pause, RunState, Verdict
 from remediator.reasons import Reason
 from remediator.server import ManualRequest, MatchRequest, PauseRequest, ReloadReport
-from remediator.server.service import BreakerRequest
+from remediator.server.service import BreakerRequest, PruneRequest
 
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
 ASK = {"playbook": "restart-agent", "target": "Node/node-2"}
@@ -126,6 +126,22 @@ class TestInterventions:
         service.fails = UsageError("playbook cilium-agent-down is not demoted")
         assert "is not demoted" in (await api.problem("POST", path, 409))["detail"]
         await api.problem("POST", "/api/v1/playbooks/nope/reinstate", 404)
+
+
+class TestPrune:
+    async def test_what_may_go_is_said_or_left_to_the_settings(self, api, service):
+        response = await api("POST", "/api/v1/journal/prune", json={"seconds": 3e6, "keep": 5, "by": "ada"})
+        assert await response.json() == {"through": 7, "removed": {"run": 2}, "more": False}
+        assert service.calls == [("prune", PruneRequest(seconds=3e6, keep=5, by="ada"))]
+
+    @pytest.mark.parametrize("asked", [{"seconds": -1}, {"keep": -1}, {"days": 40}])
+    async def test_what_makes_no_sense_is_a_400(self, api, service, asked):
+        await api.problem("POST", "/api/v1/journal/prune", 400, json=asked)
+        assert not service.calls
+
+    async def test_a_broken_chain_is_a_409(self, api):
+        problem = await api.problem("POST", "/api/v1/journal/prune", 409, json={"keep": 13})
+        assert problem["detail"] == "the log is not whole"
 
 
 class TestBreaker:

@@ -215,6 +215,18 @@ def test_a_relative_store_is_beside_the_file(load, tmp_path, url, resolved):
     assert load(HEAD + TOKENS + f"store: {{url: '{url}'}}\n").store.url == resolved.format(base=tmp_path)
 
 
+def test_the_home_folder_may_be_meant(load, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    file = HEAD + TOKENS + "kubernetes: {kubeconfig: '~/.kube/config'}\n"
+    assert load(file).kubernetes.kubeconfig == tmp_path / "home" / ".kube" / "config"
+    assert load(file, {"REMEDIATOR_KUBERNETES_KUBECONFIG": "~/other"}).kubernetes.kubeconfig == tmp_path / "home" / "other"
+
+
+def test_a_home_folder_that_cannot_be_found_is_told(problems):
+    (problem,) = problems(HEAD + TOKENS + "kubernetes: {kubeconfig: '~nobody-of-that-name/config'}\n")
+    assert 'kubernetes.kubeconfig: the home folder in "~nobody-of-that-name/config" cannot be found' in problem
+
+
 def test_the_store_password_comes_from_its_file_and_is_not_shown(load, tmp_path):
     settings = load(HEAD + TOKENS + "store: {url: 'postgresql://u@h:5432/db', password_file: pw}\n")
     with pytest.raises(UsageError, match=r"store\.password_file .*pw cannot be read"):
