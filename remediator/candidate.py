@@ -69,13 +69,15 @@ class Candidate:
 
     async def resign(self, within: timedelta) -> None:
         """Let the call under way end, while the lease is still renewed, then let another one lead."""
-        if self._begun:
-            await self._pipeline.stop(within)
+        quiet = await self._pipeline.stop(within) if self._begun else True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self._elector.release()
+        if quiet:
+            await self._elector.release()
+        else:
+            log.warning("the leader's lease is not given back, since a call may still be under way; it ends by itself")
 
     async def _begin(self) -> None:
         world = self._world

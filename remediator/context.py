@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import structlog
 
 from remediator.actions import Observed
 from remediator.approval import ask, question
 from remediator.clock import iso
-from remediator.errors import KubeError, MonitoringError, StepFailed
+from remediator.errors import KubeError, MonitoringError, NotLeading, StepFailed
 from remediator.gates.paused import paused_by_mark
 from remediator.kube import kinds
 from remediator.kube.errors import AlreadyExists, NotFound
@@ -278,15 +278,20 @@ class StepContext:
             raise
 
     def _heed_leadership(self) -> None:
-        """End here, as when the daemon stops, if another replica may lead: it takes the run up, looks, and goes on."""
         if not self._world.may_act:
-            log.error("nothing is sent: this replica leads no more", run=self.run.id, step=self._step.name)
-            raise asyncio.CancelledError
+            self._hand_over()
+
+    def _hand_over(self) -> NoReturn:
+        """End here, as when the daemon stops, since another replica may lead: it takes the run up, looks, and goes on."""
+        log.error("nothing is sent: this replica leads no more", run=self.run.id, step=self._step.name)
+        raise asyncio.CancelledError
 
     async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]], *, repeatable: bool) -> Change:
         self._heed_leadership()  # once more, since the process may have stood still while the intent was written
         try:
             await call(change.request_id, self.dry_run)
+        except NotLeading:  # the door asks too, when the connection stands
+            self._hand_over()
         except (KubeError, MonitoringError) as error:
             if isinstance(error, AlreadyExists) and not self.dry_run:
                 return await self._after_doubt(change, error, repeatable=True)

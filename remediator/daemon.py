@@ -108,6 +108,9 @@ class Daemon:
             kube = await _kube(settings, clock, stack)
             redact = Redactor([*secrets, *kube.secrets])
             configure_logging(redact=redact.data)
+            elector = _elector(settings, kube, clock)
+            if elector is not None:
+                kube = kube.guarded(lambda: world.may_act)
             seen = _contents(settings)
             library, problems = _load_rest(settings)
             teller = Teller(settings.notify, clock=clock)
@@ -151,7 +154,7 @@ class Daemon:
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
-            world.elector = _elector(settings, world)
+            world.elector = elector
             world.rights = Rights(world.kube, clock, world.cilium)
             pipeline = Pipeline(world, settings.store.full_url())
             report = ReloadReport(ok=not problems, problems=problems, playbooks=len(library.playbooks), at=clock.now())
@@ -333,7 +336,7 @@ async def _first(*events: asyncio.Event) -> None:
             wait.cancel()
 
 
-def _elector(settings: Settings, world: World) -> Elector | None:
+def _elector(settings: Settings, kube: Kube, clock: Clock) -> Elector | None:
     """Raises UsageError if nobody says where the Lease is."""
     if not settings.election.enabled:
         return None
@@ -342,7 +345,7 @@ def _elector(settings: Settings, world: World) -> Elector | None:
         raise UsageError("election.namespace is not set and POD_NAMESPACE neither; say where the Lease is")
     # A restarted container has its pod's name again, and must not take what its last life held for its own.
     identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.urandom(4).hex()}"
-    return Elector(world.kube, world.clock, name=settings.election.lease, namespace=namespace, identity=identity)
+    return Elector(kube, clock, name=settings.election.lease, namespace=namespace, identity=identity)
 
 
 def _settle_memory() -> None:

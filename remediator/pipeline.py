@@ -72,7 +72,7 @@ class Pipeline:
 
     def __init__(self, world: World, store: str) -> None:
         self._world = world
-        self._engine = world.engine = Engine(store, self._carry)
+        self._engine = world.engine = Engine(store, self._carry, may_act=lambda: world.may_act)
         self._decider: Decider | None = None
         self._inbox = Inbox(world.journal)
         self._deciding: asyncio.Task[None] | None = None
@@ -168,15 +168,16 @@ class Pipeline:
         tries = sum("outcome" in entry.data for entry in entries)
         await self._hand_over(f"{run}{UNDO}{tries or ''}")
 
-    async def stop(self, within: timedelta) -> None:
-        """Decide nothing more, let the call under way end, leave open runs for the next start."""
+    async def stop(self, within: timedelta) -> bool:
+        """Decide nothing more, let the call under way end, leave open runs for the next start. Whether no call is under way any more."""
         tasks = [*self._after, *(task for task in (self._deciding, self._holding) if task is not None)]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._engine.stop(within)
+        quiet = await self._engine.stop(within)
         await self._world.leases.close()
+        return quiet
 
     async def _hand_over(self, run: str) -> None:
         """What is to be done is on disk, so it must begin: patiently, since nobody else would see to it before the next start."""
@@ -203,6 +204,8 @@ class Pipeline:
         try:
             state = await carry(self._world, run)
         except Exception as error:  # the last boundary: a fault of ours ends this run and no other
+            if not self._world.may_act:
+                raise asyncio.CancelledError from error  # it is another replica's now, who looks what came of it
             log.exception("a run ended by a fault of this program")
             detail = f"internal error, please report it: {type(error).__name__}: {error}"
             return await patiently(self._world, "give up", lambda: self._give_up(run, detail))

@@ -79,10 +79,13 @@ class _Served(msgspec.Struct):
 class Kube:
     """The door to one cluster. Made by ``connect``; closed with ``close`` or as ``async with``."""
 
-    def __init__(self, connection: Connection, timeout: timedelta, make: type[Request]) -> None:
+    def __init__(
+        self, connection: Connection, timeout: timedelta, make: type[Request], may_write: Callable[[], bool] | None = None
+    ) -> None:
         self._connection = connection
         self._timeout = timeout
         self._request = make
+        self._may_write = may_write
 
     @classmethod
     async def connect(
@@ -111,6 +114,13 @@ class Kube:
             seconds=timeout.total_seconds(),
         )
         return cls(opened, timeout, connection.Request)
+
+    def guarded(self, may_write: Callable[[], bool]) -> Kube:
+        """The same door, through which a write goes only if ``may_write`` says yes right before it is sent; else NotLeading.
+
+        Dry runs and reads are not asked about, nor are commands in containers, which only read here.
+        """
+        return Kube(self._connection, self._timeout, self._request, may_write)
 
     @property
     def host(self) -> str:
@@ -455,7 +465,8 @@ class Kube:
             query += (("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"))
         headers = (content, *((("Audit-ID", request_id),) if request_id else ()))
         request = self._request(verb, method, path, query, body, headers)
-        answer = await self._connection.write(request, seconds or self._seconds(None))
+        may_write = None if dry_run else self._may_write
+        answer = await self._connection.write(request, seconds or self._seconds(None), may_write=may_write)
         told: dict[str, Any] = wire.decode(answer, dict[str, Any], str(request), write=True)
         return told
 

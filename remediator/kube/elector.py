@@ -144,7 +144,8 @@ class Elector:
         self.holder = found.spec.holder_identity or ""
         self._trouble = ""
         lasts = found.spec.lease_duration_seconds
-        still = self._stood_still(self._version, LASTS.total_seconds() if lasts is None else lasts)
+        # A shorter one would be somebody's edit: a leader of ours does not hear of it before it renews.
+        still = self._stood_still(self._version, max(lasts or 0, LASTS.total_seconds()))
         if self.holder not in ("", self.identity) and not still:
             return ""
         transitions = found.spec.lease_transitions + (self.holder != self.identity)
@@ -192,6 +193,8 @@ class Elector:
 
     def _wrote(self, stored: dict[str, Any], began: float) -> str:
         self._version = stored["metadata"]["resourceVersion"]
+        if self._until is not None and not self.leads:
+            return ""  # too late: whoever asked meanwhile was told that we lead no more, and acted on it
         self._until = began + STOPS.total_seconds()
         self.holder = self.identity
         self._trouble = ""

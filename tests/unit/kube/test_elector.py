@@ -231,6 +231,39 @@ async def test_a_foreign_holder_is_respected_for_as_long_as_it_says(together):
     assert len(together.leaders) == 1
 
 
+async def test_a_duration_that_somebody_made_shorter_brings_no_second_leader(together):
+    """The leader hears of it when it renews; until then it leads for as long as it thought."""
+    together.server.write({"leaseDurationSeconds": 1})
+    await together.replicas[1].wake()
+    await together.go(LASTS.total_seconds() - 2 * _E, awake=(1,))
+    assert "b" not in together.leaders
+    await together.go(3 * _E, awake=(1,))
+    assert together.leaders == ["b"]
+
+
+async def test_a_renewal_that_comes_too_late_does_not_bring_leadership_back(together):
+    """Whoever asked in between was told no, and let a step go on that account."""
+    a = together.replicas[0]
+    asked = asyncio.Event()
+    patch = a.client.patch
+
+    async def slow(*args, **kwargs):
+        done = await patch(*args, **kwargs)
+        asked.set()
+        together.ticks += STOPS.total_seconds()
+        assert not a.elector.leads
+        return done
+
+    a.client.patch = slow
+    together.passes(_E)
+    await a.wake()
+    assert asked.is_set()
+    assert not a.elector.leads
+    together.passes(_E)
+    await a.wake()
+    assert "could not be renewed in time" in a.lost[0]
+
+
 async def test_a_deleted_lease_is_lost(together):
     together.server.lease = None
     await together.go(_E)
