@@ -1,8 +1,8 @@
 """One replica of several: a standby until it leads, then the one that decides, runs and undoes, until it is over.
 
-In: an elector, and the pipeline that only a leader may start. Out: ``over``, with the reason, once this process must end: it led and does
-so no more, or could not begin to. It is not made a standby again, since the run engine cannot be stopped and begun anew while calls may be
-under way; a process that starts afresh is a standby by itself (docs/adr/0015).
+In: an elector, and the pipeline that only a leader may start. Out: a reason, once this process must end: it led and does so no more, or
+could not begin to. It is not made a standby again, since the run engine cannot be stopped and begun anew while calls may be under way; a
+process that starts afresh is a standby by itself (docs/adr/0015).
 
 A standby follows the journal's log, so that whoever watches a run or a page through it sees what the leader does.
 """
@@ -37,16 +37,16 @@ _PAGE = 500
 
 
 class Candidate:
-    """``stand`` for election; ``resign`` at the end. ``on_lead`` is called once it leads."""
+    """``stand`` for election; ``resign`` at the end. ``on_lead`` is called once it leads, ``on_end`` with the reason to end."""
 
-    def __init__(self, world: World, pipeline: Pipeline, elector: Elector, on_lead: Callable[[], None]) -> None:
-        self.over = asyncio.Event()
-        self.why = ""
-        """Why this process must end; empty as long as it need not."""
+    def __init__(
+        self, world: World, pipeline: Pipeline, elector: Elector, *, on_lead: Callable[[], None], on_end: Callable[[str], None]
+    ) -> None:
         self._world = world
         self._pipeline = pipeline
         self._elector = elector
         self._on_lead = on_lead
+        self._on_end = on_end
         self._begun = False
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -62,10 +62,10 @@ class Candidate:
         try:
             await self._begin()
         except RemediatorError as error:
-            self._end(f"this replica cannot begin to lead: {error}")
+            self._on_end(f"this replica cannot begin to lead: {error}")
         except Exception as error:  # the last boundary: a leader that does nothing must not keep the others from it
             log.exception("this replica could not begin to lead by a fault of this program")
-            self._end(f"this replica cannot begin to lead: {type(error).__name__}: {error}")
+            self._on_end(f"this replica cannot begin to lead: {type(error).__name__}: {error}")
 
     async def resign(self, within: timedelta) -> None:
         """Let the call under way end, while the lease is still renewed, then let another one lead."""
@@ -98,16 +98,9 @@ class Candidate:
                 sleeping = asyncio.ensure_future(self._world.clock.sleep(_LOOK))
                 await asyncio.wait((losing, sleeping), return_when=asyncio.FIRST_COMPLETED)
                 sleeping.cancel()
-            self._end("the lease is lost: " + losing.result() if losing.done() else "another replica leads since")
+            self._on_end("the lease is lost: " + losing.result() if losing.done() else "another replica leads since")
         finally:
             losing.cancel()
-
-    def _end(self, why: str) -> None:
-        METRICS.leader.set(0)
-        if not self.why:
-            self.why = why
-            log.error("this replica leads no more and ends; started again it is a standby", why=why, leader=self._elector.holder)
-        self.over.set()
 
     async def _look_for_deliveries(self) -> None:
         """What the others answered with 200."""

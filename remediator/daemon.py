@@ -71,6 +71,9 @@ _STOP = timedelta(seconds=20)
 _LOOK_AT_DOORS = timedelta(seconds=30)
 _ASK_FOR_RIGHTS = timedelta(minutes=5)
 _PRUNE = timedelta(hours=1)
+_LOOK_AT_SEAT = timedelta(seconds=2)
+_WAIT_FOR_SEAT = timedelta(seconds=20)
+"""For an earlier life whose end the store has not heard of: 14 s without an answer, where its machine is gone."""
 _LOOK_AT_FILES = timedelta(seconds=5)
 """Real time between two looks at the playbooks where nothing hints at a change: some file systems tell nobody."""
 _YOUNG = 10_000
@@ -88,8 +91,9 @@ class Daemon:
         self._app = app
         self._stack = AsyncExitStack()
         self._runner: web.AppRunner | None = None
-        self.candidate: Candidate | None = None
-        """Of several replicas; None where this is the only one."""
+        self.over = asyncio.Event()
+        """Set once this process must end by itself, and why."""
+        self.why = ""
         self._seen = ""
         """What the playbooks' files held when they were last read."""
         self.url = ""
@@ -109,8 +113,7 @@ class Daemon:
             redact = Redactor([*secrets, *kube.secrets])
             configure_logging(redact=redact.data)
             elector = _elector(settings, kube, clock)
-            if elector is not None:
-                kube = kube.guarded(lambda: world.may_act)
+            kube = kube.guarded(lambda: world.may_act)
             seen = _contents(settings)
             library, problems = _load_rest(settings)
             teller = Teller(settings.notify, clock=clock)
@@ -179,14 +182,20 @@ class Daemon:
     async def start(self, *, listen: str | None = None) -> None:
         """Take up what an earlier life left, then answer requests. ``url`` says where."""
         _announce(self.world.library, self.operations.last_reload)
-        await self.world.journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
-        if self.world.elector is None:
+        journal, elector = self.world.journal, self.world.elector
+        await journal.sit(alone=elector is None, by=elector.identity if elector is not None else _identity(), within=_WAIT_FOR_SEAT)
+        await journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
+        candidate: Candidate | None = None
+        if elector is None:
+            if journal.shared:
+                await journal.lead(_identity())  # should its seat be lost, whoever has it then goes on without this one
             await self._pipeline.start()
             self._stack.push_async_callback(self._pipeline.stop, _STOP)
         else:
-            self.candidate = Candidate(self.world, self._pipeline, self.world.elector, self._lead)
-            self._stack.push_async_callback(self.candidate.resign, _STOP)
+            candidate = Candidate(self.world, self._pipeline, elector, on_lead=self._lead, on_end=self._end)
+            self._stack.push_async_callback(candidate.resign, _STOP)
         await self._listen(listen)
+        self._background(self._keep_seat(), "keep the seat at the store")
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
         vitals = Vitals(self.world, self._pipeline)
@@ -194,11 +203,11 @@ class Daemon:
         self._background(vitals.keep_verifying(), "verify the journal")
         self._background(self.world.events.write(), "write Events")
         self._background(self._keep_asking(), "look at surroundings")
-        if self.candidate is None:
+        if candidate is None:
             METRICS.leader.set(1)
             self._lead()
         else:
-            self._background(self.candidate.stand(), "stand for election")
+            self._background(candidate.stand(), "stand for election")
         self.operations.not_ready = ""
         log.info(
             "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
@@ -213,6 +222,14 @@ class Daemon:
             self._stack.push_async_callback(grafana.close)
             self._background(Annotations(self.world, grafana).watch(), "annotate runs")
         self._background(self._keep_pruning(), "prune the journal")
+
+    def _end(self, why: str) -> None:
+        METRICS.leader.set(0)
+        if not self.why:
+            self.why = why
+            holder = self.world.elector.holder if self.world.elector is not None else ""
+            log.error("this daemon must act no more and ends", why=why, leader=holder)
+        self.over.set()
 
     async def stop(self) -> None:
         """Take no more work, let the call under way end, close every door. Open runs go on at the next start."""
@@ -286,6 +303,12 @@ class Daemon:
                 log.warning("the journal could not be asked for pauses", error=str(error))
             await self.world.clock.sleep(_LOOK_AT_DOORS)
 
+    async def _keep_seat(self) -> None:
+        while not self.world.journal.deposed:
+            await self.world.clock.sleep(_LOOK_AT_SEAT)
+            await self.world.journal.keep_seat()
+        self._end("another daemon acts on the store since")
+
     async def _keep_pruning(self) -> None:
         while True:
             await self.world.clock.sleep(_PRUNE)
@@ -320,10 +343,10 @@ async def serve(settings: Settings, *, dry_run: bool | None = None, listen: str 
     try:
         await daemon.start(listen=listen)
         _settle_memory()
-        await _first(stop, *([daemon.candidate.over] if daemon.candidate is not None else []))
+        await _first(stop, daemon.over)
     finally:
         await daemon.stop()
-    return 1 if daemon.candidate is not None and daemon.candidate.why else 0
+    return 1 if daemon.why else 0
 
 
 async def _first(*events: asyncio.Event) -> None:
@@ -343,9 +366,12 @@ def _elector(settings: Settings, kube: Kube, clock: Clock) -> Elector | None:
     namespace = settings.election.namespace or os.environ.get("POD_NAMESPACE", "")
     if not namespace:
         raise UsageError("election.namespace is not set and POD_NAMESPACE neither; say where the Lease is")
-    # A restarted container has its pod's name again, and must not take what its last life held for its own.
-    identity = f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.urandom(4).hex()}"
-    return Elector(kube, clock, name=settings.election.lease, namespace=namespace, identity=identity)
+    return Elector(kube, clock, name=settings.election.lease, namespace=namespace, identity=_identity())
+
+
+def _identity() -> str:
+    """A restarted container has its pod's name again, and must not take what its last life held for its own."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.urandom(4).hex()}"
 
 
 def _settle_memory() -> None:

@@ -15,6 +15,7 @@
     ├── JournalError
     │   ├── JournalUnavailable   the journal cannot keep anything now; nothing was stored
     │   │   └── Deposed          another replica leads since; this process must end
+    │   ├── Occupied             another daemon acts on this store
     │   └── ChainBroken          the journal was altered from outside
     ├── NotLeading               a standby was asked for what only the leader does
     ├── KubeError                the Kubernetes API said no or did not answer; see remediator.kube.errors
@@ -44,6 +45,7 @@ __all__ = [
     "KubeError",
     "MonitoringError",
     "NotLeading",
+    "Occupied",
     "PayloadError",
     "PayloadTooLarge",
     "Problem",
@@ -170,6 +172,10 @@ class JournalUnavailable(JournalError):  # noqa: N818 - a state, named as such
 
 class Deposed(JournalUnavailable):
     """Another replica leads since we did; this process may write nothing any more."""
+
+
+class Occupied(JournalError):  # noqa: N818 - a state, named as such
+    """Another daemon acts on this store, and neither would know of the other; this one must not begin."""
 
 
 class NotLeading(RemediatorError):  # noqa: N818 - a state, named as such

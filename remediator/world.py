@@ -84,8 +84,8 @@ class World:
 
     @property
     def may_act(self) -> bool:
-        """Whether this process may change anything at this moment: it is the only one, or it leads and nobody else began to."""
-        return self.elector is None or (self.elector.leads and not self.journal.deposed)
+        """Whether this process may change anything at this moment: it is the only one, or it leads, and nobody else began to act."""
+        return not self.journal.deposed and (self.elector is None or self.elector.leads)
 
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""

@@ -111,7 +111,7 @@ def test_a_stopped_leader_does_nothing_when_it_wakes(pair, cluster):
     finally:
         os.kill(leader.program.pid, signal.SIGCONT)
     standby.wait_for("it ends", lambda: leader.program.ended)
-    assert "this replica leads no more and ends" in leader.program.output()
+    assert "this daemon must act no more and ends" in leader.program.output()
     reckon(standby, cluster, run)
     leader.start()
     assert leader.get("/api/v1/status")["leader"] is False

@@ -59,7 +59,9 @@ class Pipeline:
 async def candidate(stage):
     stage.world.elector = elector = Elector()
     pipeline = Pipeline(elector)
-    candidate = Candidate(stage.world, pipeline, elector, lambda: None)
+    ended = asyncio.get_running_loop().create_future()
+    candidate = Candidate(stage.world, pipeline, elector, on_lead=lambda: None, on_end=ended.set_result)
+    candidate.ended = ended
     candidate.elector, candidate.pipeline = elector, pipeline
     candidate.task = asyncio.create_task(candidate.stand())
     yield candidate
@@ -74,7 +76,7 @@ async def test_the_lease_is_given_back_once_nothing_is_under_way(candidate):
     await candidate.task
     await candidate.resign(timedelta(seconds=1))
     assert (candidate.pipeline.held, candidate.elector.released) == (True, True)
-    assert candidate.why == ""
+    assert not candidate.ended.done()
 
 
 async def test_the_lease_is_kept_until_it_ends_by_itself_while_a_call_may_be_under_way(candidate):
@@ -96,14 +98,12 @@ async def test_a_lost_lease_ends_the_process(candidate):
     candidate.elector.chosen.set()
     await candidate.task
     candidate.elector.lost.set_result("somebody holds the lease")
-    await candidate.over.wait()
-    assert candidate.why == "the lease is lost: somebody holds the lease"
+    assert await candidate.ended == "the lease is lost: somebody holds the lease"
 
 
 async def test_who_cannot_begin_to_lead_ends_and_lets_another_one(candidate):
     candidate.pipeline.fault = ValueError("a fault of ours")
     candidate.elector.chosen.set()
-    await candidate.over.wait()
-    assert "ValueError: a fault of ours" in candidate.why
+    assert "ValueError: a fault of ours" in await candidate.ended
     await candidate.resign(timedelta(seconds=1))
     assert candidate.elector.released
