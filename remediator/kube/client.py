@@ -415,9 +415,12 @@ class Kube:
         request = self._request("log", "GET", path, query, headers=(("Accept", "text/plain, */*"),))
         return (await self._connection.read(request, self._seconds(timeout), tries=1))[:limit].decode("utf-8", "replace")
 
-    async def may(self, verb: str, resource: str, namespace: str = "", *, subresource: str = "", group: str = "") -> bool:
-        """Whether our own account has a right (SelfSubjectAccessReview, which everybody may ask); without a namespace in all of them."""
-        asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace}
+    async def may(self, verb: str, resource: str, namespace: str = "", *, subresource: str = "", group: str = "", name: str = "") -> bool:
+        """Whether our own account has a right (SelfSubjectAccessReview, which everybody may ask); without a namespace in all of them.
+
+        Without a ``name`` on all objects: a right on some names only counts for none then.
+        """
+        asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace, "name": name}
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
         request = self._request("review", "POST", _REVIEW, body=body)
         answer = wire.decode(await self._connection.read(request, self._seconds(None)), _Review, str(request))
