@@ -27,6 +27,7 @@ from remediator.annotations import Annotations
 from remediator.candidate import Candidate
 from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
+from remediator.cluster.read import read_own
 from remediator.demotion import Demotions
 from remediator.errors import DocumentError, JournalError, JournalUnavailable, UsageError
 from remediator.events import Events
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remediator.clock import Clock
+    from remediator.model import Target
     from remediator.settings import Settings
 
 __all__ = ["Daemon", "serve"]
@@ -71,6 +73,9 @@ _STOP = timedelta(seconds=20)
 _LOOK_AT_DOORS = timedelta(seconds=30)
 _ASK_FOR_RIGHTS = timedelta(minutes=5)
 _PRUNE = timedelta(hours=1)
+_HANDED_OVER = "hand_over"
+_AGAIN = timedelta(minutes=10)
+"""After a leader handed over so that another one could disturb its node, until one does so again."""
 _LOOK_AT_SEAT = timedelta(seconds=2)
 _WAIT_FOR_SEAT = timedelta(seconds=20)
 """For an earlier life whose end the store has not heard of: 14 s without an answer, where its machine is gone."""
@@ -183,15 +188,17 @@ class Daemon:
         """Take up what an earlier life left, then answer requests. ``url`` says where."""
         _announce(self.world.library, self.operations.last_reload)
         journal, elector = self.world.journal, self.world.elector
-        await journal.sit(alone=elector is None, by=elector.identity if elector is not None else _identity(), within=_WAIT_FOR_SEAT)
+        by, own = elector.identity if elector is not None else _identity(), await read_own()
+        await journal.sit(alone=elector is None, by=by, node=own.node, within=_WAIT_FOR_SEAT)
         await journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
         candidate: Candidate | None = None
         if elector is None:
             if journal.shared:
-                await journal.lead(_identity())  # should its seat be lost, whoever has it then goes on without this one
+                await journal.lead(by)  # should its seat be lost, whoever has it then goes on without this one
             await self._pipeline.start()
             self._stack.push_async_callback(self._pipeline.stop, _STOP)
         else:
+            self.world.hand_over = self._hand_over
             candidate = Candidate(self.world, self._pipeline, elector, on_lead=self._lead, on_end=self._end)
             self._stack.push_async_callback(candidate.resign, _STOP)
         await self._listen(listen)
@@ -302,6 +309,16 @@ class Daemon:
             except JournalUnavailable as error:
                 log.warning("the journal could not be asked for pauses", error=str(error))
             await self.world.clock.sleep(_LOOK_AT_DOORS)
+
+    async def _hand_over(self, target: Target) -> bool:
+        """See World. Not twice in a row: where the next leader may not do it either, the gate's answer stands."""
+        journal, clock = self.world.journal, self.world.clock
+        last = await journal.last_note(_HANDED_OVER)
+        if (last is not None and clock.now() - last.at < _AGAIN) or not await journal.others_elsewhere():
+            return False
+        await journal.note(_HANDED_OVER, target.key, {"by": self.world.elector.identity if self.world.elector is not None else ""})
+        self.over.set()
+        return True
 
     async def _keep_seat(self) -> None:
         while not self.world.journal.deposed:

@@ -18,6 +18,7 @@
     │   ├── Occupied             another daemon acts on this store
     │   └── ChainBroken          the journal was altered from outside
     ├── NotLeading               a standby was asked for what only the leader does
+    │   └── HandsOver            the leader leaves it to another replica, and ends
     ├── KubeError                the Kubernetes API said no or did not answer; see remediator.kube.errors
     ├── MonitoringError          Prometheus or Alertmanager said no or did not answer
     └── ServerError              our own daemon, seen from the CLI
@@ -39,6 +40,7 @@ __all__ = [
     "Deposed",
     "DocumentError",
     "ExpressionError",
+    "HandsOver",
     "InputError",
     "JournalError",
     "JournalUnavailable",
@@ -180,6 +182,10 @@ class Occupied(JournalError):  # noqa: N818 - a state, named as such
 
 class NotLeading(RemediatorError):  # noqa: N818 - a state, named as such
     """A standby was asked for what only the leader does; nothing was done."""
+
+
+class HandsOver(NotLeading):
+    """The leader must not do this itself and another replica can: it decides nothing more, and lets that one lead."""
 
 
 class ChainBroken(JournalError):  # noqa: N818 - a finding, named as such

@@ -29,7 +29,7 @@ from remediator.decide import Decider
 from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
-from remediator.errors import JournalUnavailable, NotLeading
+from remediator.errors import HandsOver, JournalUnavailable, NotLeading
 from remediator.inbox import Inbox
 from remediator.model import AlertStatus, RunState, evolve, new_id
 from remediator.reasons import Reason
@@ -254,6 +254,9 @@ class Pipeline:
                 self._inbox.retry(_TOGETHER)
                 await self._world.clock.sleep(_RETRY)
                 continue
+            except HandsOver as error:
+                log.warning("this replica hands over", why=str(error))
+                return
             except Exception:  # the last boundary: without this loop nothing would be decided any more, and nobody would know
                 faults += 1
                 log.exception("decisions failed by a fault of this program", tries=faults)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable  # noqa: TC003 - a dataclass field's type
+from collections.abc import Awaitable, Callable  # noqa: TC003 - types of a dataclass's fields
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from remediator.journal import Journal, Redactor
     from remediator.kube import Kube
     from remediator.kube.elector import Elector
-    from remediator.model import Mode
+    from remediator.model import Mode, Target
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.playbook import Library, Playbook
     from remediator.rights import Rights
@@ -68,6 +68,8 @@ class World:
     leases: Leases = field(default_factory=Leases)
     elector: Elector | None = None
     """Of several replicas on one store; None: this is the only one."""
+    hand_over: Callable[[Target], Awaitable[bool]] | None = None
+    """Of several replicas: begin to let another one lead, which may disturb what this one runs on. False: none can, or just did."""
     engine: Engine | None = None
     """Set by the daemon before anything runs."""
     asking: Asking = field(default_factory=Asking)

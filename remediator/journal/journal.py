@@ -118,12 +118,12 @@ class Journal:
             await asyncio.to_thread(self._seat.close)
         await asyncio.to_thread(self._store.close)
 
-    async def sit(self, *, alone: bool, by: str, within: timedelta = timedelta()) -> None:
+    async def sit(self, *, alone: bool, by: str, node: str = "", within: timedelta = timedelta()) -> None:
         """Take the seat of a daemon that acts: ``alone``, or as one of those that elect. Waits ``within`` for others to go.
 
-        Raises Occupied, JournalUnavailable. ``by`` is what others are told of us.
+        Raises Occupied, JournalUnavailable. ``by`` is what others are told of us, ``node`` where we run.
         """
-        self._seat = Seat(self._store, alone=alone, by=self._redact.text(by))
+        self._seat = Seat(self._store, alone=alone, by=self._redact.text(by), node=node)
         until, told = time.monotonic() + within.total_seconds(), ""
         while True:
             try:
@@ -147,6 +147,10 @@ class Journal:
             self._unseated = True
         except JournalUnavailable as error:
             log.debug("the seat at the store cannot be looked at", error=str(error))  # whoever writes says so
+
+    async def others_elsewhere(self) -> bool:
+        """Whether another replica that elects, and so could lead, runs on another node than this one."""
+        return self._seat is not None and await asyncio.to_thread(self._seat.others_elsewhere)
 
     async def lead(self, by: str) -> int:
         """Begin to lead, of several replicas on one store: the number of this leader, above all before. Raises JournalUnavailable.

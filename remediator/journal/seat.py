@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import zlib
 from contextlib import suppress
 from datetime import UTC
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,13 @@ _KEEPALIVES = (
     "set_config('tcp_keepalives_count', '3', false)"
 )
 """After 14 s without an answer the server takes a session for dead; by default that is two hours."""
+_PLACE = 0x52454D4E
+_HERE = text("SELECT pg_try_advisory_lock_shared(:space, :node)")
+"""Where a replica runs, as a lock for its session: among those that elect, so that one knows whether another is elsewhere."""
+_ELSEWHERE = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = :space AND objid::bigint <> :node AND granted "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 _HOLDERS = text(
     "SELECT DISTINCT a.application_name, host(a.client_addr), a.backend_start, l.mode FROM pg_locks l JOIN pg_stat_activity a USING (pid) "
     "WHERE l.locktype = 'advisory' AND l.classid::bigint = :space AND l.objid::bigint = :key AND l.granted AND pid <> pg_backend_pid() "
@@ -52,10 +60,11 @@ _HOLDERS = text(
 class Seat:
     """``take`` it, ``look`` now and then whether it is still ours, give it back with ``close`` for good. All of them block."""
 
-    def __init__(self, store: Store, *, alone: bool, by: str) -> None:
+    def __init__(self, store: Store, *, alone: bool, by: str, node: str = "") -> None:
         self._store = store
         self._alone = alone
         self._by = by
+        self._node = zlib.crc32(node.encode()) >> 1 if node and not alone else None
         self._session: Connection | None = None
         self._file: int | None = None
         self._turn = threading.Lock()
@@ -81,6 +90,16 @@ class Seat:
                     return
             self._take()
 
+    def others_elsewhere(self) -> bool:
+        """Whether another replica that elects sits on another node than ours; False if nobody can tell."""
+        with self._turn:
+            if self._session is None or self._node is None:
+                return False
+            try:
+                return bool(self._session.execute(_ELSEWHERE, {"space": _PLACE, "node": self._node}).scalar())
+            except SQLAlchemyError:
+                return False
+
     def close(self) -> None:
         """Let others have it."""
         with self._turn:
@@ -104,6 +123,8 @@ class Seat:
                 session.exec_driver_sql(_KEEPALIVES)
                 taken = session.execute(_ALONE if self._alone else _TOGETHER, _KEY).scalar()
                 holders = () if taken else session.execute(_HOLDERS, _KEY).all()
+                if taken and self._node is not None:
+                    session.execute(_HERE, {"space": _PLACE, "node": self._node})
             except BaseException:
                 _drop(session)
                 raise

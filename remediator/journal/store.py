@@ -77,6 +77,7 @@ class Store:
         """Hold off other replicas until this transaction ends. SQLite's transactions for writing do that by themselves."""
         if not self.sqlite:
             connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
     @contextmanager
@@ -110,6 +111,8 @@ class Store:
             return self._sqlite_engine(url, begin=begin, pool_size=pool_size)
         milliseconds = round(self._seconds * 1000)
         reads = begin == "BEGIN"
+        # Whoever writes holds the head of the chain; a process that stands still must not keep the others from it for long.
+        idle = 10 * milliseconds if reads else milliseconds // 2
         engine = create_engine(
             url,
             paramstyle="format",
@@ -121,7 +124,7 @@ class Store:
                 "connect_timeout": max(2, round(self._seconds)),
                 "tcp_user_timeout": milliseconds,
                 "application_name": name[:_LONGEST_NAME],
-                "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={10 * milliseconds}",
+                "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={idle}",
             },
         )
         event.listen(engine, "connect", lambda line, _: self._lines.add(line))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
 
 from remediator.daemon import Daemon
-from remediator.errors import NotLeading, Occupied
+from remediator.errors import HandsOver, NotLeading, Occupied
 from remediator.journal.seat import Seat
 from remediator.kube import kinds
-from remediator.model import ChangeState
+from remediator.model import ChangeState, Pause, new_id
 from remediator.run import StepEnd
 from remediator.settings import load_settings
 
@@ -22,6 +22,11 @@ from remediator.settings import load_settings
 async def restart(stage):
     playbook = stage.playbook("cilium.restart_agent", ready_for="1s")
     return playbook, await stage.begin(playbook, node="node-3")
+
+
+def pause():
+    now = datetime(2026, 1, 5, tzinfo=UTC)
+    return Pause(id=new_id(now), reason="to see", by="test", at=now)
 
 
 def sent(stage):
@@ -86,3 +91,48 @@ async def test_a_daemon_whose_seat_another_one_has_acts_no_more_and_ends(house, 
     assert not daemon.world.may_act
     with pytest.raises(NotLeading):
         await daemon.world.kube.patch(kinds.NODE, "node-3", {"spec": {"unschedulable": True}}, type="merge")
+
+
+class TestALeaderOnTheNodeThatIsToBeDisturbed:
+    """It cannot do that itself; another replica, on another node, can."""
+
+    @pytest.fixture
+    def restarts(self, deciding, text, monkeypatch):
+        monkeypatch.setenv("NODE_NAME", "node-3")
+        deciding.load(text(steps=[{"restart": {"action": "cilium.restart_agent"}}], gates={"cooldown": "1s"}))
+        return deciding
+
+    @pytest.fixture
+    def handed_over(self, stage):
+        """The targets that were left to another one, which there is."""
+        targets = []
+
+        async def hand_over(target):
+            targets.append(target.key)
+            return True
+
+        stage.world.hand_over = hand_over
+        return targets
+
+    async def test_it_decides_nothing_and_lets_that_one(self, restarts, outside, handed_over):
+        with pytest.raises(HandsOver, match="Node/node-3 is left to another replica"):
+            await restarts.decide(outside.fire(node="node-3"))
+        assert handed_over == ["Node/node-3"]
+        assert (await restarts.world.journal.decisions()).items == ()
+
+    async def test_where_none_can_the_gate_refuses(self, restarts, outside, stage):
+        stage.world.hand_over = lambda _: asyncio.sleep(0, result=False)
+        (decision,) = await restarts.decide(outside.fire(node="node-3"))
+        assert (decision.reason, decision.detail) == ("self", "self: this daemon runs on node-3")
+
+    async def test_what_else_refuses_is_no_reason_to_go(self, deciding, outside, text, handed_over, monkeypatch):
+        monkeypatch.setenv("NODE_NAME", "node-3")
+        deciding.load(text(steps=[{"restart": {"action": "cilium.restart_agent"}}], gates={"cooldown": "1s"}))
+        await deciding.world.journal.add_pause(pause())
+        (decision,) = await deciding.decide(outside.fire(node="node-3"))
+        assert {verdict.gate for verdict in decision.gates if not verdict.allowed} == {"paused", "self"}
+        assert handed_over == []
+
+    async def test_other_nodes_are_its_own_business(self, restarts, outside, handed_over):
+        (decision,) = await restarts.decide(outside.fire(node="node-2"))
+        assert (decision.decision, handed_over) == ("run", [])

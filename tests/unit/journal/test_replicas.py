@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from datetime import timedelta
 
 import pytest
+from sqlalchemy.exc import SQLAlchemyError
 
 from remediator.errors import JournalError, JournalUnavailable
 
@@ -71,3 +74,14 @@ async def test_who_led_before_writes_nothing_more(store_url, open_journal, make)
 async def test_two_that_begin_to_lead_at_once_get_two_numbers(store_url, open_journal):
     journals = [await open_journal(store_url) for _ in range(4)]
     assert sorted(await asyncio.gather(*[journal.lead(str(number)) for number, journal in enumerate(journals)])) == [1, 2, 3, 4]
+
+
+@pytest.mark.postgres
+async def test_a_process_that_stands_still_in_a_transaction_does_not_keep_the_others_from_writing(postgres_database, open_journal, make):
+    """It holds the head of the chain, which every writer takes first."""
+    stopped, other = [await open_journal(postgres_database, deadline=timedelta(seconds=2)) for _ in range(2)]
+    with suppress(SQLAlchemyError), stopped._store.writing.connect() as connection:
+        connection.exec_driver_sql("SELECT seq FROM head FOR UPDATE")
+        await other.add_delivery(make.delivery())
+    await stopped.add_delivery(make.delivery())
+    assert (await other.verify()).problems == []

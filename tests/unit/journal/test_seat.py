@@ -83,3 +83,22 @@ def test_the_seat_of_a_process_that_was_killed_is_free(tmp_path):
     )
     for _ in range(2):
         assert subprocess.run([sys.executable, "-c", program], check=False, env=dict(os.environ)).returncode == -9
+
+
+@pytest.mark.postgres
+async def test_whether_another_one_could_lead_from_elsewhere(postgres_database, open_journal):
+    a, same, other = [await open_journal(postgres_database) for _ in range(3)]
+    await a.sit(alone=False, by="pod-a", node="node-1")
+    await same.sit(alone=False, by="pod-b", node="node-1")
+    assert not await a.others_elsewhere()
+    await other.sit(alone=False, by="pod-c", node="node-2")
+    assert (await a.others_elsewhere(), await other.others_elsewhere()) == (True, True)
+    await other.close()
+    assert not await a.others_elsewhere()
+
+
+async def test_who_is_alone_has_nobody_to_hand_over_to(store_url, open_journal):
+    journal = await open_journal(store_url)
+    assert not await journal.others_elsewhere()
+    await journal.sit(alone=True, by="pod-a", node="node-1")
+    assert not await journal.others_elsewhere()
