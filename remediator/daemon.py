@@ -229,6 +229,8 @@ class Daemon:
             self._stack.push_async_callback(grafana.close)
             self._background(Annotations(self.world, grafana).watch(), "annotate runs")
         self._background(self._keep_pruning(), "prune the journal")
+        if self.world.elector is not None:
+            self._background(self.operations.errands.serve(), "do what standbys were asked")
 
     def _end(self, why: str) -> None:
         METRICS.leader.set(0)

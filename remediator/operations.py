@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -18,7 +19,9 @@ from remediator.approval import answer
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
 from remediator.breaker import NOTE, Reset, Standing, standing
+from remediator.demotion import Demotion
 from remediator.effect import effects
+from remediator.errands import Errands
 from remediator.errors import JournalUnavailable, KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
@@ -48,17 +51,16 @@ from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
 from remediator.recurrence import recurrences
 from remediator.run import sought_by
-from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
+from remediator.server.service import ManualRequest, MatchReport, MatchRequest, NearMiss, Status, waiting_of
 from remediator.settings import LEAST_RETENTION
 from remediator.story import tell
 from remediator.surroundings import Surroundings
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from remediator.actions import Action
-    from remediator.demotion import Demotion
     from remediator.effect import Effect
     from remediator.feed import Feed
     from remediator.gates import Gate
@@ -72,8 +74,6 @@ if TYPE_CHECKING:
     from remediator.server.service import (
         BreakerRequest,
         ClusterView,
-        ManualRequest,
-        MatchRequest,
         PauseRequest,
         PruneRequest,
         ReloadReport,
@@ -84,10 +84,35 @@ if TYPE_CHECKING:
 __all__ = ["Operations"]
 
 log = structlog.get_logger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
 _TO_END = 2.0
 """Real seconds that a rejection waits for the run's end, so that its answer can tell."""
 _MOST_WAITING = 500
 _WEEK = timedelta(days=7)
+
+
+def _leads(
+    takes: type, gives: type[R]
+) -> Callable[[Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]], Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]]:
+    """For what only the leader does: a standby sends it there. ``takes``: the type of its first argument."""
+
+    def wrap(
+        method: Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]],
+    ) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
+        @wraps(method)
+        async def call(self: Operations, /, *args: P.args, **named: P.kwargs) -> R:
+            if self.standby:
+                return await self.errands.send(method.__name__, args[0], named, gives)
+            return await method(self, *args, **named)
+
+        _OF_THE_LEADER[method.__name__] = takes
+        return call
+
+    return wrap
+
+
+_OF_THE_LEADER: dict[str, type] = {}
 
 
 class Operations:
@@ -119,6 +144,12 @@ class Operations:
         self._doors = {"kubernetes": "not asked yet", "prometheus": "not asked yet", "alertmanager": "not asked yet"}
         self._pauses: tuple[Pause, ...] = ()
         self.surroundings = Surroundings(world)
+        self.errands = Errands(world, {name: (getattr(self, name), takes) for name, takes in _OF_THE_LEADER.items()})
+
+    @property
+    def standby(self) -> bool:
+        """Whether another replica leads, or might."""
+        return self._world.elector is not None and not self._pipeline.leads
 
     @property
     def library(self) -> Library:
@@ -141,9 +172,9 @@ class Operations:
         self.feed.publish("delivery", delivery.id)
         return delivery
 
+    @_leads(ManualRequest, Decision)
     async def trigger(self, request: ManualRequest) -> Decision:
         """See Service."""
-        self._pipeline.must_lead()
         playbook = self.library.by_name(request.playbook)
         parameters = playbook.fill(request.parameters)
         alert = self._alert_of(request)
@@ -160,9 +191,9 @@ class Operations:
             await self._pipeline.begin([judged.run])
         return judged.decision
 
+    @_leads(MatchRequest, MatchReport)
     async def match(self, request: MatchRequest) -> MatchReport:
         """See Service. Judges the episode that fires now, or one that would begin now; nothing is kept."""
-        self._pipeline.must_lead()
         labels = request.labels
         playbook = choose(labels, self.library)
         misses = tuple(NearMiss(playbook=m.playbook, matched=m.matched, of=m.of, failed=m.failed) for m in nearest(labels, self.library))
@@ -193,9 +224,9 @@ class Operations:
         refused = DecisionKind.REFUSED
         return MatchReport(labels=labels, playbook=playbook.name, decision=refused, reason=reason, detail=detail, evidence=evidence)
 
+    @_leads(str, Run)
     async def cancel(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. The wish is on disk before the run hears of it, so a restart does not lose it."""
-        self._pipeline.must_lead()
         async with self._world.signals.writing(run):
             stored = await self._run(run)
             if not stored.state.open:
@@ -206,9 +237,9 @@ class Operations:
         self.feed.publish("run", run)
         return asked
 
+    @_leads(str, Run)
     async def undo(self, run: str, *, by: str, reason: str) -> Run:
         """See Service."""
-        self._pipeline.must_lead()
         stored = await self._run(run)
         if stored.state.open:
             raise UsageError(f"run {run} is {stored.state}; cancel it first: remediator runs cancel {run}")
@@ -218,10 +249,12 @@ class Operations:
         await self._pipeline.undo(run)
         return stored
 
+    @_leads(str, Run)
     async def approve(self, run: str, *, by: str, reason: str, named: bool = True) -> Run:
         """See Service."""
         return await self._answer(run, by=by, reason=reason, yes=True, named=named)
 
+    @_leads(str, Run)
     async def reject(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. Where nothing has to be undone the run is over when this returns."""
         await self._answer(run, by=by, reason=reason, yes=False)
@@ -240,7 +273,6 @@ class Operations:
 
     async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True) -> Run:
         """A person's answer is on disk before the run hears of it."""
-        self._pipeline.must_lead()
         async with self._world.signals.writing(run):
             said = Answer(by=by, at=self._world.clock.now(), approved=yes, reason=reason)
             told = answer(await self._run(run), said, named=named)
@@ -250,9 +282,9 @@ class Operations:
         log.info("a person answered", run=run, by=by, approved=yes, reason=reason, state=told.state.value)
         return told
 
+    @_leads(str, Demotion)
     async def reinstate(self, playbook: str, *, by: str, reason: str) -> Demotion:
         """See Service."""
-        self._pipeline.must_lead()
         lifted = await self._world.demotions.reinstate(self.journal, self._world.clock, playbook, by=by, reason=reason)
         if lifted is None:
             raise UsageError(f"playbook {playbook} is not demoted")

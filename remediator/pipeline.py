@@ -91,11 +91,6 @@ class Pipeline:
         """Whether this process decides and runs; of several replicas one does."""
         return self._deciding is not None and self._world.may_act
 
-    def must_lead(self) -> None:
-        """Raises NotLeading where another replica does."""
-        if not self.leads:
-            raise self._not_leading()
-
     def _not_leading(self) -> NotLeading:
         holder = self._world.elector.holder if self._world.elector is not None else ""
         who = f"{holder} leads" if holder else "nobody leads at the moment"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import signal
 import time
 from contextlib import contextmanager
@@ -84,6 +84,10 @@ def cordons(cluster):
     return sent(cluster, "patch", "/nodes/node-3")
 
 
+def holder(cluster):
+    return cluster.call("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/remediator")["spec"]["holderIdentity"]
+
+
 def begin(leader, cluster):
     """A run whose delete has been sent, and whose cordon is still to come."""
     run = leader.call("POST", "/api/v1/runs", REQUEST)["id"]
@@ -105,15 +109,12 @@ def test_a_killed_leader_is_followed(pair, cluster, payload, one_alert, record_p
     taken = standby.send(payload(one_alert(node="node-5")))["delivery"]
     decided = standby.decisions(1)
     assert [one["delivery"] for one in decided] == [taken], "taken by one, decided by the other, told by both"
-    with pytest.raises(HTTPError) as refused:
-        standby.call("POST", "/api/v1/runs", REQUEST)
-    assert refused.value.code == 503
     assert leader.get("/api/v1/status")["ready_detail"] == "leader"
     assert "remediator_leader 0" in standby.metrics()
     assert "remediator_leader 1" in leader.metrics()
 
-    run = begin(leader, cluster)
-    assert standby.get(f"/api/v1/runs/{run}")["id"] == run
+    run = begin(standby, cluster)  # what people ask of a standby is the leader's to do
+    assert [entry for entry in leader.get(f"/api/v1/runs/{run}")["steps"] if entry["changes"]]
     leader.kill()
     began = time.monotonic()
     leads(standby)
@@ -141,18 +142,13 @@ def test_a_leader_that_stops_in_good_order_hands_over(pair, cluster, record_prop
     """It gives the Lease back, so that nobody waits until it is over."""
     leader, standby = pair
     run = begin(leader, cluster)
+    before = holder(cluster)
     leader.stop()
     began = time.monotonic()
-    lease = cluster.call("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/remediator")["spec"]
+    assert holder(cluster) != before, "given back, or taken since"
     leads(standby)
     record_property("seconds_until_followed", round(time.monotonic() - began, 1))
-    assert lease["leaseDurationSeconds"] == 1 or not lease["holderIdentity"].startswith(holder_of(leader)), "given back, or taken since"
     reckon(standby, cluster, run)
-
-
-def holder_of(one):
-    """Its identity, as its log says when it begins to lead."""
-    return re.search(r"this replica leads.*?identity[\"=: ]+([\w.-]+)", one.program.output()).group(1)
 
 
 def test_a_leader_hands_over_before_its_own_node_is_disturbed(replica, cluster, payload, one_alert):
@@ -170,7 +166,8 @@ def test_a_leader_hands_over_before_its_own_node_is_disturbed(replica, cluster, 
     run = second.run_that_ended(seconds=180)
     assert (run["state"], run["target"]["name"]) == ("healed", "node-3"), run["detail"]
     assert (len(deletes(cluster)), len(cordons(cluster))) == (1, 1)
-    assert [entry["ref"] for entry in second.get("/api/v1/journal?kind=hand_over")["items"]] == ["Node/node-3"]
+    entries = map(json.loads, second.cli("journal", "export").stdout.splitlines())
+    assert [entry["ref"] for entry in entries if entry["kind"] == "hand_over"] == ["Node/node-3"]
     first.start()
     assert first.get("/api/v1/status")["leader"] is False
 
