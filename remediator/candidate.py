@@ -33,6 +33,8 @@ __all__ = ["Candidate"]
 log = structlog.get_logger(__name__)
 _LOOK = timedelta(seconds=1)
 """Between two looks at what other replicas wrote."""
+_MUTE = timedelta(seconds=60)
+"""So long a leader may be cut off from the journal before it lets another one try; a restart of the database takes less."""
 _PAGE = 500
 
 
@@ -54,7 +56,7 @@ class Candidate:
         """Follow until it leads, then begin to lead; ends with that."""
         following = asyncio.create_task(self._follow(), name="follow the leader")
         try:
-            await self._elector.campaign()
+            await self._elector.campaign(lambda: self._world.journal.healthy)
         finally:
             following.cancel()
             await asyncio.wait([following])
@@ -93,12 +95,21 @@ class Candidate:
 
     async def _keep(self) -> None:
         losing = asyncio.create_task(self._elector.keep(), name="keep the lease")
+        journal, clock = self._world.journal, self._world.clock
+        wrote = clock.now()
         try:
-            while not losing.done() and not self._world.journal.deposed:
-                sleeping = asyncio.ensure_future(self._world.clock.sleep(_LOOK))
+            while not losing.done() and not journal.deposed and clock.now() - wrote <= _MUTE:
+                sleeping = asyncio.ensure_future(clock.sleep(_LOOK))
                 await asyncio.wait((losing, sleeping), return_when=asyncio.FIRST_COMPLETED)
                 sleeping.cancel()
-            self._on_end("the lease is lost: " + losing.result() if losing.done() else "another replica leads since")
+                if journal.healthy:
+                    wrote = clock.now()
+            if losing.done():
+                self._on_end("the lease is lost: " + losing.result())
+            elif journal.deposed:
+                self._on_end("another replica leads since")
+            else:
+                self._on_end(f"it could write nothing to the journal for {_MUTE.total_seconds():g} s; another replica may be able to")
         finally:
             losing.cancel()
 

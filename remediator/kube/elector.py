@@ -74,11 +74,12 @@ class Elector:
         """Whether we lead at this moment. Once it was lost it does not come back."""
         return self._until is not None and self._ticks() < self._until
 
-    async def campaign(self) -> None:
-        """Return when we lead. What cannot be asked or written is tried again."""
+    async def campaign(self, fit: Callable[[], bool] = lambda: True) -> None:
+        """Return when we lead. What cannot be asked or written is tried again. Whoever is not ``fit`` leaves it to others."""
         while True:
             try:
-                await self._within(self._try_to_take)
+                if fit():
+                    await self._within(self._try_to_take)
             except (KubeError, TimeoutError) as error:
                 self._say(error)
             if self.leads:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from remediator.candidate import Candidate
+from remediator.journal import Journal
 
 
 class Elector:
@@ -25,7 +26,8 @@ class Elector:
     def leads(self):
         return self.chosen.is_set() and not self.lost.done()
 
-    async def campaign(self):
+    async def campaign(self, fit):
+        self.fit = fit
         await self.chosen.wait()
 
     async def keep(self):
@@ -107,3 +109,25 @@ async def test_who_cannot_begin_to_lead_ends_and_lets_another_one(candidate):
     assert "ValueError: a fault of ours" in await candidate.ended
     await candidate.resign(timedelta(seconds=1))
     assert candidate.elector.released
+
+
+@pytest.fixture
+def cut_off(monkeypatch):
+    """cut_off(): from now on nothing can be written to the journal."""
+    return lambda: monkeypatch.setattr(Journal, "healthy", False)
+
+
+async def test_a_leader_that_is_cut_off_from_the_journal_lets_another_one_try(candidate, cut_off):
+    candidate.elector.chosen.set()
+    await candidate.task
+    cut_off()
+    assert "could write nothing to the journal for 60 s" in await candidate.ended
+    await candidate.resign(timedelta(seconds=1))
+    assert candidate.elector.released
+
+
+async def test_a_standby_that_is_cut_off_from_the_journal_does_not_stand(candidate, cut_off):
+    await asyncio.sleep(0)
+    assert candidate.elector.fit()
+    cut_off()
+    assert not candidate.elector.fit()

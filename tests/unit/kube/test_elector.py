@@ -264,6 +264,20 @@ async def test_a_renewal_that_comes_too_late_does_not_bring_leadership_back(toge
     assert "could not be renewed in time" in a.lost[0]
 
 
+async def test_whoever_is_not_fit_leaves_it_to_others(together):
+    """A standby that cannot write to the journal could lead nothing."""
+    a, b = together.replicas
+    fit = [False]
+    b.task.cancel()
+    b.task = asyncio.create_task(b.elector.campaign(lambda: fit[0]))
+    a.end()
+    await together.go(2 * LASTS.total_seconds(), awake=(1,))
+    assert together.leaders == []
+    fit[0] = True
+    await together.go(LASTS.total_seconds() + 2 * _E, awake=(1,))
+    assert together.leaders == ["b"]
+
+
 async def test_a_deleted_lease_is_lost(together):
     together.server.lease = None
     await together.go(_E)
