@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ from urllib.error import HTTPError
 
 import pytest
 
+log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.postgres, pytest.mark.long, pytest.mark.timeout(240)]
 
 RESTART = """\
@@ -104,7 +106,7 @@ def reckon(one, cluster, run):
 
 
 def test_a_killed_leader_is_followed(pair, cluster, payload, one_alert):
-    """The time it took is told (pytest -rP) and not judged: on a busy machine everything takes longer."""
+    """The time it took is logged (pytest -rP) and not judged: on a busy machine everything takes longer."""
     leader, standby = pair
     taken = standby.send(payload(one_alert(node="node-5")))["delivery"]
     decided = standby.decisions(1)
@@ -118,7 +120,7 @@ def test_a_killed_leader_is_followed(pair, cluster, payload, one_alert):
     leader.kill()
     began = time.monotonic()
     leads(standby)
-    print(f"followed after {time.monotonic() - began:.1f} s")
+    log.info("followed after %.1f s", time.monotonic() - began)
     reckon(standby, cluster, run)
 
 
@@ -147,7 +149,7 @@ def test_a_leader_that_stops_in_good_order_hands_over(pair, cluster):
     began = time.monotonic()
     assert holder(cluster) != before, "given back, or taken since"
     leads(standby)
-    print(f"followed after {time.monotonic() - began:.1f} s")
+    log.info("followed after %.1f s", time.monotonic() - began)
     reckon(standby, cluster, run)
 
 
