@@ -355,7 +355,7 @@ class Operations:
         """See Service."""
         since = since or self._world.clock.now() - LOOK_BACK
         runs = await self.journal.recent_runs(since=since, dry_run=False)
-        return Page(items=effects(run for run in runs if playbook is None or run.playbook == playbook))
+        return Page(items=await asyncio.to_thread(effects, [run for run in runs if playbook is None or run.playbook == playbook]))
 
     async def bgp(self) -> Report:
         """See Service."""

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from remediator.server import query
 from remediator.server.auth import Scope
-from remediator.server.pages import cluster, forms, home, playbook, run, sign_in
+from remediator.server.pages import cluster, forms, home, playbook, report, run, sign_in
 from remediator.server.pages.frame import HEADERS, STATIC
 from remediator.server.problems import no_such
 from remediator.server.routing import Route
@@ -60,6 +60,7 @@ ROUTES = (
     _page("/playbooks", playbook.listed, "The playbooks in force"),
     _page("/playbooks/{name}", playbook.page, "One playbook: source, ladder, gates, how it did"),
     _page("/cluster", cluster.page, "Nodes, budget, BGP, pairs of nodes"),
+    _page("/report", report.page, "What came of acting, by playbook and target; what recurs", *report.FILTERS),
     _page("/login", sign_in.form, "Sign in with a token", query.text("next", "The page to go to."), scope=Scope.NONE),
     _form("/login", sign_in.sign_in, "A cookie for a token", sign_in.LOGIN, scope=Scope.NONE, fails=(401, 403, 429)),
     _form("/logout", sign_in.sign_out, "Forget the cookie", (), scope=Scope.NONE, fails=(403,)),

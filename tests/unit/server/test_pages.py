@@ -22,6 +22,7 @@ from remediator.model import (
     Pause,
     RunState,
     StepState,
+    Target,
     Verdict,
     Verification,
     evolve,
@@ -75,7 +76,7 @@ def an_alert(**labels):
 
 class TestSigningIn:
     async def test_a_stranger_sees_nothing_but_the_form(self, api):
-        for path in ("/", "/runs/run-1", "/cluster", "/playbooks", "/playbooks/cilium-agent-down", "/events"):
+        for path in ("/", "/runs/run-1", "/cluster", "/playbooks", "/playbooks/cilium-agent-down", "/report", "/events"):
             response = await api("GET", path, token=None, headers=HTML, allow_redirects=False)
             assert (response.status, response.headers["Location"]) == (303, f"/login?next={path}")
         text = await (await api("GET", "/login", token=None, headers=HTML)).text()
@@ -298,18 +299,18 @@ class TestWhatStrangersWrote:
         service.journal.the_runs["run-1"] = run(alert=alert, detail=EVIL, playbook=EVIL[:90])
         service.journal.episode = evolve(service.journal.episode, name=EVIL, labels={"a": EVIL}, detail=EVIL)
         service.demoted = (Demotion(playbook=EVIL, at=NOW),)
-        for path in ("/", "/runs/run-1"):
+        for path in ("/", "/runs/run-1", "/report"):
             text = await (await api("GET", path, headers=HTML)).text()
             page = Document(text)
             assert {one.get("src") for one in page.all("script")} == {"/static/live.js"}
             assert not page.all("img")
             assert not [name for _, found in page.elements for name in found if name.startswith("on") or name == "style"]
             assert not set(text) & {"\x1b", "\x07", "\u202e"}
-            assert "\\x1b[31m\\u202e" in page.text
+            assert "\\x1b[31m\\u202e" in page.text or path == "/report"  # which has no text of alerts, and cuts names
         assert len(text) < 150_000
 
     async def test_every_page_forbids_scripts_of_its_own(self, api):
-        for path in ("/", "/login", "/cluster", "/playbooks", "/runs/none"):
+        for path in ("/", "/login", "/cluster", "/playbooks", "/report", "/runs/none"):
             policy = (await api("GET", path, headers=HTML)).headers["Content-Security-Policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
@@ -348,6 +349,60 @@ async def test_the_cluster_and_what_cannot_be_read(read, service):
     page = await read("/cluster")
     assert "The nodes cannot be read" in page.text
     assert "BGP cannot be read" in page.text
+
+
+class TestReport:
+    async def test_success_time_to_heal_and_false_starts_by_playbook_and_target(self, read, service, run):
+        def ended(number, name, state, **more):
+            target = Target(kind="Node", name=name)
+            return run(state=state, target=target, ended_at=NOW + timedelta(seconds=number), id=f"run-{number}", **more)
+
+        runs = [
+            ended(30, "node-1", RunState.HEALED),
+            ended(90, "node-1", RunState.HEALED),
+            ended(600, "node-2", RunState.NOT_HEALED, reason=Reason.STILL_FIRING),
+            ended(5, "node-2", RunState.CANCELLED, reason=Reason.RESOLVED_MEANWHILE),
+        ]
+        service.journal.the_runs = {one.id: one for one in runs}
+        page = await read("/report")
+        text = " ".join(page.text.split())
+        assert "67% 2 of 3" in text
+        assert "1m longest 1m30s" in text
+        assert text.index("Node/node-2") < text.index("Node/node-1"), "the worst in front"
+        assert "Node/n cilium.restart_agent 3 3" in text, "what recurs"
+        assert page.all("a", href="/runs/run-1")
+        assert page.all("a", href="/report?since=30d&playbook=cilium-agent-down")
+        assert service.asked_of_effect == (NOW - timedelta(days=30), None)
+        assert service.asked_of_recurrence[0] == NOW - timedelta(days=30)
+        assert "report effect --since 30d --markdown" in text
+
+    async def test_a_span_and_a_playbook_may_be_chosen(self, read, service):
+        page = await read("/report?since=90d&playbook=p")
+        assert service.asked_of_effect == (NOW - timedelta(days=90), "p")
+        assert "No live run began." in page.text
+        assert "--since 90d --playbook p --markdown" in page.text
+        assert "Node/n" in page.text
+        assert "Node/n" not in (await read("/report?playbook=other")).text, "what recurs is that of the playbook too"
+        page = await read("/report?since=2026-01-01T00:00:00Z&playbook=")
+        assert service.asked_of_effect == (datetime(2026, 1, 1, tzinfo=UTC), None)
+        assert "report effect --since 2026-01-01T00:00:00.000Z --markdown" in page.text
+
+    async def test_many_targets_are_cut_and_counted_unless_one_playbook_is_asked_for(self, read, service, run):
+        for number in range(12):
+            made = run(id=f"run-{number}", target=Target(kind="Node", name=f"node-{number}"), state=RunState.DONE, ended_at=NOW)
+            service.journal.the_runs[made.id] = made
+        page = await read("/report")
+        assert "12 targets" in page.text
+        assert "and 4 more, which did no worse" in page.text
+        assert "Node/node-9" in (await read("/report?playbook=cilium-agent-down")).text
+        assert "more, which" not in (await read("/report?playbook=cilium-agent-down")).text
+
+    async def test_it_is_read_anew_less_often_than_others(self, read):
+        assert (await read("/report")).all("html", **{"data-pause": "30000"})
+        assert not [one for one in (await read("/")).all("html") if "data-pause" in one]
+
+    async def test_a_span_that_is_none_is_refused(self, api):
+        assert (await api("GET", "/report?since=soon", headers=HTML)).status == 400
 
 
 async def test_what_pages_load(api):
