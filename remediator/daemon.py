@@ -48,7 +48,7 @@ from remediator.telemetry import METRICS, configure_logging, zero
 from remediator.telling import Grafana, Teller
 from remediator.tracing import Tracing
 from remediator.verify import PROOFS
-from remediator.vitals import Vitals
+from remediator.vitals import Vitals, keep_timing
 from remediator.world import Asking, World
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ class Daemon:
         vitals = Vitals(self.world, self._pipeline)
         self._background(vitals.keep_looking(), "look at ourselves")
         self._background(vitals.keep_verifying(), "verify the journal")
+        self._background(keep_timing(), "time the event loop")
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
         self._background(self.world.events.write(), "write Events")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from remediator.model import (
 from remediator.reasons import Reason
 from remediator.server import Proxy, Tokens
 from remediator.server.auth import COOKIE
+from remediator.server.pages import frame
 from remediator.server.service import Series, Waiting
 
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
@@ -115,6 +117,11 @@ class TestSigningIn:
         assert (await api("GET", "/api/v1/status", token=None)).status == 401
         assert (await api("POST", "/logout", token=None, headers=HTML, allow_redirects=False)).status == 303
         assert (await api("GET", "/", token=None)).status == 401
+
+    async def test_one_secret_for_the_webhook_and_for_people_opens_pages_too(self, serve, service):
+        api = await serve(service, tokens=Tokens(webhook="write-secret", write="write-secret"))
+        assert (await self.sign_in(api)).status == 303
+        assert (await api("GET", "/", token=None)).status == 200
 
     async def test_a_cookie_ends_with_its_time_and_with_its_token(self, serve, service):
         api = await serve(service)
@@ -291,6 +298,18 @@ class TestButtons:
         form = {"csrf": page.field("csrf"), "reason": "x"}
         assert (await api("POST", "/runs/run-1/cancel", token=None, data=form, headers=who, allow_redirects=False)).status == 303
         assert service.calls == [("cancel", ("run-1", "dora", "x"))]
+
+
+async def test_a_page_is_compiled_away_from_the_event_loop(read, monkeypatch):
+    monkeypatch.setattr(frame, "_compiled", set())
+    where = []
+    compile_ = frame._compile
+    monkeypatch.setattr(frame, "_compile", lambda name: (where.append((name, threading.current_thread())), compile_(name)))
+    await read("/playbooks")
+    await read("/playbooks")
+    ((name, thread),) = where
+    assert name == "playbooks.html"
+    assert thread is not threading.main_thread()
 
 
 class TestWhatStrangersWrote:
