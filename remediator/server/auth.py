@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -23,6 +24,8 @@ from remediator.server.proxy import Proxy
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from aiohttp import web
 
     from remediator.clock import Clock
@@ -166,15 +169,26 @@ class Doorkeeper:
         address = self._proxy.client(request)
         wait = self._attempts.wait(address, said)
         if wait and not (found and scope is Scope.WEBHOOK and scope in found.scopes):
-            METRICS.auth_failures.labels("limited").inc()
-            detail = f"Too many unknown tokens came from {address}; try again in {wait:.0f} s."
-            raise HttpProblem(429, "Too many attempts", detail, headers={"Retry-After": str(int(wait) + 1)})
+            raise _limited(address, wait)
         if found is None:
             self._attempts.failed(address)
             METRICS.auth_failures.labels("unknown_token").inc()
             raise _unauthorized("The token is not known here.", f'{_CHALLENGE}, error="invalid_token"')
         self._attempts.succeeded(address, said)
         return found
+
+    @contextmanager
+    def guesses(self, request: web.Request) -> Iterator[Callable[[], None]]:
+        """For what lets somebody in without a token: call what it gives for a guess. Raises HttpProblem 429 if there were too many."""
+        address = self._proxy.client(request)
+        if wait := self._attempts.wait(address):
+            raise _limited(address, wait)
+
+        def guessed() -> None:
+            self._attempts.failed(address)
+            METRICS.auth_failures.labels("unknown_token").inc()
+
+        yield guessed
 
     def _find(self, token: bytes) -> Person | None:
         """All tokens are compared, each in constant time, so that the time tells nothing about which one is near."""
@@ -249,6 +263,12 @@ def cross_site(request: web.Request) -> bool:
         return site not in ("same-origin", "none")
     origin = request.headers.get("Origin")
     return origin is not None and urlsplit(origin).netloc != request.host
+
+
+def _limited(address: str, wait: float) -> HttpProblem:
+    METRICS.auth_failures.labels("limited").inc()
+    detail = f"Too many unknown tokens came from {address}; try again in {wait:.0f} s."
+    return HttpProblem(429, "Too many attempts", detail, headers={"Retry-After": str(int(wait) + 1)})
 
 
 def _unauthorized(detail: str, challenge: str) -> HttpProblem:

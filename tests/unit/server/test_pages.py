@@ -424,6 +424,59 @@ class TestReport:
         assert (await api("GET", "/report?since=soon", headers=HTML)).status == 400
 
 
+class TestInvited:
+    """The page behind the one-time link of a message, as a stranger with the link gets it."""
+
+    @pytest.fixture
+    def asked(self, service, run):
+        expires = NOW + timedelta(hours=3)
+        question = Approval(question="May <p> act?", asked_at=NOW, expires_at=expires, state=ApprovalState.WAITING, people=1)
+        service.the_invited = run(state=RunState.AWAITING_APPROVAL, approvals=(question,))
+
+    async def send(self, api, **given):
+        form = {"token": "good", "name": "ada", "reason": "seen it", "answer": "approve", **given}
+        return await api("POST", "/approve", token=None, data=form, headers=HTML)
+
+    async def test_it_tells_the_question_and_nothing_of_the_daemon_and_changes_nothing(self, api, service, asked):
+        response = await api("GET", "/approve?token=good", token=None, headers=HTML)
+        page = Document(await response.text())
+        assert "May <p> act?" in page.text
+        assert "Expires in 3h" in page.text
+        assert page.field("token") == "good"
+        assert {one["value"] for one in page.all("button", name="answer")} == {"approve", "reject"}
+        assert "mode" not in page.text
+        assert not page.all("script")
+        assert service.calls == []
+
+    @pytest.mark.parametrize("answer", ["approve", "reject"])
+    async def test_the_answer_is_recorded_under_the_name_that_was_given(self, api, service, asked, answer):
+        response = await self.send(api, answer=answer)
+        assert response.status == 200
+        assert service.calls == [("answer_invited", ("good", "ada, by a link", "seen it", answer == "approve"))]
+        assert ("Approved" if answer == "approve" else "Rejected") in Document(await response.text()).text
+
+    async def test_without_a_name_or_an_answer_or_from_another_site_nothing_happens(self, api, service, asked):
+        assert (await self.send(api, name=" ")).status == 400
+        assert (await self.send(api, answer="")).status == 400
+        response = await api("POST", "/approve", token=None, data={"token": "good"}, headers={**HTML, "Sec-Fetch-Site": "cross-site"})
+        assert response.status == 403
+        assert service.calls == []
+
+    async def test_one_that_is_over_says_so(self, api, service, asked):
+        response = await api("GET", "/approve?token=over", token=None, headers=HTML)
+        assert response.status == 410
+        assert "was answered" in Document(await response.text()).text
+        service.fails = UsageError("run run-1 has ended")
+        assert (await self.send(api)).status == 410
+
+    async def test_guesses_are_counted_as_unknown_tokens_are(self, api, service, asked):
+        for _ in range(30):
+            assert (await api("GET", "/approve?token=bad", token=None, headers=HTML)).status == 404
+        assert (await api("GET", "/approve?token=good", token=None, headers=HTML)).status == 429
+        assert (await self.send(api)).status == 429
+        assert service.calls == []
+
+
 async def test_what_pages_load(api):
     for name, kind in (("style.css", "text/css"), ("live.js", "text/javascript"), ("icon.svg", "image/svg+xml")):
         response = await api("GET", f"/static/{name}", token=None)
