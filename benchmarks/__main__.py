@@ -21,6 +21,7 @@ NAMES = {
     "reaction": "from the webhook's answer to the first call of the Kubernetes API",
     "memory": "at rest, and after 10,000 and 20,000 alerts",
     "flood": "10,000 alerts in 10 s on 1,000 nodes that a playbook takes: taken, decided, memory",
+    "pages": "10,000 alerts within 10 s while a browser watches: event to screen, stalls of the daemon's event loop",
     "drain": "draining a node, beside kubectl drain on a real control plane",
     "history": "lists of a store with a million runs",
     "listing": "5,000 pods: how long the event loop stands still",

@@ -45,10 +45,10 @@ from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import PruneRequest, ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging, zero
-from remediator.telling import Grafana, Teller
+from remediator.telling import Grafana, Invitations, Teller
 from remediator.tracing import Tracing
 from remediator.verify import PROOFS
-from remediator.vitals import Vitals
+from remediator.vitals import Vitals, keep_timing
 from remediator.world import Asking, World
 
 if TYPE_CHECKING:
@@ -141,6 +141,7 @@ class Daemon:
                 demotions=Demotions(settings.demotion.failures),
                 probe=probe or Prober(),
                 teller=teller,
+                invitations=Invitations(_values(tokens)),
                 tracing=tracing,
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
@@ -178,6 +179,7 @@ class Daemon:
         vitals = Vitals(self.world, self._pipeline)
         self._background(vitals.keep_looking(), "look at ourselves")
         self._background(vitals.keep_verifying(), "verify the journal")
+        self._background(keep_timing(), "time the event loop")
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
         self._background(self.world.events.write(), "write Events")
@@ -405,6 +407,11 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     except ValueError as error:
         raise UsageError(f"server: {error}") from error
     return tokens, secrets
+
+
+def _values(tokens: Tokens) -> list[str]:
+    """Every token's value."""
+    return [*filter(None, (tokens.webhook, tokens.read, tokens.write)), *(one.token for one in tokens.named)]
 
 
 def _tracing(settings: Settings, redact: Redactor) -> Tracing:
