@@ -32,6 +32,7 @@ __all__ = [
     "Entry",
     "Episode",
     "Evidence",
+    "Exported",
     "Mode",
     "Page",
     "Pause",
@@ -528,6 +529,12 @@ class Entry(Noun, frozen=True, kw_only=True):
     data: Any
     previous: str
     hash: str
+
+
+class Exported(Entry, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of the journal's export: an entry, and the text of its record where the entry itself has its digest alone."""
+
+    record: str | None = None
 
 
 class Page(Noun, Generic[T], frozen=True, kw_only=True):
