@@ -32,6 +32,7 @@ __all__ = [
     "Entry",
     "Episode",
     "Evidence",
+    "ExportEnd",
     "Exported",
     "Mode",
     "Page",
@@ -535,6 +536,16 @@ class Exported(Entry, frozen=True, kw_only=True, omit_defaults=True):
     """A line of the journal's export: an entry, and the text of its record where the entry itself has its digest alone."""
 
     record: str | None = None
+    playbook: str | None = None
+    """Of a playbook's text: its name."""
+
+
+class ExportEnd(Noun, frozen=True, kw_only=True):
+    """What the last line of the journal's export says under ``end``: how many entries it has, the number and the hash of the last one."""
+
+    entries: int
+    seq: int
+    hash: str
 
 
 class Page(Noun, Generic[T], frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ _COMMANDS = {
         "changes": Entry("changes", "changes", "List what was altered in the cluster and not put back."),
         "bgp": Entry("bgp", "bgp", "Show who announces what by BGP."),
         "report": Entry("report", "report", "Tell what the record says over time."),
-        "journal": Entry("journal", "journal", "Verify, export and prune the record of everything."),
+        "journal": Entry("journal", "journal", "Verify, export, import and prune the record of everything."),
     },
     "Act": {
         "run": Entry("run", "run", "Start a playbook by hand, through the same gates as an alert."),

@@ -337,9 +337,14 @@ class Journal:
         return await self._read(audit.verify, within=_WHOLE_READ)
 
     async def export(self) -> AsyncIterator[Exported]:
-        """The whole log, oldest first, with the records of which it has only digests; also what is added meanwhile."""
+        """The whole log, oldest first, with the records of which it has only digests; also what is added meanwhile.
+
+        Raises JournalUnavailable, and JournalError where entries went meanwhile by pruning.
+        """
         after = 0
         while page := await self._read(queries.exported, after, _EXPORTED):
+            if after and page[0].seq != after + 1:
+                raise JournalError(f"entries {after + 1} to {page[0].seq - 1} went while the journal was exported; export it again")
             for entry in page:
                 yield entry
             after = page[-1].seq

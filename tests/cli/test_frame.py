@@ -43,7 +43,7 @@ def test_every_command_of_this_issue_is_there():
         "actions": "list show",
         "gates": "list",
         "changes": "list",
-        "journal": "verify export prune",
+        "journal": "verify export prune import",
         "report": "recurrence effect",
         "alert": "send",
         "breaker": "status reset",
