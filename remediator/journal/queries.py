@@ -16,7 +16,7 @@ from remediator.clock import parse_time
 from remediator.journal.chain import digest_of
 from remediator.journal.paging import MOST, newest_first
 from remediator.journal.rows import delivery_of, episode_id, key, stamp
-from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, PAUSE, REVISION, RUN, STEP
+from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP
 from remediator.model import (
     Begun,
     Change,
@@ -52,6 +52,7 @@ __all__ = [
     "episodes",
     "exported",
     "histories",
+    "last",
     "last_note",
     "last_number",
     "open_runs",
@@ -201,6 +202,11 @@ def done(connection: Connection, actions: frozenset[str], since: datetime, targe
             )
         )
     return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def last(connection: Connection) -> int:
+    """The number of the last entry."""
+    return int(connection.execute(select(HEAD.c.seq)).scalar_one())
 
 
 def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None) -> list[Run]:
