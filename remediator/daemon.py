@@ -50,10 +50,10 @@ from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import PruneRequest, ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging, zero
-from remediator.telling import Grafana, Teller
+from remediator.telling import Grafana, Invitations, Teller
 from remediator.tracing import Tracing
 from remediator.verify import PROOFS
-from remediator.vitals import Vitals
+from remediator.vitals import Vitals, keep_timing
 from remediator.world import Asking, World
 
 if TYPE_CHECKING:
@@ -140,24 +140,14 @@ class Daemon:
                     agent_selector=settings.cilium.agent_selector,
                     health_port=settings.cilium.health_port,
                 ),
-                limits=GateLimits(
-                    concurrent_runs=settings.limits.concurrent_runs,
-                    concurrent_disruptive=settings.limits.concurrent_disruptive,
-                    waiting=settings.approval.waiting,
-                    min_speakers=settings.limits.min_speakers,
-                    concurrent_per_zone=settings.limits.concurrent_per_zone,
-                    disruptive_per_hour=settings.limits.disruptive_per_hour,
-                    max_disturbed=settings.limits.max_disturbed,
-                    storm=settings.limits.storm,
-                    breaker=settings.limits.breaker,
-                    maintenance=settings.maintenance,
-                ),
+                limits=GateLimits.of(settings),
                 dry_run=settings.dry_run if dry_run is None else dry_run,
                 mode_of=partial(effective_mode, settings),
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
                 probe=probe or Prober(),
                 teller=teller,
+                invitations=Invitations(_values(tokens)),
                 tracing=tracing,
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
@@ -208,6 +198,7 @@ class Daemon:
         vitals = Vitals(self.world, self._pipeline)
         self._background(vitals.keep_looking(), "look at ourselves")
         self._background(vitals.keep_verifying(), "verify the journal")
+        self._background(keep_timing(), "time the event loop")
         self._background(self.world.events.write(), "write Events")
         self._background(self._keep_asking(), "look at surroundings")
         if candidate is None:
@@ -493,6 +484,11 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     except ValueError as error:
         raise UsageError(f"server: {error}") from error
     return tokens, secrets
+
+
+def _values(tokens: Tokens) -> list[str]:
+    """Every token's value."""
+    return [*filter(None, (tokens.webhook, tokens.read, tokens.write)), *(one.token for one in tokens.named)]
 
 
 def _tracing(settings: Settings, redact: Redactor) -> Tracing:

@@ -19,6 +19,7 @@ from remediator.approval import answer
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
 from remediator.breaker import NOTE, Reset, Standing, standing
+from remediator.clock import iso
 from remediator.demotion import Demotion
 from remediator.effect import effects
 from remediator.errands import Errands
@@ -56,6 +57,7 @@ from remediator.settings import LEAST_RETENTION
 from remediator.story import tell
 from remediator.surroundings import Surroundings
 from remediator.telemetry import METRICS
+from remediator.telling import milliseconds
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -79,6 +81,7 @@ if TYPE_CHECKING:
         ReloadReport,
         Series,
     )
+    from remediator.telling import Invitation
     from remediator.world import World
 
 __all__ = ["Operations"]
@@ -271,9 +274,35 @@ class Operations:
             seen = await self.feed.next_change(run, seen)
         return stored
 
-    async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True) -> Run:
+    async def invited(self, text: str) -> Run | None:
+        """See Service."""
+        found = self._world.invitations.read(text)
+        run = None if found is None else await self.journal.run(found.run)
+        return None if run is None or found is None else self._still_asks(run, found)
+
+    async def answer_invited(self, text: str, *, by: str, reason: str, yes: bool) -> Run:
+        """See Service."""
+        found = self._world.invitations.read(text)
+        if found is None:
+            raise UsageError("it is no link of this daemon")
+        return await self._answer(found.run, by=by, reason=reason, yes=yes, invitation=found)
+
+    def _still_asks(self, run: Run, invitation: Invitation) -> Run:
+        """``run``, if it waits for the answer to this question of one person. Raises UsageError."""
+        asked = run.approvals[-1] if run.approvals else None
+        if asked is None or milliseconds(asked.asked_at) != invitation.asked or run.state is not RunState.AWAITING_APPROVAL:
+            raise UsageError(f"The question was answered, or run {run.id} has ended. Sign in to see how it stands.")
+        if asked.expires_at <= self._world.clock.now():
+            raise UsageError(f"The question of run {run.id} expired {iso(asked.expires_at)}.")
+        if asked.people > 1:
+            raise UsageError(f"Run {run.id} needs {asked.people} different people, and a link does not tell who holds it. Sign in.")
+        return run
+
+    async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True, invitation: Invitation | None = None) -> Run:
         """A person's answer is on disk before the run hears of it."""
         async with self._world.signals.writing(run):
+            if invitation is not None:
+                self._still_asks(await self._run(run), invitation)
             said = Answer(by=by, at=self._world.clock.now(), approved=yes, reason=reason)
             told = answer(await self._run(run), said, named=named)
             await self.journal.save_run(told)
@@ -396,7 +425,7 @@ class Operations:
         """See Service."""
         since = since or self._world.clock.now() - LOOK_BACK
         runs = await self.journal.recent_runs(since=since, dry_run=False)
-        return Page(items=effects(run for run in runs if playbook is None or run.playbook == playbook))
+        return Page(items=await asyncio.to_thread(effects, [run for run in runs if playbook is None or run.playbook == playbook]))
 
     async def bgp(self) -> Report:
         """See Service."""

@@ -263,6 +263,8 @@ class Pipeline:
                 continue
             faults = 0
             self._inbox.done(count)
+            for delivery, _ in waiting[:count]:
+                self._world.feed.publish("delivery", delivery.id)
             if not self._inbox:
                 METRICS.queue_oldest.set(0)
             if self._world.journal.queue_depth >= _STORM:
@@ -277,6 +279,7 @@ class Pipeline:
                 continue
             try:
                 log.info("no maintenance window is open any more", decided_again=await self.decider.held())
+                self._world.feed.publish("episode", "")
             except JournalUnavailable as error:
                 log.warning("held alerts cannot be decided on yet", error=str(error))
             except Exception:  # the last boundary, as above

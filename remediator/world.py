@@ -15,7 +15,7 @@ from remediator.feed import Feed
 from remediator.model import Noun
 from remediator.probing import Prober
 from remediator.signals import Signals
-from remediator.telling import Teller
+from remediator.telling import Invitations, Teller
 from remediator.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class World:
     events: Events = field(default_factory=Events)
     tracing: Tracing = field(default_factory=Tracing)
     teller: Teller = field(default_factory=Teller)
+    invitations: Invitations = field(default_factory=Invitations)
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""
 

@@ -21,7 +21,6 @@ import structlog
 from remediator.errors import JournalError, JournalUnavailable, Occupied
 from remediator.journal import audit, queries, writes
 from remediator.journal.migrate import migrate
-from remediator.journal.paging import MOST
 from remediator.journal.prune import SLICE, Pruned, prune
 from remediator.journal.redact import Redactor, canonical
 from remediator.journal.rows import key, stamp
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         Done,
         Entry,
         Episode,
+        Exported,
         Noun,
         Page,
         Pause,
@@ -62,6 +62,8 @@ log = structlog.get_logger(__name__)
 
 DEADLINE = timedelta(seconds=10)
 _WHOLE_READ = timedelta(hours=1)
+_EXPORTED = 500
+"""Entries that are read at once for an export; some have large records."""
 _LOOK_AT_SEAT = 0.5
 """Real seconds between two tries to take a seat."""
 
@@ -401,10 +403,15 @@ class Journal:
         """Check the log's chain, and every row against the last entry about it; takes about two minutes per million entries."""
         return await self._read(audit.verify, within=_WHOLE_READ)
 
-    async def export(self) -> AsyncIterator[Entry]:
-        """The whole log, oldest first; also what is added meanwhile."""
+    async def export(self) -> AsyncIterator[Exported]:
+        """The whole log, oldest first, with the records of which it has only digests; also what is added meanwhile.
+
+        Raises JournalUnavailable, and JournalError where entries went meanwhile by pruning.
+        """
         after = 0
-        while page := await self.entries(after=after, limit=MOST):
+        while page := await self._read(queries.exported, after, _EXPORTED):
+            if after and page[0].seq != after + 1:
+                raise JournalError(f"entries {after + 1} to {page[0].seq - 1} went while the journal was exported; export it again")
             for entry in page:
                 yield entry
             after = page[-1].seq

@@ -382,7 +382,7 @@ class Event(StrEnum):
     PREDICTED = "predicted"
 
 
-PLACES = ("event", "playbook", "target", "state", "reason", "detail", "alert", "run", "summary", "link")
+PLACES = ("event", "playbook", "target", "state", "reason", "detail", "alert", "run", "summary", "link", "approve")
 """What a message's templates may name."""
 _PLACE = re.compile(r"\$\{([^}]*)\}?")
 _TOLD = (Event.APPROVAL, Event.NOT_HEALED, Event.FAILED, Event.UNKNOWN, Event.EXPIRED, Event.BREAKER, Event.STEP)
@@ -411,6 +411,7 @@ class Notify(Section):
     title: Words = Field(default="remediator: ${playbook} on ${target}: ${event}", max_length=500)
     text: Words = Field(default="${summary}", max_length=4000)
     link: Url | None = Field(default=None, description="where the daemon's pages are, for people who follow a message")
+    approve_links: bool = Field(default=False, description="questions come with a link that lets whoever has it answer, once")
     timeout: Positive = Field(default=timedelta(seconds=10), le=timedelta(minutes=1), description="of one try")
 
     @model_validator(mode="after")
@@ -420,6 +421,8 @@ class Notify(Section):
             raise ValueError(f"needs one of url, url_file and apprise_file; it has {' and '.join(given) or 'none'}")
         if self.secret_file is not None and self.apprise_file is not None:
             raise fault("signs webhooks; apprise has none", key="secret_file")
+        if self.approve_links and self.link is None:
+            raise fault("needs link: where the daemon's pages are", key="approve_links")
         return self
 
     def takes(self, event: Event, playbook: str) -> bool:
