@@ -24,6 +24,7 @@ NAMES = {
     "pages": "10,000 alerts within 10 s while a browser watches: event to screen, stalls of the daemon's event loop",
     "drain": "draining a node, beside kubectl drain on a real control plane",
     "history": "lists of a store with a million runs",
+    "backtest": "100,000 alerts of a month replayed through the shipped playbooks",
     "listing": "5,000 pods: how long the event loop stands still",
     "attribution": "who is to blame in 10,000 generated clusters, beside blaming the target of the alert",
     "scenarios": "every incident of the simulated cluster, beside a policy that restarts and then drains",

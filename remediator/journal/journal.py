@@ -19,7 +19,6 @@ import msgspec
 from remediator.errors import JournalError, JournalUnavailable
 from remediator.journal import audit, queries, writes
 from remediator.journal.migrate import migrate
-from remediator.journal.paging import MOST
 from remediator.journal.prune import SLICE, Pruned, prune
 from remediator.journal.redact import Redactor, canonical
 from remediator.journal.rows import key, stamp
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
         Done,
         Entry,
         Episode,
+        Exported,
         Noun,
         Page,
         Pause,
@@ -57,6 +57,8 @@ __all__ = ["Journal"]
 
 DEADLINE = timedelta(seconds=10)
 _WHOLE_READ = timedelta(hours=1)
+_EXPORTED = 500
+"""Entries that are read at once for an export; some have large records."""
 
 
 class Journal:
@@ -334,10 +336,15 @@ class Journal:
         """Check the log's chain, and every row against the last entry about it; takes about two minutes per million entries."""
         return await self._read(audit.verify, within=_WHOLE_READ)
 
-    async def export(self) -> AsyncIterator[Entry]:
-        """The whole log, oldest first; also what is added meanwhile."""
+    async def export(self) -> AsyncIterator[Exported]:
+        """The whole log, oldest first, with the records of which it has only digests; also what is added meanwhile.
+
+        Raises JournalUnavailable, and JournalError where entries went meanwhile by pruning.
+        """
         after = 0
-        while page := await self.entries(after=after, limit=MOST):
+        while page := await self._read(queries.exported, after, _EXPORTED):
+            if after and page[0].seq != after + 1:
+                raise JournalError(f"entries {after + 1} to {page[0].seq - 1} went while the journal was exported; export it again")
             for entry in page:
                 yield entry
             after = page[-1].seq

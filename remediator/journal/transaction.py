@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, Dialect, Executable
 
     Row = Sequence[Any]
+    Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
     How = Literal["insert", "upsert"]
 
 __all__ = ["Statements", "Transaction"]
@@ -85,8 +86,8 @@ class Transaction:
         """An entry of the log; ``data`` is canonical JSON. ``at`` where it is about another time than now."""
         self.insert(ENTRY, self.chain.append(kind, ref, data, at))
 
-    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, *, on: Table) -> CursorResult[Any]:
-        """Run ``statement``, which touches the table ``on`` alone, after everything on it that came before."""
+    def execute(self, statement: Executable, parameters: Parameters | None = None, *, on: Table) -> CursorResult[Any]:
+        """Run ``statement``, which touches the table ``on`` alone, after all on it that came before; often, with several parameters."""
         self._send(on)
         return self._connection.execute(statement, parameters)
 

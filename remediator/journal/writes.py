@@ -43,6 +43,7 @@ __all__ = [
     "add_delivery",
     "add_pause",
     "decide",
+    "drop_steps",
     "end_pauses",
     "keep_revision",
     "note",
@@ -103,7 +104,12 @@ def save_run(tx: Transaction, run: Run) -> None:
     tx.upsert(RUN, _run_row(run))
     for step in run.steps:
         tx.upsert(STEP, _step_row(run.id, step))
-    tx.execute(_DROP_TAIL, {"of_run": run.id, "from_index": max((step.index for step in run.steps), default=-1) + 1}, on=STEP)
+    drop_steps(tx, run.id, max((step.index for step in run.steps), default=-1) + 1)
+
+
+def drop_steps(tx: Transaction, run: str, index: int) -> None:
+    """Take the steps of a run away from ``index`` on."""
+    tx.execute(_DROP_TAIL, {"of_run": run, "from_index": index}, on=STEP)
 
 
 def save_step(tx: Transaction, run: str, step: Step) -> None:
