@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from remediator.model import Noun
+from remediator.neutral import safe, visible
 from remediator.settings import Event
 from remediator.words import folded
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Message"]
 
+_LONGEST_NAME = 200
+"""Characters of an alert's name, which strangers write."""
 _PLACE = re.compile(r"\$\{([a-z]+)\}")
 
 
@@ -42,10 +45,11 @@ class Message(Noun, frozen=True, kw_only=True):
         """The body of a webhook; ``title`` and ``text`` are for people."""
         plain = {name: getattr(self, name) for name in ("playbook", "target", "run", "state", "reason", "alert")}
         link = f"{route.link.rstrip('/')}/runs/{self.run}" if route.link and self.run else route.link or ""
+        plain["alert"] = folded(safe(self.alert), _LONGEST_NAME)
         base = route.link.rstrip("/") if route.link and route.approve_links else ""
         approve = f"{base}/approve?token={quote(self.invitation, safe='')}" if base and self.invitation else ""
         plain["approve"] = approve
-        values = {**plain, "event": self.event.value, "detail": folded(self.detail), "summary": self.summary, "link": link}
+        values = {**plain, "event": self.event.value, "detail": safe(folded(self.detail)), "summary": visible(self.summary), "link": link}
 
         def fill(template: str) -> str:
             return _PLACE.sub(lambda place: values[place[1]], template)
@@ -54,8 +58,8 @@ class Message(Noun, frozen=True, kw_only=True):
             "id": self.id,
             "at": self.at,
             **values,
-            "title": folded(self.title or fill(route.title)),
-            "text": _with_link(fill(route.text), approve),
+            "title": safe(folded(self.title or fill(route.title))),
+            "text": _with_link(visible(fill(route.text)), approve),
         }
         return {"version": "1", **told}
 
