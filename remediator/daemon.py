@@ -108,7 +108,7 @@ class Daemon:
             stack.push_async_callback(teller.close)
             tracing = _tracing(settings, redact)
             stack.push_async_callback(tracing.close)
-            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
+            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact, anchor=settings.store.anchor)
             stack.push_async_callback(journal.close)
             world = World(
                 clock=clock,
@@ -159,14 +159,17 @@ class Daemon:
         """Take up what an earlier life left, then answer requests. ``url`` says where."""
         _announce(self.world.library, self.operations.last_reload)
         await self.world.journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
+        vitals = Vitals(self.world, self._pipeline)
+        await vitals.anchor()
+        self._stack.push_async_callback(vitals.anchor)
         await self._pipeline.start()
         self._stack.push_async_callback(self._pipeline.stop, _STOP)
         await self._listen(listen)
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
-        vitals = Vitals(self.world, self._pipeline)
         self._background(vitals.keep_looking(), "look at ourselves")
         self._background(vitals.keep_verifying(), "verify the journal")
+        self._background(vitals.keep_anchoring(), "anchor the journal")
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
         self._background(self.world.events.write(), "write Events")

@@ -16,7 +16,7 @@ from remediator.clock import parse_time
 from remediator.journal.chain import digest_of
 from remediator.journal.paging import MOST, newest_first
 from remediator.journal.rows import delivery_of, episode_id, key, stamp
-from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, PAUSE, REVISION, RUN, STEP
+from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP
 from remediator.model import (
     Begun,
     Change,
@@ -51,6 +51,7 @@ __all__ = [
     "entries",
     "episodes",
     "exported",
+    "head",
     "histories",
     "last_note",
     "last_number",
@@ -223,6 +224,12 @@ def last_note(connection: Connection, kind: str) -> Entry | None:
     """The newest entry of that kind."""
     row = connection.execute(select(ENTRY).where(ENTRY.c.kind == key(kind)).order_by(ENTRY.c.seq.desc()).limit(1)).first()
     return None if row is None else _entry(row)
+
+
+def head(connection: Connection) -> tuple[int, str]:
+    """Number and hash of the last entry."""
+    row = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).one()
+    return row.seq, row.hash
 
 
 def last_number(connection: Connection) -> int:
