@@ -6,13 +6,12 @@ step changes nothing; the gates let as many runs begin as the settings allow and
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 from benchmarks import load
-from benchmarks.processes import Daemon, Process, free_port
+from benchmarks.processes import Daemon, SimulatedCluster
 from benchmarks.table import Row
 
 __all__ = ["rows"]
@@ -43,11 +42,9 @@ def rows() -> list[Row]:
         folder = Path(name)
         (folder / "playbooks").mkdir()
         (folder / "playbooks" / "flood.yaml").write_text(PLAYBOOK)
-        port = free_port()
-        words = ["-m", "remediator.sim", "--port", str(port), "--nodes", str(NODES), "--bare"]
-        with Process([sys.executable, *words], port, folder / "cluster.log") as cluster:
+        with SimulatedCluster(folder, nodes=NODES, bare=True) as cluster:
             cluster.wait_until_open()
-            url = f"http://127.0.0.1:{port}"
+            url = cluster.url
             more = f"playbooks: [playbooks]\nalertmanager: {{url: '{url}/alertmanager'}}"
             with Daemon(folder, kubernetes=url, more=more) as daemon:
                 daemon.wait_until_ready()
