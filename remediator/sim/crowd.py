@@ -1,6 +1,6 @@
 """Many pods at once, for a cluster as large as real ones get: placed and running from the start, without a scheduler's work for each.
 
-In come a cluster and a number; out come ReplicaSets of 50 and their pods, spread over the nodes in turn, eight namespaces of them or more.
+In come a cluster and a number; out come ReplicaSets of 50 and their pods, spread over the nodes in turn, twenty sets a namespace.
 Pods of a set share the parts of their spec, since stored objects are never altered in place.
 """
 
@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
     from remediator.sim.cluster import Cluster
 
-__all__ = ["fill"]
+__all__ = ["CROWD", "fill"]
 
+CROWD = "crowd-"
+"""How the names of its namespaces and sets begin."""
 _EACH = 50
 """Pods of a ReplicaSet."""
 _SETS = 20
@@ -42,7 +44,7 @@ def fill(cluster: Cluster, pods: int) -> None:
 
 def _sets(cluster: Cluster, pods: int) -> Iterator[Obj]:
     for number, first in enumerate(range(0, pods, _EACH)):
-        namespace, labels = f"crowd-{number // _SETS + 1}", {"app": f"crowd-{number + 1}"}
+        namespace, labels = f"{CROWD}{number // _SETS + 1}", {"app": f"{CROWD}{number + 1}"}
         if number % _SETS == 0:
             cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
         container = {"name": "app", "image": "registry.example.org/app:v1", "resources": _ASKS}
@@ -50,7 +52,7 @@ def _sets(cluster: Cluster, pods: int) -> Iterator[Obj]:
             {
                 "apiVersion": "apps/v1",
                 "kind": "ReplicaSet",
-                "metadata": {"name": f"crowd-{number + 1}", "namespace": namespace, "labels": labels},
+                "metadata": {"name": f"{CROWD}{number + 1}", "namespace": namespace, "labels": labels},
                 "spec": {
                     "replicas": min(_EACH, pods - first),
                     "selector": {"matchLabels": labels},
