@@ -19,7 +19,7 @@ from benchmarks.probing import Onlooker
 from benchmarks.processes import Daemon, SimulatedCluster
 from benchmarks.table import Row
 
-__all__ = ["measure", "rows"]
+__all__ = ["gates", "measure", "rows"]
 
 SIZE = "1000:100000"
 REST = 60.0
@@ -62,7 +62,7 @@ def measure(nodes: int, pods: int, *, rest: float = REST) -> dict[str, Any]:
             with Daemon(folder, kubernetes=cluster.url, more=MORE.format(url=cluster.url)) as daemon:
                 found = {"ready": daemon.wait_until_ready(), **_at_rest(daemon, rest)}
                 with Onlooker(daemon, HEALTH) as onlooker:
-                    found |= _gates(daemon, f"node-{nodes // 2 + 1}") | _page(daemon)
+                    found |= gates(daemon, f"node-{nodes // 2 + 1}") | _page(daemon)
                 found |= {"stall": onlooker.slowest(HEALTH), "stall_p99": onlooker.part(HEALTH, 0.99)}
                 return found | {"peak": daemon.memory("VmHWM"), "simulated": cluster.memory()}
 
@@ -79,7 +79,8 @@ def _calls(daemon: Daemon) -> float:
     return daemon.metric("remediator_kube_requests_total")
 
 
-def _gates(daemon: Daemon, node: str) -> dict[str, Any]:
+def gates(daemon: Daemon, node: str) -> dict[str, Any]:
+    """A drain of ``node`` as a dry run, by hand: seconds, calls, and which gates refuse."""
     calls, began = _calls(daemon), time.perf_counter()
     body = {"playbook": "drain-node", "target": f"Node/{node}", "reason": "benchmark", "by": "benchmark", "dry_run": True}
     try:
