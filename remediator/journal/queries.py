@@ -16,7 +16,7 @@ from remediator.clock import parse_time
 from remediator.journal.chain import digest_of
 from remediator.journal.paging import MOST, newest_first
 from remediator.journal.rows import delivery_of, episode_id, key, stamp
-from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, PAUSE, REVISION, RUN, STEP
+from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP
 from remediator.model import (
     Begun,
     Change,
@@ -51,7 +51,9 @@ __all__ = [
     "entries",
     "episodes",
     "exported",
+    "head",
     "histories",
+    "last",
     "last_note",
     "last_number",
     "open_runs",
@@ -203,6 +205,11 @@ def done(connection: Connection, actions: frozenset[str], since: datetime, targe
     return sorted(found, key=lambda one: one.at, reverse=True)
 
 
+def last(connection: Connection) -> int:
+    """The number of the last entry."""
+    return int(connection.execute(select(HEAD.c.seq)).scalar_one())
+
+
 def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None) -> list[Run]:
     """Newest first, without steps: what started at ``since`` or later on any target."""
     conditions = [RUN.c.started_at >= stamp(since)]
@@ -223,6 +230,12 @@ def last_note(connection: Connection, kind: str) -> Entry | None:
     """The newest entry of that kind."""
     row = connection.execute(select(ENTRY).where(ENTRY.c.kind == key(kind)).order_by(ENTRY.c.seq.desc()).limit(1)).first()
     return None if row is None else _entry(row)
+
+
+def head(connection: Connection) -> tuple[int, str]:
+    """Number and hash of the last entry."""
+    row = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).one()
+    return row.seq, row.hash
 
 
 def last_number(connection: Connection) -> int:

@@ -235,6 +235,11 @@ class Store(Section):
         description="how long records are kept, at least 31d since the breaker and the gates look back; what is open or not put back stays",
     )
 
+    anchor: FilePath | None = Field(
+        default=None,
+        description="a file on another volume that remembers where the journal's chain stood; a journal that was rewritten then shows",
+    )
+
     @model_validator(mode="after")
     def _one_password(self) -> Store:
         parts = urlsplit(self.url)
@@ -252,6 +257,14 @@ class Store(Section):
             raise UsageError(f"store.password_file {self.password_file} cannot be read: {error.strerror}") from error
         user, _, rest = urlsplit(self.url).netloc.rpartition("@")
         return self.url.replace(f"{user}@{rest}", f"{user}:{quote(password, safe='')}@{rest}", 1)
+
+
+class Election(Section):
+    """Several replicas on one PostgreSQL database, of which one acts."""
+
+    enabled: StrictBool = Field(default=False, description="take part in an election by a Lease; without it this is the only replica")
+    namespace: str = Field(default="", description="of the Lease; empty: the pod's own, as POD_NAMESPACE says")
+    lease: str = Field(default="remediator", pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", description="the Lease's name")
 
 
 class Kubernetes(Section):
@@ -454,6 +467,7 @@ class Settings(Section):
     kind: Literal["Settings"] = "Settings"
     server: Server = Field(default_factory=Server)
     store: Store = Field(default_factory=Store)
+    election: Election = Field(default_factory=Election)
     playbooks: tuple[FilePath, ...] | None = Field(default=None, min_length=1, description="files and folders; absent: the shipped ones")
     mode: Mode = Field(default=Mode.AUTO, description="ceiling over all playbooks")
     modes: dict[str, Mode] = Field(default_factory=dict, description="by playbook name or glob, instead of what the playbook says")
@@ -469,3 +483,9 @@ class Settings(Section):
     limits: Limits = Field(default_factory=Limits)
     maintenance: tuple[Window, ...] = Field(default=(), max_length=100, description="windows in which no alert leads to anything")
     notify: Annotated[tuple[Notify, ...], AfterValidator(_named_once)] = Field(default=(), max_length=20, description="how people are told")
+
+    @model_validator(mode="after")
+    def _shared(self) -> Settings:
+        if self.election.enabled and urlsplit(self.store.url).scheme == "sqlite":
+            raise fault("needs store.url: postgresql://..., since replicas cannot share a SQLite file", key="election")
+        return self
