@@ -53,6 +53,7 @@ __all__ = [
     "exported",
     "head",
     "histories",
+    "last",
     "last_note",
     "last_number",
     "open_runs",
@@ -202,6 +203,11 @@ def done(connection: Connection, actions: frozenset[str], since: datetime, targe
             )
         )
     return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def last(connection: Connection) -> int:
+    """The number of the last entry."""
+    return int(connection.execute(select(HEAD.c.seq)).scalar_one())
 
 
 def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None) -> list[Run]:

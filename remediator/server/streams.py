@@ -30,6 +30,8 @@ EVENTS = "text/event-stream"
 LINES = "application/jsonl"
 OPEN_STREAMS = web.AppKey("open_streams", set)
 _PIECE = 64 * 1024
+_AGAIN = b"retry: 500\n\n"
+"""Milliseconds after which a browser that was cut off comes back; by itself it would be three seconds behind."""
 
 
 class _Slow(Exception):  # noqa: N818 - not an error: the stream ends
@@ -109,7 +111,7 @@ async def events(call: Call) -> web.StreamResponse:
     listener = feed.listen()
     try:
         async with Stream(call, EVENTS) as stream:
-            await stream.beat()
+            await stream.write(_AGAIN)
             while not listener.dropped:
                 try:
                     async with asyncio.timeout(call.hall.beat_seconds):

@@ -105,7 +105,7 @@ class TestWatch:
 class TestEvents:
     async def test_everything_that_changes_is_noticed(self, service, follow):
         events = await follow("/events")
-        assert await events.line() == ":\n"
+        assert await events.line() == "retry: 500\n", "a browser that was cut off comes back soon"
         service.feed.publish("run", "run-1")
         service.feed.publish("delivery", "d1")
         assert await events.next() == ("run", {"seq": 1, "kind": "run", "ref": "run-1"})
@@ -113,7 +113,7 @@ class TestEvents:
 
     async def test_it_beats_while_it_is_quiet(self, serve, service, follow):
         events = await follow("/events", await serve(service, beat_seconds=0.01))
-        assert [await events.line() for _ in range(4)] == [":\n", "\n", ":\n", "\n"]
+        assert [await events.line() for _ in range(6)] == ["retry: 500\n", "\n", ":\n", "\n", ":\n", "\n"]
 
     async def test_a_listener_that_falls_behind_is_cut_off(self, service, follow):
         events = await follow("/events")
