@@ -31,6 +31,7 @@ NAMES = {
     "soak": "weeks of incidents on a clock that leaps: whether anything grows",
     "drain": "draining a node, beside kubectl drain on a real control plane",
     "history": "lists of a store with a million runs",
+    "verify": "journal verify, entries a second",
     "backtest": "100,000 alerts of a month replayed through the shipped playbooks",
     "listing": "5,000 pods: how long the event loop stands still",
     "attribution": "who is to blame in 10,000 generated clusters, beside blaming the target of the alert",
