@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import load
 from benchmarks.processes import Daemon, SimulatedCluster
 from benchmarks.table import Row
 
-__all__ = ["rows"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ALERTS", "CONNECTIONS", "LONGEST_WAIT", "NODES", "WITHIN", "flooded", "rows"]
 
 NODES = 1_000
 ALERTS = 10_000
@@ -38,6 +43,13 @@ ladder:
 
 
 def rows() -> list[Row]:
+    with flooded() as daemon:
+        return _flooded(daemon)
+
+
+@contextmanager
+def flooded() -> Iterator[Daemon]:
+    """A daemon that is ready, on a simulated cluster of so many nodes, with the playbook."""
     with tempfile.TemporaryDirectory(prefix="flood-") as name:
         folder = Path(name)
         (folder / "playbooks").mkdir()
@@ -48,7 +60,7 @@ def rows() -> list[Row]:
             more = f"playbooks: [playbooks]\nalertmanager: {{url: '{url}/alertmanager'}}"
             with Daemon(folder, kubernetes=url, more=more) as daemon:
                 daemon.wait_until_ready()
-                return _flooded(daemon)
+                yield daemon
 
 
 def _flooded(daemon: Daemon) -> list[Row]:

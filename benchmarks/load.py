@@ -95,6 +95,10 @@ class Connection(asyncio.Protocol):
         self.send()
 
     def send(self) -> None:
+        early = self.load.early()
+        if early > 0:
+            asyncio.get_running_loop().call_later(early, self.send)
+            return
         request = self.load.next_request()
         if request is None:
             self.load.finished(self)
@@ -122,14 +126,21 @@ class Connection(asyncio.Protocol):
 class Load:
     """Keeps requests under way on every connection until the time or the number of requests is used up."""
 
-    def __init__(self, requests: list[bytes], seconds: float, limit: int) -> None:
-        self.requests, self.seconds, self.limit = requests, seconds, limit
+    def __init__(self, requests: list[bytes], seconds: float, limit: int, pace: float = 0.0) -> None:
+        self.requests, self.seconds, self.limit, self.pace = requests, seconds, limit, pace
         self.count = 0
+        self.began = 0.0
         self.statuses: dict[str, int] = {}
         self.latencies: list[float] = []
         self.ids: list[str] = []
+        self.times: list[float] = []
+        """When each of ``ids`` was answered, by the clock of the machine that all of its processes share."""
         self.open: set[Connection] = set()
         self.done = asyncio.Event()
+
+    def early(self) -> float:
+        """Seconds until the next request is due; what waits for its turn may be several connections, of which the first takes it."""
+        return self.began + self.count * self.pace - time.perf_counter() if self.count < self.limit else 0.0
 
     def next_request(self) -> bytes | None:
         if self.count >= self.limit or time.perf_counter() >= self.until:
@@ -143,6 +154,7 @@ class Load:
         if name == "200":
             self.latencies.append(latency)
             self.ids.append(json.loads(body)["delivery"])
+            self.times.append(time.perf_counter())
 
     def finished(self, connection: Connection) -> None:
         self.open.discard(connection)
@@ -150,14 +162,15 @@ class Load:
             self.done.set()
 
     async def run(self, port: int, connections: int) -> dict[str, Any]:
-        began = time.perf_counter()
+        began = self.began = time.perf_counter()
         self.until = began + self.seconds
         loop = asyncio.get_running_loop()
         self.open = {Connection(self) for _ in range(connections)}
         for connection in list(self.open):
             await loop.create_connection(lambda made=connection: made, "127.0.0.1", port)
         await asyncio.wait_for(self.done.wait(), self.seconds + 30)
-        return {"seconds": time.perf_counter() - began, "statuses": self.statuses, "latencies": self.latencies, "ids": self.ids}
+        took = time.perf_counter() - began
+        return {"seconds": took, "statuses": self.statuses, "latencies": self.latencies, "ids": self.ids, "times": self.times}
 
 
 class Generator:
@@ -177,9 +190,12 @@ class Generator:
         """Make the bodies ``first`` and so on; returns when they are made."""
         self._ask({"first": first, "bodies": bodies, "nodes": nodes, "names": list(names)})
 
-    def run(self, port: int, *, seconds: float, connections: int = 64, requests: int = 200_000) -> dict[str, Any]:
-        """Load the server on ``port``: no request begins after ``seconds``, at most ``requests`` of them. What was seen."""
-        return self._ask({"port": port, "seconds": seconds, "connections": connections, "requests": requests})
+    def run(self, port: int, *, seconds: float, connections: int = 64, requests: int = 200_000, pace: float = 0.0) -> dict[str, Any]:
+        """Load the server on ``port``: no request begins after ``seconds``, at most ``requests`` of them. What was seen.
+
+        ``pace``: seconds from the beginning of one request to that of the next, at least.
+        """
+        return self._ask({"port": port, "seconds": seconds, "connections": connections, "requests": requests, "pace": pace})
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -195,7 +211,8 @@ def main() -> None:
         order = json.loads(line)
         seen: dict[str, Any] = {}
         if "port" in order:
-            seen = asyncio.run(Load(requests, order["seconds"], order["requests"]).run(order["port"], order["connections"]))
+            load = Load(requests, order["seconds"], order["requests"], order["pace"])
+            seen = asyncio.run(load.run(order["port"], order["connections"]))
         else:
             numbers = range(order["first"], order["first"] + order["bodies"])
             requests = [make_request(make_body(number, order["nodes"], order["names"])) for number in numbers]

@@ -15,7 +15,7 @@ import structlog
 from remediator.breaker import opened
 from remediator.clock import iso
 from remediator.errors import JournalUnavailable
-from remediator.model import ApprovalState, RunState
+from remediator.model import ApprovalState, RunState, evolve
 from remediator.readings import breaker_past
 from remediator.settings import Event
 from remediator.telling import Message
@@ -91,6 +91,8 @@ class Notices:
 
     async def _consider(self, run: Run) -> None:
         message = _about(run)
+        if message is not None and message.event is Event.APPROVAL and run.approvals[-1].people == 1:
+            message = evolve(message, invitation=self._world.invitations.text(run.id, run.approvals[-1].asked_at))
         if message is not None:
             await self._tell(message, run.id)
 

@@ -6,6 +6,7 @@ of its own. Nothing is refused.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from remediator.pipeline import Pipeline
     from remediator.world import World
 
-__all__ = ["Vitals"]
+__all__ = ["Vitals", "keep_timing"]
 
 log = structlog.get_logger(__name__)
 _EVERY = timedelta(seconds=30)
@@ -33,6 +34,10 @@ _SETTLE = timedelta(minutes=10)
 _VERIFY_EVERY = timedelta(days=1)
 _VERIFY_AGAIN = timedelta(hours=1)
 """After a verification that could not be finished."""
+
+_TICK = 0.01
+_STALL = 1.0
+"""Seconds; a loop that stood still so long is told in the log."""
 
 
 class Vitals:
@@ -100,6 +105,21 @@ class Vitals:
             found += [change.at for change in page.items if change.run not in open_runs]
             cursor = page.next
         return found
+
+
+async def keep_timing() -> None:
+    """How late a short timer comes, until it is cancelled: for so long one piece of work kept all others from going on.
+
+    By the loop's own time and not the injected clock: it is about this process and not about the cluster.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _TICK
+        await asyncio.sleep(_TICK)
+        late = max(0.0, loop.time() - due)
+        METRICS.loop_delay.observe(late)
+        if late >= _STALL:
+            log.warning("the event loop stood still", seconds=round(late, 3))
 
 
 def _age(moments: Iterable[datetime], now: datetime) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
 settings.register_profile("remediator", deadline=None)
 settings.load_profile("remediator")
 ROOT = Path(__file__).parent.parent
+
+# A shell starts what runs in its background with interrupts ignored, and processes of tests would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = sorted(f"plugins.{path.stem}" for path in (ROOT / "tests" / "plugins").glob("*.py") if path.stem != "__init__")
 

@@ -42,8 +42,7 @@ class Kept(Daemons):
         entries = [json.loads(line) async for line in self._house.client.export()]
         decisions = [msgspec.convert(entry["data"], Decision) for entry in entries if entry["kind"] == "decision"]
         runs = (await self._house.client.runs(limit=500)).items
-        # Leases are locks: a live run takes them, a dry one only their shadow.
-        calls = [call for call in self.simulation.cluster.request_log if "medik8s-leases" not in call.path]
+        calls = [call for call in self.simulation.cluster.request_log if not beside(call)]
         decisions = in_true_time(decisions, {off for _, off in self.scenario.clock_is_off} | {timedelta(0)})
         decisions.sort(key=lambda d: (d.at, str(d.alert), *map(str, told(d))))
         type(self).found = SimpleNamespace(decisions=decisions, runs=runs, calls=calls, began=self.began)
@@ -52,6 +51,11 @@ class Kept(Daemons):
 
 class Dry(Kept):
     dry = True
+
+
+def beside(call):
+    """Leases are locks: a live run takes them, a dry one only their shadow. Events are notes of what a live run does."""
+    return "medik8s-leases" in call.path or (call.writes and call.resource.partition(".")[0] == "events")
 
 
 def play(scene, hands, folder, lasts):

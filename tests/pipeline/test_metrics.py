@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from datetime import timedelta
 
 import pytest
@@ -17,7 +19,7 @@ from remediator.model import Change, ChangeState, Pause, RunState, evolve, new_i
 from remediator.model import Resource as Thing
 from remediator.server import manage
 from remediator.telling import teller
-from remediator.vitals import Vitals
+from remediator.vitals import Vitals, keep_timing
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 """As Prometheus asks."""
@@ -59,6 +61,7 @@ LIST = {
     "breaker_open": {},
     "playbook_demoted": {"playbook": ["remedy"]},
     "journal_whole": {},
+    "event_loop_delay_seconds_count": {},
     "journal_verified_timestamp_seconds": {},
 }
 UNBOUNDED = re.compile(r"pod|fingerprint|run|delivery|target|node|instance|id")
@@ -168,6 +171,27 @@ async def test_when_the_last_delivery_came_is_known_after_a_restart(house, text,
         return gauge("last_delivery_timestamp_seconds") == pytest.approx(stored.received_at.timestamp(), abs=0.01)
 
     await house.until(known, "the last delivery is known")
+
+
+async def test_work_that_holds_the_loop_up_shows_in_a_metric_and_when_long_in_the_log(monkeypatch, logged):
+    metrics = telemetry.Metrics()
+    monkeypatch.setattr(vitals, "METRICS", metrics)
+    monkeypatch.setattr(vitals, "_STALL", 0.05)
+
+    def within(seconds):
+        return metrics.registry.get_sample_value("remediator_event_loop_delay_seconds_bucket", {"le": str(seconds)})
+
+    timing = asyncio.create_task(keep_timing())
+    while not within("+Inf"):  # noqa: ASYNC110 - the loop has to turn, that is all
+        await asyncio.sleep(0)
+    time.sleep(0.1)  # noqa: ASYNC251 - what is to be noticed
+    before = within("+Inf")
+    while within("+Inf") == before:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0)
+    timing.cancel()
+    assert within("+Inf") > within(0.05)
+    told = [entry["seconds"] for entry in logged if entry["event"] == "the event loop stood still"]
+    assert max(told) >= 0.05
 
 
 async def _body(outside):
