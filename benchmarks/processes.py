@@ -27,7 +27,7 @@ TOKEN = "token-of-a-benchmark"  # of a server that lives for seconds on the loop
 SETTINGS = """\
 apiVersion: remediator.dev/v1
 kind: Settings
-server: {{listen: '127.0.0.1:{port}', webhook_token_file: token, write_token_file: token}}
+server: {{listen: '127.0.0.1:{port}', webhook_token_file: token, read_token_file: token, write_token_file: token}}
 store: {{url: 'sqlite:///{database}'}}
 kubernetes: {{server: '{kubernetes}'}}
 {more}

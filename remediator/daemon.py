@@ -125,7 +125,7 @@ class Daemon:
             stack.push_async_callback(teller.close)
             tracing = _tracing(settings, redact)
             stack.push_async_callback(tracing.close)
-            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
+            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact, anchor=settings.store.anchor)
             stack.push_async_callback(journal.close)
             world = World(
                 clock=clock,
@@ -181,6 +181,9 @@ class Daemon:
         by, own = elector.identity if elector is not None else _identity(), await read_own()
         await journal.sit(alone=elector is None, by=by, node=own.node, within=_WAIT_FOR_SEAT)
         await journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
+        vitals = Vitals(self.world, self._pipeline)
+        await vitals.anchor()
+        self._stack.push_async_callback(vitals.anchor)
         candidate: Candidate | None = None
         if elector is None:
             if journal.shared:
@@ -195,9 +198,9 @@ class Daemon:
         self._background(self._keep_seat(), "keep the seat at the store")
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
-        vitals = Vitals(self.world, self._pipeline)
         self._background(vitals.keep_looking(), "look at ourselves")
         self._background(vitals.keep_verifying(), "verify the journal")
+        self._background(vitals.keep_anchoring(), "anchor the journal")
         self._background(keep_timing(), "time the event loop")
         self._background(self.world.events.write(), "write Events")
         self._background(self._keep_asking(), "look at surroundings")

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from sqlalchemy import func, select
 
+from remediator.errors import JournalError
 from remediator.journal import rows as spelled
+from remediator.journal.anchor import disagreements
 from remediator.journal.chain import GENESIS, check_links, digest
 from remediator.journal.checkpoint import PRUNED, Checkpoint, read_checkpoint
 from remediator.journal.schema import (
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Table
 
-__all__ = ["BOOKS", "Book", "ChainReport", "problems_of", "verify"]
+    from remediator.journal.anchor import Anchor, Mark
+
+__all__ = ["BOOKS", "Book", "ChainReport", "against_anchor", "problems_of", "verify"]
 
 MOST_PROBLEMS = 100
 _CHUNK = 500
@@ -49,6 +53,8 @@ class ChainReport(Noun, frozen=True, kw_only=True):
     problems: list[str]
     pruned: Checkpoint | None = None
     """What went before the first of the entries, where something was pruned and nothing is wrong."""
+    anchored: int | None = None
+    """The entry up to which the anchor outside agrees, where there is one and nothing is wrong."""
 
 
 class Book(NamedTuple):
@@ -85,12 +91,30 @@ BOOKS = (
 """All but runs, whose steps have rows of their own."""
 
 
-def verify(connection: Connection) -> ChainReport:
-    """Read everything once, in chunks."""
-    problems = list(islice(problems_of(connection), MOST_PROBLEMS))
+def verify(connection: Connection, anchor: Anchor | None = None) -> ChainReport:
+    """Read everything once, in chunks, and compare it with the anchor."""
+    against, marks = against_anchor(connection, anchor)
+    problems = [*against, *islice(problems_of(connection), MOST_PROBLEMS)][:MOST_PROBLEMS]
     count = connection.execute(select(func.count()).select_from(ENTRY)).scalar_one()
     pruned = Checkpoint() if problems else read_checkpoint(connection.execute)
-    return ChainReport(ok=not problems, entries=count, problems=problems, pruned=pruned if pruned.through else None)
+    return ChainReport(
+        ok=not problems,
+        entries=count,
+        problems=problems,
+        pruned=pruned if pruned.through else None,
+        anchored=marks[-1].seq if marks and not problems else None,
+    )
+
+
+def against_anchor(connection: Connection, anchor: Anchor | None) -> tuple[list[str], list[Mark]]:
+    """What the anchor says otherwise, or why it cannot be read; and its marks."""
+    if anchor is None:
+        return [], []
+    try:
+        marks = anchor.read()  # before the connection's first question, so that no mark is younger than what it sees
+    except JournalError as error:
+        return [str(error)], []
+    return list(islice(disagreements(connection, marks), MOST_PROBLEMS)), marks
 
 
 def problems_of(connection: Connection) -> Iterator[str]:

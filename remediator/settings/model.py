@@ -235,6 +235,11 @@ class Store(Section):
         description="how long records are kept, at least 31d since the breaker and the gates look back; what is open or not put back stays",
     )
 
+    anchor: FilePath | None = Field(
+        default=None,
+        description="a file on another volume that remembers where the journal's chain stood; a journal that was rewritten then shows",
+    )
+
     @model_validator(mode="after")
     def _one_password(self) -> Store:
         parts = urlsplit(self.url)
