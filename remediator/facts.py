@@ -82,11 +82,12 @@ class Facts:
                 finally:
                     self._waiting.discard(limit)
         except TimeoutError as error:
+            silence = self._silence if self._kubernetes_hangs else f"no answer within {seconds:g} s"
             self._kubernetes_hangs = True
             for other in self._waiting:
                 if not other.expired():
                     other.reschedule(asyncio.get_running_loop().time())
-            raise Unreadable("Kubernetes", f"no answer within {seconds:g} s") from error
+            raise Unreadable("Kubernetes", silence) from error
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from itertools import islice
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ListOptions", "Page", "list_page", "parse_version"]
 
+_EQUAL = re.compile(r"([\w./-]+)={1,2}([\w.-]+)(?:,|$)")
+"""A selector that begins by asking for one value of a label."""
 _TOO_OLD_PAGE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
     "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token "
@@ -100,8 +103,9 @@ def list_page(store: Store, resource: Resource, namespace: str, options: ListOpt
     version, start = _position(store, options)
     exact = bool(options.token) or options.match == "Exact"
     objects = _snapshot(table, version, start) if exact and version != store.version else table.objects
-    keys = table.ordered() if objects is table.objects else sorted(objects)
-    keys = _between(keys, namespace, start)
+    equal = _EQUAL.match(options.labels) if objects is table.objects else None
+    every = table.labelled(*equal.groups()) if equal else table.ordered() if objects is table.objects else sorted(objects)
+    keys = _between(every, namespace, start)
     fitting = (objects[key] for key in keys if test is None or test(objects[key]))
     items = list(islice(fitting, options.limit + 1) if options.limit else fitting)
     shown = str(version if exact else store.version)

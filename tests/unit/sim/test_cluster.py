@@ -287,3 +287,17 @@ async def test_a_crowd_is_there_from_the_start_and_moves_like_other_pods(clock):
         names = {pod["metadata"]["name"] for pod in sim.cluster.objects("Pod") if pod["metadata"]["namespace"].startswith("crowd-")}
         assert len(names) == 120
         assert crowd[0]["metadata"]["name"] not in names
+
+
+def test_what_has_a_label_is_found_as_it_changes(sim):
+    table = sim.cluster.store.table(("", "pods"))
+    agents = {key for key, pod in table.objects.items() if labels_of(pod).get("k8s-app") == "cilium"}
+    assert set(table.labelled("k8s-app", "cilium")) == agents
+    kind, (_, name) = sim.cluster.kind("Pod"), min(agents)
+    copy = sim.cluster.store.edit(kind, table.objects[min(agents)])
+    copy["metadata"]["labels"] = {"k8s-app": "other"}
+    sim.cluster.store.replace(kind, copy)
+    assert table.labelled("k8s-app", "other") == [("kube-system", name)]
+    assert set(table.labelled("k8s-app", "cilium")) == agents - {("kube-system", name)}
+    sim.cluster.store.remove(kind, copy)
+    assert table.labelled("k8s-app", "other") == []
