@@ -132,6 +132,7 @@ async def test_what_needs_people_again_is_said_in_the_thread_and_aloud(slack, te
 async def test_what_a_step_says_stays_when_the_run_goes_on(slack, telling):
     teller = telling(events=["step"])
     await teller.tell(STEP)
+    assert slack.shown() == ["⏳ *remediator: remedy on Node/node-3: begun*\nremedy on Node/node-3 is at work"]
     teller.follow(HEALED)
     await until(slack, lambda: "cordon: succeeded." in slack.shown()[0])
     assert len(slack.shown()) == 1
@@ -149,11 +150,12 @@ async def test_a_run_that_nobody_was_told_of_has_no_message_and_the_breaker_one_
 
 
 async def test_only_the_latest_is_shown_and_only_once(slack, telling, counted):
-    teller = telling(events=["approval"])
+    teller = telling(events=["approval", "healed"])
     await teller.tell(ASKED)
     for message in (WORKING, evolve(WORKING, lines=("cordon: succeeded.",)), HEALED, HEALED):
         teller.follow(message)
     await until(slack, lambda: "healed" in slack.shown()[0])
+    assert await teller.tell(HEALED) == {"oncall": "sent"}
     teller.follow(evolve(HEALED, lines=("cordon: was undone.",)))
     await until(slack, lambda: "was undone" in slack.shown()[0])
     assert [method for method, _ in slack.calls] == ["chat.postMessage", "chat.update", "chat.update"]
@@ -198,7 +200,7 @@ async def test_alert_text_names_nobody_and_links_nowhere(slack, telling):
 
 
 async def test_a_long_text_is_cut_between_its_characters_and_keeps_the_last_lines_and_the_link(slack, telling):
-    lines = tuple(f"step {number}: {'&' * 200}" for number in range(40))
+    lines = tuple(f"step {number}: {'x' * (number % 5)}{'&' * 200}" for number in range(40))
     await telling(link="https://r.test").tell(evolve(ASKED, summary="<" * 400, lines=lines))
     await telling(link="https://r.test", text="${summary}" * 3).tell(evolve(ASKED, run="r2", summary="<" * 600, lines=lines))
     first, second = slack.shown()
