@@ -10,7 +10,7 @@ JOBS   ?= 3
 LONG_JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long lint check bench rules dashboard rbac reference docs lock format clean
+.PHONY: help setup demo test test-long lint check bench rules dashboard rbac reference docs pictures lock format clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{printf "%-10s %s\n", $$1, $$2}'
@@ -60,6 +60,10 @@ reference: setup ## docs/playbook-reference.md, made from the models
 # Not --quiet: with it --strict does not see warnings.
 docs: setup ## the documentation as a site, in build/site; REPOSITORY=https://... is where links to other files lead
 	NO_MKDOCS_2_WARNING=1 REPOSITORY=$(REPOSITORY) $(BIN)/python -m mkdocs build --strict --clean
+
+pictures: setup ## docs/pictures: the pages, in Chromium, and the demo in a terminal
+	$(BIN)/python docs/pictures/make.py
+	$(BIN)/python docs/pictures/terminal.py
 
 format: setup ## let ruff format everything
 	$(BIN)/ruff format

@@ -6,16 +6,20 @@ step changes nothing; the gates let as many runs begin as the settings allow and
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import load
-from benchmarks.processes import Daemon, Process, free_port
+from benchmarks.processes import Daemon, SimulatedCluster
 from benchmarks.table import Row
 
-__all__ = ["rows"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ALERTS", "CONNECTIONS", "LONGEST_WAIT", "NODES", "WITHIN", "flooded", "rows"]
 
 NODES = 1_000
 ALERTS = 10_000
@@ -39,19 +43,24 @@ ladder:
 
 
 def rows() -> list[Row]:
+    with flooded() as daemon:
+        return _flooded(daemon)
+
+
+@contextmanager
+def flooded() -> Iterator[Daemon]:
+    """A daemon that is ready, on a simulated cluster of so many nodes, with the playbook."""
     with tempfile.TemporaryDirectory(prefix="flood-") as name:
         folder = Path(name)
         (folder / "playbooks").mkdir()
         (folder / "playbooks" / "flood.yaml").write_text(PLAYBOOK)
-        port = free_port()
-        words = ["-m", "remediator.sim", "--port", str(port), "--nodes", str(NODES), "--bare"]
-        with Process([sys.executable, *words], port, folder / "cluster.log") as cluster:
+        with SimulatedCluster(folder, nodes=NODES, bare=True) as cluster:
             cluster.wait_until_open()
-            url = f"http://127.0.0.1:{port}"
+            url = cluster.url
             more = f"playbooks: [playbooks]\nalertmanager: {{url: '{url}/alertmanager'}}"
             with Daemon(folder, kubernetes=url, more=more) as daemon:
                 daemon.wait_until_ready()
-                return _flooded(daemon)
+                yield daemon
 
 
 def _flooded(daemon: Daemon) -> list[Row]:

@@ -12,9 +12,12 @@ import json
 import subprocess
 import sys
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks.processes import ROOT, TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["ALERTS", "Generator", "make_body", "make_request"]
 
@@ -22,13 +25,17 @@ ALERTS = 10
 """In each body."""
 
 
-def make_body(number: int, nodes: int = 50) -> bytes:
-    """Alertmanager's payload v4 with 10 alerts about as many of ``nodes``, about 5 KB."""
+NAMES = ("CiliumNodeLatencyHigh",)
+
+
+def make_body(number: int, nodes: int = 50, names: Sequence[str] = NAMES) -> bytes:
+    """Alertmanager's payload v4 with 10 alerts about as many of ``nodes``, about 5 KB; all of one of ``names``, which take turns."""
+    alertname = names[number % len(names)]
     alerts = [
         {
             "status": "firing",
             "labels": {
-                "alertname": "CiliumNodeLatencyHigh",
+                "alertname": alertname,
                 "node": _node(number, i, nodes),
                 "severity": "critical",
                 "instance": f"10.0.{number % 250}.{i}:9962",
@@ -48,12 +55,12 @@ def make_body(number: int, nodes: int = 50) -> bytes:
     ]
     payload = {
         "version": "4",
-        "groupKey": '{}/{severity="critical"}:{alertname="CiliumNodeLatencyHigh"}',
+        "groupKey": f'{{}}/{{severity="critical"}}:{{alertname="{alertname}"}}',
         "truncatedAlerts": 0,
         "status": "firing",
         "receiver": "remediator",
-        "groupLabels": {"alertname": "CiliumNodeLatencyHigh"},
-        "commonLabels": {"alertname": "CiliumNodeLatencyHigh", "severity": "critical"},
+        "groupLabels": {"alertname": alertname},
+        "commonLabels": {"alertname": alertname, "severity": "critical"},
         "commonAnnotations": {},
         "externalURL": "http://alertmanager.example.org",
         "alerts": alerts,
@@ -88,6 +95,10 @@ class Connection(asyncio.Protocol):
         self.send()
 
     def send(self) -> None:
+        early = self.load.early()
+        if early > 0:
+            asyncio.get_running_loop().call_later(early, self.send)
+            return
         request = self.load.next_request()
         if request is None:
             self.load.finished(self)
@@ -115,14 +126,21 @@ class Connection(asyncio.Protocol):
 class Load:
     """Keeps requests under way on every connection until the time or the number of requests is used up."""
 
-    def __init__(self, requests: list[bytes], seconds: float, limit: int) -> None:
-        self.requests, self.seconds, self.limit = requests, seconds, limit
+    def __init__(self, requests: list[bytes], seconds: float, limit: int, pace: float = 0.0) -> None:
+        self.requests, self.seconds, self.limit, self.pace = requests, seconds, limit, pace
         self.count = 0
+        self.began = 0.0
         self.statuses: dict[str, int] = {}
         self.latencies: list[float] = []
         self.ids: list[str] = []
+        self.times: list[float] = []
+        """When each of ``ids`` was answered, by the clock of the machine that all of its processes share."""
         self.open: set[Connection] = set()
         self.done = asyncio.Event()
+
+    def early(self) -> float:
+        """Seconds until the next request is due; what waits for its turn may be several connections, of which the first takes it."""
+        return self.began + self.count * self.pace - time.perf_counter() if self.count < self.limit else 0.0
 
     def next_request(self) -> bytes | None:
         if self.count >= self.limit or time.perf_counter() >= self.until:
@@ -136,6 +154,7 @@ class Load:
         if name == "200":
             self.latencies.append(latency)
             self.ids.append(json.loads(body)["delivery"])
+            self.times.append(time.perf_counter())
 
     def finished(self, connection: Connection) -> None:
         self.open.discard(connection)
@@ -143,14 +162,15 @@ class Load:
             self.done.set()
 
     async def run(self, port: int, connections: int) -> dict[str, Any]:
-        began = time.perf_counter()
+        began = self.began = time.perf_counter()
         self.until = began + self.seconds
         loop = asyncio.get_running_loop()
         self.open = {Connection(self) for _ in range(connections)}
         for connection in list(self.open):
             await loop.create_connection(lambda made=connection: made, "127.0.0.1", port)
         await asyncio.wait_for(self.done.wait(), self.seconds + 30)
-        return {"seconds": time.perf_counter() - began, "statuses": self.statuses, "latencies": self.latencies, "ids": self.ids}
+        took = time.perf_counter() - began
+        return {"seconds": took, "statuses": self.statuses, "latencies": self.latencies, "ids": self.ids, "times": self.times}
 
 
 class Generator:
@@ -166,13 +186,16 @@ class Generator:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def prepare(self, *, first: int = 0, bodies: int = 512, nodes: int = 50) -> None:
+    def prepare(self, *, first: int = 0, bodies: int = 512, nodes: int = 50, names: Sequence[str] = NAMES) -> None:
         """Make the bodies ``first`` and so on; returns when they are made."""
-        self._ask({"first": first, "bodies": bodies, "nodes": nodes})
+        self._ask({"first": first, "bodies": bodies, "nodes": nodes, "names": list(names)})
 
-    def run(self, port: int, *, seconds: float, connections: int = 64, requests: int = 200_000) -> dict[str, Any]:
-        """Load the server on ``port``: no request begins after ``seconds``, at most ``requests`` of them. What was seen."""
-        return self._ask({"port": port, "seconds": seconds, "connections": connections, "requests": requests})
+    def run(self, port: int, *, seconds: float, connections: int = 64, requests: int = 200_000, pace: float = 0.0) -> dict[str, Any]:
+        """Load the server on ``port``: no request begins after ``seconds``, at most ``requests`` of them. What was seen.
+
+        ``pace``: seconds from the beginning of one request to that of the next, at least.
+        """
+        return self._ask({"port": port, "seconds": seconds, "connections": connections, "requests": requests, "pace": pace})
 
     def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -188,11 +211,11 @@ def main() -> None:
         order = json.loads(line)
         seen: dict[str, Any] = {}
         if "port" in order:
-            seen = asyncio.run(Load(requests, order["seconds"], order["requests"]).run(order["port"], order["connections"]))
+            load = Load(requests, order["seconds"], order["requests"], order["pace"])
+            seen = asyncio.run(load.run(order["port"], order["connections"]))
         else:
-            requests = [
-                make_request(make_body(number, order["nodes"])) for number in range(order["first"], order["first"] + order["bodies"])
-            ]
+            numbers = range(order["first"], order["first"] + order["bodies"])
+            requests = [make_request(make_body(number, order["nodes"], order["names"])) for number in numbers]
         print(json.dumps(seen), flush=True)
 
 

@@ -122,9 +122,9 @@ class Client(Transport):
         """One decision."""
         return await self.get(f"/api/v1/decisions/{part(id)}", Decision)
 
-    async def deliveries(self, *, limit: int | None = None, cursor: str | None = None) -> Page[Delivery]:
+    async def deliveries(self, *, since: datetime | None = None, limit: int | None = None, cursor: str | None = None) -> Page[Delivery]:
         """Webhook calls, newest first."""
-        return await self.get("/api/v1/deliveries", Page[Delivery], query(limit=limit, cursor=cursor))
+        return await self.get("/api/v1/deliveries", Page[Delivery], query(since=since, limit=limit, cursor=cursor))
 
     async def delivery(self, id: str) -> Delivery:  # noqa: A002 - as above
         """One webhook call."""

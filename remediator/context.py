@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import structlog
 
 from remediator.actions import Observed
 from remediator.approval import ask, question
 from remediator.clock import iso
-from remediator.errors import KubeError, MonitoringError, StepFailed
+from remediator.errors import KubeError, MonitoringError, NotLeading, StepFailed
 from remediator.gates.paused import paused_by_mark
 from remediator.kube import kinds
 from remediator.kube.errors import AlreadyExists, NotFound
@@ -245,6 +245,7 @@ class StepContext:
         repeatable: bool = False,
     ) -> Change:
         """See Context."""
+        self._heed_leadership()
         await self._heed_people()
         if not self._undoes and (lost := self._world.leases.lost(self.run.id)):
             raise StepFailed(f"{verb} {resource.key} was not sent: the lease on the target is lost: {lost}", reason=Reason.LOST_LEASE)
@@ -277,9 +278,21 @@ class StepContext:
             await sending  # the daemon stops: the call under way ends and its outcome reaches the disk first
             raise
 
+    def _heed_leadership(self) -> None:
+        if not self._world.may_act:
+            self._hand_over()
+
+    def _hand_over(self) -> NoReturn:
+        """End here, as when the daemon stops, since another replica may lead: it takes the run up, looks, and goes on."""
+        log.error("nothing is sent: this replica leads no more", run=self.run.id, step=self._step.name)
+        raise asyncio.CancelledError
+
     async def _send(self, change: Change, call: Callable[[str, bool], Awaitable[Any]], *, repeatable: bool) -> Change:
+        self._heed_leadership()  # once more, since the process may have stood still while the intent was written
         try:
             await call(change.request_id, self.dry_run)
+        except NotLeading:  # the door asks too, when the connection stands
+            self._hand_over()
         except (KubeError, MonitoringError) as error:
             if isinstance(error, AlreadyExists) and not self.dry_run:
                 return await self._after_doubt(change, error, repeatable=True)

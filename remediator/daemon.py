@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import hashlib
+import os
 import signal
+import socket
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import partial
@@ -22,8 +24,10 @@ from aiohttp import web
 from remediator import __version__, record
 from remediator.actions import Cilium, actions
 from remediator.annotations import Annotations
+from remediator.candidate import Candidate
 from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
+from remediator.cluster.read import read_own
 from remediator.demotion import Demotions
 from remediator.errors import DocumentError, JournalError, JournalUnavailable, UsageError
 from remediator.events import Events
@@ -31,6 +35,7 @@ from remediator.gates import Limits as GateLimits
 from remediator.gates import gates
 from remediator.journal import Journal, Redactor, secrets_of
 from remediator.kube import Kube
+from remediator.kube.elector import Elector
 from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
 from remediator.notices import Notices, Posts
@@ -45,10 +50,10 @@ from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import PruneRequest, ReloadReport
 from remediator.settings import effective_mode
 from remediator.telemetry import METRICS, configure_logging, zero
-from remediator.telling import Grafana, Teller
+from remediator.telling import Grafana, Invitations, Teller
 from remediator.tracing import Tracing
 from remediator.verify import PROOFS
-from remediator.vitals import Vitals
+from remediator.vitals import Vitals, keep_timing
 from remediator.world import Asking, World
 
 if TYPE_CHECKING:
@@ -56,6 +61,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from remediator.clock import Clock
+    from remediator.model import Target
     from remediator.settings import Settings
 
 __all__ = ["Daemon", "serve"]
@@ -67,6 +73,12 @@ _STOP = timedelta(seconds=20)
 _LOOK_AT_DOORS = timedelta(seconds=30)
 _ASK_FOR_RIGHTS = timedelta(minutes=5)
 _PRUNE = timedelta(hours=1)
+_HANDED_OVER = "hand_over"
+_AGAIN = timedelta(minutes=10)
+"""After a leader handed over so that another one could disturb its node, until one does so again."""
+_LOOK_AT_SEAT = timedelta(seconds=2)
+_WAIT_FOR_SEAT = timedelta(seconds=20)
+"""For an earlier life whose end the store has not heard of: 14 s without an answer, where its machine is gone."""
 _LOOK_AT_FILES = timedelta(seconds=5)
 """Real time between two looks at the playbooks where nothing hints at a change: some file systems tell nobody."""
 _YOUNG = 10_000
@@ -84,6 +96,9 @@ class Daemon:
         self._app = app
         self._stack = AsyncExitStack()
         self._runner: web.AppRunner | None = None
+        self.over = asyncio.Event()
+        """Set once this process must end by itself, and why."""
+        self.why = ""
         self._seen = ""
         """What the playbooks' files held when they were last read."""
         self.url = ""
@@ -102,11 +117,13 @@ class Daemon:
             kube = await _kube(settings, clock, stack)
             redact = Redactor([*secrets, *kube.secrets])
             configure_logging(redact=redact.data)
+            elector = _elector(settings, kube, clock)
+            kube = kube.guarded(lambda: world.may_act)
             seen = _contents(settings)
             library, problems = _load_rest(settings)
             tracing = _tracing(settings, redact)
             stack.push_async_callback(tracing.close)
-            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
+            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact, anchor=settings.store.anchor)
             stack.push_async_callback(journal.close)
             teller = Teller(settings.notify, clock=clock, keeper=Posts(journal))
             stack.push_async_callback(teller.close)
@@ -123,28 +140,19 @@ class Daemon:
                     agent_selector=settings.cilium.agent_selector,
                     health_port=settings.cilium.health_port,
                 ),
-                limits=GateLimits(
-                    concurrent_runs=settings.limits.concurrent_runs,
-                    concurrent_disruptive=settings.limits.concurrent_disruptive,
-                    waiting=settings.approval.waiting,
-                    min_speakers=settings.limits.min_speakers,
-                    concurrent_per_zone=settings.limits.concurrent_per_zone,
-                    disruptive_per_hour=settings.limits.disruptive_per_hour,
-                    max_disturbed=settings.limits.max_disturbed,
-                    storm=settings.limits.storm,
-                    breaker=settings.limits.breaker,
-                    maintenance=settings.maintenance,
-                ),
+                limits=GateLimits.of(settings),
                 dry_run=settings.dry_run if dry_run is None else dry_run,
                 mode_of=partial(effective_mode, settings),
                 asking=Asking(expires=settings.approval.expires, people=settings.approval.people),
                 demotions=Demotions(settings.demotion.failures),
                 probe=probe or Prober(),
                 teller=teller,
+                invitations=Invitations(_values(tokens)),
                 tracing=tracing,
                 library=library,
                 load_revision=partial(load_playbook, actions=actions(), gates=gates()),
             )
+            world.elector = elector
             world.rights = Rights(world.kube, clock, world.cilium)
             pipeline = Pipeline(world, settings.store.full_url())
             report = ReloadReport(ok=not problems, problems=problems, playbooks=len(library.playbooks), at=clock.now())
@@ -169,29 +177,62 @@ class Daemon:
     async def start(self, *, listen: str | None = None) -> None:
         """Take up what an earlier life left, then answer requests. ``url`` says where."""
         _announce(self.world.library, self.operations.last_reload)
-        await self.world.journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
-        await self._pipeline.start()
-        self._stack.push_async_callback(self._pipeline.stop, _STOP)
+        journal, elector = self.world.journal, self.world.elector
+        by, own = elector.identity if elector is not None else _identity(), await read_own()
+        await journal.sit(alone=elector is None, by=by, node=own.node, within=_WAIT_FOR_SEAT)
+        await journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
+        vitals = Vitals(self.world, self._pipeline)
+        await vitals.anchor()
+        self._stack.push_async_callback(vitals.anchor)
+        candidate: Candidate | None = None
+        if elector is None:
+            if journal.shared:
+                await journal.lead(by)  # should its seat be lost, whoever has it then goes on without this one
+            await self._pipeline.start()
+            self._stack.push_async_callback(self._pipeline.stop, _STOP)
+        else:
+            self.world.hand_over = self._hand_over
+            candidate = Candidate(self.world, self._pipeline, elector, on_lead=self._lead, on_end=self._end)
+            self._stack.push_async_callback(candidate.resign, _STOP)
         await self._listen(listen)
+        self._background(self._keep_seat(), "keep the seat at the store")
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
-        vitals = Vitals(self.world, self._pipeline)
         self._background(vitals.keep_looking(), "look at ourselves")
         self._background(vitals.keep_verifying(), "verify the journal")
+        self._background(vitals.keep_anchoring(), "anchor the journal")
+        self._background(keep_timing(), "time the event loop")
+        self._background(self.world.events.write(), "write Events")
+        self._background(self._keep_asking(), "look at surroundings")
+        if candidate is None:
+            METRICS.leader.set(1)
+            self._lead()
+        else:
+            self._background(candidate.stand(), "stand for election")
+        self.operations.not_ready = ""
+        log.info(
+            "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
+        )
+
+    def _lead(self) -> None:
+        """What one replica does for all."""
         if self.world.teller.routes:
             self._background(Notices(self.world).watch(), "watch what people must know")
-        self._background(self.world.events.write(), "write Events")
         if self._settings.grafana.url is not None:
             grafana = Grafana(self._settings.grafana, clock=self.world.clock)
             self._stack.push_async_callback(grafana.close)
             self._background(Annotations(self.world, grafana).watch(), "annotate runs")
-        self._background(self._keep_asking(), "look at surroundings")
         self._background(self._keep_pruning(), "prune the journal")
-        self.operations.not_ready = ""
-        METRICS.leader.set(1)
-        log.info(
-            "ready", url=self.url, playbooks=len(self.world.library.playbooks), dry_run=self.world.dry_run, mode=self._settings.mode.value
-        )
+        if self.world.elector is not None:
+            self._background(self.operations.errands.serve(), "do what standbys were asked")
+
+    def _end(self, why: str) -> None:
+        METRICS.leader.set(0)
+        if not self.why:
+            self.why = why
+            holder = self.world.elector.holder if self.world.elector is not None else ""
+            log.error("this daemon must act no more and ends", why=why, leader=holder)
+        self.over.set()
 
     async def stop(self) -> None:
         """Take no more work, let the call under way end, close every door. Open runs go on at the next start."""
@@ -265,6 +306,22 @@ class Daemon:
                 log.warning("the journal could not be asked for pauses", error=str(error))
             await self.world.clock.sleep(_LOOK_AT_DOORS)
 
+    async def _hand_over(self, target: Target) -> bool:
+        """See World. Not twice in a row: where the next leader may not do it either, the gate's answer stands."""
+        journal, clock = self.world.journal, self.world.clock
+        last = await journal.last_note(_HANDED_OVER)
+        if (last is not None and clock.now() - last.at < _AGAIN) or not await journal.others_elsewhere():
+            return False
+        await journal.note(_HANDED_OVER, target.key, {"by": self.world.elector.identity if self.world.elector is not None else ""})
+        self.over.set()
+        return True
+
+    async def _keep_seat(self) -> None:
+        while not self.world.journal.deposed:
+            await self.world.clock.sleep(_LOOK_AT_SEAT)
+            await self.world.journal.keep_seat()
+        self._end("another daemon acts on the store since")
+
     async def _keep_pruning(self) -> None:
         while True:
             await self.world.clock.sleep(_PRUNE)
@@ -299,10 +356,35 @@ async def serve(settings: Settings, *, dry_run: bool | None = None, listen: str 
     try:
         await daemon.start(listen=listen)
         _settle_memory()
-        await stop.wait()
+        await _first(stop, daemon.over)
     finally:
         await daemon.stop()
-    return 0
+    return 1 if daemon.why else 0
+
+
+async def _first(*events: asyncio.Event) -> None:
+    """Return once any of them is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _elector(settings: Settings, kube: Kube, clock: Clock) -> Elector | None:
+    """Raises UsageError if nobody says where the Lease is."""
+    if not settings.election.enabled:
+        return None
+    namespace = settings.election.namespace or os.environ.get("POD_NAMESPACE", "")
+    if not namespace:
+        raise UsageError("election.namespace is not set and POD_NAMESPACE neither; say where the Lease is")
+    return Elector(kube, clock, name=settings.election.lease, namespace=namespace, identity=_identity())
+
+
+def _identity() -> str:
+    """A restarted container has its pod's name again, and must not take what its last life held for its own."""
+    return f"{os.environ.get('POD_NAME') or socket.gethostname()}_{os.urandom(4).hex()}"
 
 
 def _settle_memory() -> None:
@@ -405,6 +487,11 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     except ValueError as error:
         raise UsageError(f"server: {error}") from error
     return tokens, secrets
+
+
+def _values(tokens: Tokens) -> list[str]:
+    """Every token's value."""
+    return [*filter(None, (tokens.webhook, tokens.read, tokens.write)), *(one.token for one in tokens.named)]
 
 
 def _tracing(settings: Settings, redact: Redactor) -> Tracing:

@@ -19,9 +19,10 @@ from remediator import record
 from remediator.approval import asking_of, question
 from remediator.attribution import Finding
 from remediator.episodes import Episodes
-from remediator.errors import JournalError, JournalUnavailable, KubeError, Refused, Unreadable
+from remediator.errors import HandsOver, JournalError, JournalUnavailable, KubeError, Refused, Unreadable
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
+from remediator.gates.self import only_here
 from remediator.match import about_ourselves, choose, find, nearest, resolve
 from remediator.model import (
     Alert,
@@ -195,6 +196,7 @@ class Decider:
                 continue
             known = slice_.episodes.get(key) or self._episodes.get(key)
             judged = await self._safely(delivery, alert, known, facts)
+            await self._leave_to_others(judged.decision)
             slice_.episodes[key] = episode = Episodes.after(known, judged.decision, alert)
             batch.add(judged, episode)
             if judged.run is not None:
@@ -204,6 +206,13 @@ class Decider:
                 batch, facts = _Batch(delivery.id), Facts(self._world)
         batch.closed_at = self._world.clock.now()
         slice_.batches.append(batch)
+
+    async def _leave_to_others(self, decision: Decision) -> None:
+        """Raise HandsOver where nothing stands in the way but that this daemon runs there, and another replica takes over."""
+        no = refusals(decision.gates)
+        target, hand_over = decision.target, self._world.hand_over
+        if target is not None and hand_over is not None and len(no) == 1 and only_here(no[0], target) and await hand_over(target):
+            raise HandsOver(f"{target.key} is left to another replica, since this one runs there")
 
     async def _look_ahead(self, delivery: Delivery, facts: Facts) -> None:
         """What several alerts of a delivery will ask, asked at once; what is not found so is asked again, and told, with its own alert."""

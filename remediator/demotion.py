@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from remediator.journal import Journal
     from remediator.model import Entry, Run
 
-__all__ = ["Demotion", "Demotions", "counts"]
+__all__ = ["DEMOTED", "REINSTATED", "Demotion", "Demotions", "counts"]
 
 log = structlog.get_logger(__name__)
 LEFT = Mode.SUGGEST

@@ -52,11 +52,15 @@ async def _workflow(run: str) -> str:
 
 
 class Engine:
-    """Starts, recovers and stops runs. ``body`` must be safe to call again from its beginning."""
+    """Starts, recovers and stops runs. ``body`` must be safe to call again from its beginning.
 
-    def __init__(self, store: str, body: Callable[[str], Awaitable[str]]) -> None:
+    What comes of a step while ``may_act`` says no is not kept: another process works on the run, and must not take it for its own.
+    """
+
+    def __init__(self, store: str, body: Callable[[str], Awaitable[str]], *, may_act: Callable[[], bool] = lambda: True) -> None:
         self._store = store
         self._body = body
+        self._may_act = may_act
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._stopping = False
 
@@ -108,8 +112,10 @@ class Engine:
             try:
                 outcome.append(await work())
             except Exception as error:
+                self._heed_leadership()
                 faults.append(error)
                 raise
+            self._heed_leadership()
             return outcome[0]
 
         try:
@@ -119,6 +125,10 @@ class Engine:
                 raise
             log.warning("the run engine could not tell or keep the end of a step", step=name, error=str(error))
             return outcome[0] if outcome else await work()
+
+    def _heed_leadership(self) -> None:
+        if not self._may_act():
+            raise asyncio.CancelledError  # as when the daemon stops; DBOS leaves the step and the run as they were
 
     async def carry(self, run: str) -> str:
         """The workflow's inside; DBOS calls it."""
@@ -136,13 +146,17 @@ class Engine:
         """The runs that this process works on right now."""
         return frozenset(self._tasks)
 
-    async def stop(self, within: timedelta) -> None:
-        """Interrupt every run where it waits, let the call under way end, and close. They continue at the next launch."""
+    async def stop(self, within: timedelta) -> bool:
+        """Interrupt every run where it waits, let the call under way end, and close. They continue at the next launch.
+
+        Whether all stopped: False if a call may still be under way.
+        """
         global _current  # noqa: PLW0603 - see launch
         self._stopping = True
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
+        late: set[asyncio.Task[Any]] = set()
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=within.total_seconds())
             if late:
@@ -151,6 +165,7 @@ class Engine:
         # DBOS had made its own thread pool the loop's, and has just shut it down.
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="worker"))
         _current = None
+        return not late
 
 
 def _store_url(journal: str) -> str:

@@ -14,7 +14,11 @@
     ├── StepFailed               an action was tried and did not do what it promises
     ├── JournalError
     │   ├── JournalUnavailable   the journal cannot keep anything now; nothing was stored
+    │   │   └── Deposed          another replica leads since; this process must end
+    │   ├── Occupied             another daemon acts on this store
     │   └── ChainBroken          the journal was altered from outside
+    ├── NotLeading               a standby was asked for what only the leader does
+    │   └── HandsOver            the leader leaves it to another replica, and ends
     ├── KubeError                the Kubernetes API said no or did not answer; see remediator.kube.errors
     ├── MonitoringError          Prometheus or Alertmanager said no or did not answer
     └── ServerError              our own daemon, seen from the CLI
@@ -33,13 +37,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ChainBroken",
+    "Deposed",
     "DocumentError",
     "ExpressionError",
+    "HandsOver",
     "InputError",
     "JournalError",
     "JournalUnavailable",
     "KubeError",
     "MonitoringError",
+    "NotLeading",
+    "Occupied",
     "PayloadError",
     "PayloadTooLarge",
     "Problem",
@@ -162,6 +170,22 @@ class JournalError(RemediatorError):
 
 class JournalUnavailable(JournalError):  # noqa: N818 - a state, named as such
     """The journal cannot keep anything now; nothing of the request was stored. Try again later."""
+
+
+class Deposed(JournalUnavailable):
+    """Another replica leads since we did; this process may write nothing any more."""
+
+
+class Occupied(JournalError):  # noqa: N818 - a state, named as such
+    """Another daemon acts on this store, and neither would know of the other; this one must not begin."""
+
+
+class NotLeading(RemediatorError):  # noqa: N818 - a state, named as such
+    """A standby was asked for what only the leader does; nothing was done."""
+
+
+class HandsOver(NotLeading):
+    """The leader must not do this itself and another replica can: it decides nothing more, and lets that one lead."""
 
 
 class ChainBroken(JournalError):  # noqa: N818 - a finding, named as such

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from remediator.errors import KubeError, UsageError
+from remediator.errors import KubeError, NotLeading, UsageError
 from remediator.kube import kinds
 from remediator.kube.errors import NotFound
 from remediator.model import RunState
@@ -135,7 +135,7 @@ class Events:
         happening.queued = False
         try:
             await self._write(happening)
-        except (KubeError, UsageError) as error:
+        except (KubeError, NotLeading, UsageError) as error:
             METRICS.events.labels("failed").inc()
             log.warning("an Event could not be written", about=happening.regarding.key, reason=happening.reason, error=str(error))
         except Exception:  # the last boundary: a fault of ours here must not reach what it tells of

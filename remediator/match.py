@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from remediator.model import Alert
     from remediator.playbook import Library, Playbook, TargetSpec
 
-__all__ = ["NearMiss", "about_ourselves", "choose", "find", "nearest", "resolve"]
+__all__ = ["NearMiss", "about_ourselves", "assumed", "choose", "find", "nearest", "resolve"]
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", re.ASCII)
 """DNS-1123 subdomain, as Kubernetes names objects; anything else from a label never reaches a URL."""
@@ -98,13 +98,18 @@ async def resolve(spec: TargetSpec, alert: Alert, kube: Reads) -> Target:
     kind = kinds.by_name(_kind(spec, alert.labels))
     if kind.kind == "Node":
         return await _node(name, alert.labels, kube)
+    return await find(kind.kind, *_by_labels(kind, name, namespace, alert.labels), kube)
+
+
+def _by_labels(kind: Kind, name: str, namespace: str, labels: Mapping[str, str]) -> tuple[str, str]:
+    """Name and namespace of an object that is no node: what the playbook says, else the labels named after them."""
     if not name:
-        name = alert.labels.get(kind.kind.lower(), "")
-        namespace = namespace or alert.labels.get("namespace", "")
+        name = labels.get(kind.kind.lower(), "")
+        namespace = namespace or labels.get("namespace", "")
     if not name or (kind.namespaced and not namespace):
         needs = f"{kind.kind.lower()} and namespace" if kind.namespaced else kind.kind.lower()
-        raise Refused(Reason.TARGET_MISSING, f"the alert has no label {needs}; it has {_shown(alert.labels)}")
-    return await find(kind.kind, name, namespace if kind.namespaced else "", kube)
+        raise Refused(Reason.TARGET_MISSING, f"the alert has no label {needs}; it has {_shown(labels)}")
+    return name, namespace if kind.namespaced else ""
 
 
 def _kind(spec: TargetSpec, labels: Mapping[str, str]) -> str:
@@ -118,6 +123,19 @@ def _kind(spec: TargetSpec, labels: Mapping[str, str]) -> str:
         needs = " or ".join(kind.lower() for kind in spec.kinds)
         raise Refused(Reason.TARGET_MISSING, f"the alert has no label {needs}; it has {_shown(labels)}")
     return found[0]
+
+
+def assumed(spec: TargetSpec, alert: Alert) -> Target:
+    """The object that ``spec`` and the labels name, without asking whether it exists; a node known by its address alone is called by it.
+
+    Raises Refused (target_missing).
+    """
+    name, namespace = _named(spec, alert)
+    kind = kinds.by_name(_kind(spec, alert.labels))
+    if kind.kind == "Node":
+        return Target(kind=kind.kind, name=_host(name, alert.labels))
+    name, namespace = _by_labels(kind, name, namespace, alert.labels)
+    return Target(kind=kind.kind, name=name, namespace=namespace)
 
 
 def _named(spec: TargetSpec, alert: Alert) -> tuple[str, str]:
@@ -151,10 +169,8 @@ async def find(kind: str, name: str, namespace: str, kube: Reads) -> Target:
 
 async def _node(name: str, labels: Mapping[str, str], kube: Reads) -> Target:
     """A node by the name given, else by a label that names one, else by the host of ``instance``."""
-    given = name or next((labels[label] for label in NODE_LABELS if labels.get(label)), "")
-    host = given or host_of(labels.get("instance", ""))
-    if not host:
-        raise Refused(Reason.TARGET_MISSING, f"no label names a node (node, instance, ...); the alert has {_shown(labels)}")
+    given = _given(name, labels)
+    host = _host(name, labels)
     address = _address(host)
     if address is None and given:
         return await find("Node", given, "", kube)
@@ -166,6 +182,18 @@ async def _node(name: str, labels: Mapping[str, str], kube: Reads) -> Target:
         names = ", ".join(sorted(node["metadata"]["name"] for node in found))
         raise Refused(Reason.TARGET_AMBIGUOUS, f"{host} belongs to {len(found)} nodes: {names}")
     raise Refused(Reason.TARGET_MISSING, f"no node has the name or InternalIP {host!r}")
+
+
+def _given(name: str, labels: Mapping[str, str]) -> str:
+    return name or next((labels[label] for label in NODE_LABELS if labels.get(label)), "")
+
+
+def _host(name: str, labels: Mapping[str, str]) -> str:
+    """What a node is called or its address. Raises Refused (target_missing)."""
+    host = _given(name, labels) or host_of(labels.get("instance", ""))
+    if not host:
+        raise Refused(Reason.TARGET_MISSING, f"no label names a node (node, instance, ...); the alert has {_shown(labels)}")
+    return host
 
 
 def host_of(instance: str) -> str:

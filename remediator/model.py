@@ -32,6 +32,8 @@ __all__ = [
     "Entry",
     "Episode",
     "Evidence",
+    "ExportEnd",
+    "Exported",
     "Mode",
     "Page",
     "Pause",
@@ -527,6 +529,22 @@ class Entry(Noun, frozen=True, kw_only=True):
     """The id of the record that it is about."""
     data: Any
     previous: str
+    hash: str
+
+
+class Exported(Entry, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of the journal's export: an entry, and the text of its record where the entry itself has its digest alone."""
+
+    record: str | None = None
+    playbook: str | None = None
+    """Of a playbook's text: its name."""
+
+
+class ExportEnd(Noun, frozen=True, kw_only=True):
+    """What the last line of the journal's export says under ``end``: how many entries it has, the number and the hash of the last one."""
+
+    entries: int
+    seq: int
     hash: str
 
 

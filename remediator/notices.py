@@ -15,7 +15,7 @@ import structlog
 from remediator.breaker import opened
 from remediator.clock import iso
 from remediator.errors import JournalUnavailable
-from remediator.model import ApprovalState, RunState, StepState
+from remediator.model import ApprovalState, RunState, StepState, evolve
 from remediator.readings import breaker_past
 from remediator.settings import Event
 from remediator.telling import Message, Posted
@@ -118,6 +118,8 @@ class Notices:
         message = _about(run)
         if message is None:
             return
+        if message.event is Event.APPROVAL and run.approvals[-1].people == 1:
+            message = evolve(message, invitation=self._world.invitations.text(run.id, run.approvals[-1].asked_at))
         if self._world.teller.follows:
             self._world.teller.follow(message)
         await self._tell(message, run.id)

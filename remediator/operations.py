@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
 import structlog
@@ -18,7 +19,10 @@ from remediator.approval import answer
 from remediator.bgp.coverage import Report, Rules, report
 from remediator.bgp.read import read_routes
 from remediator.breaker import NOTE, Reset, Standing, standing
+from remediator.clock import iso
+from remediator.demotion import Demotion
 from remediator.effect import effects
+from remediator.errands import Errands
 from remediator.errors import JournalUnavailable, KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
 from remediator.facts import Facts
 from remediator.gates import gates
@@ -48,17 +52,17 @@ from remediator.reasons import Reason
 from remediator.receive import fingerprint, parse_delivery
 from remediator.recurrence import recurrences
 from remediator.run import sought_by
-from remediator.server.service import MatchReport, NearMiss, Status, waiting_of
+from remediator.server.service import ManualRequest, MatchReport, MatchRequest, NearMiss, Status, waiting_of
 from remediator.settings import LEAST_RETENTION
 from remediator.story import tell
 from remediator.surroundings import Surroundings
 from remediator.telemetry import METRICS
+from remediator.telling import milliseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
     from remediator.actions import Action
-    from remediator.demotion import Demotion
     from remediator.effect import Effect
     from remediator.feed import Feed
     from remediator.gates import Gate
@@ -72,22 +76,46 @@ if TYPE_CHECKING:
     from remediator.server.service import (
         BreakerRequest,
         ClusterView,
-        ManualRequest,
-        MatchRequest,
         PauseRequest,
         PruneRequest,
         ReloadReport,
         Series,
     )
+    from remediator.telling import Invitation
     from remediator.world import World
 
 __all__ = ["Operations"]
 
 log = structlog.get_logger(__name__)
+P = ParamSpec("P")
+R = TypeVar("R")
 _TO_END = 2.0
 """Real seconds that a rejection waits for the run's end, so that its answer can tell."""
 _MOST_WAITING = 500
 _WEEK = timedelta(days=7)
+
+
+def _leads(
+    takes: type, gives: type[R]
+) -> Callable[[Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]], Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]]:
+    """For what only the leader does: a standby sends it there. ``takes``: the type of its first argument."""
+
+    def wrap(
+        method: Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]],
+    ) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
+        @wraps(method)
+        async def call(self: Operations, /, *args: P.args, **named: P.kwargs) -> R:
+            if self.standby:
+                return await self.errands.send(method.__name__, args[0], named, gives)
+            return await method(self, *args, **named)
+
+        _OF_THE_LEADER[method.__name__] = takes
+        return call
+
+    return wrap
+
+
+_OF_THE_LEADER: dict[str, type] = {}
 
 
 class Operations:
@@ -119,6 +147,12 @@ class Operations:
         self._doors = {"kubernetes": "not asked yet", "prometheus": "not asked yet", "alertmanager": "not asked yet"}
         self._pauses: tuple[Pause, ...] = ()
         self.surroundings = Surroundings(world)
+        self.errands = Errands(world, {name: (getattr(self, name), takes) for name, takes in _OF_THE_LEADER.items()})
+
+    @property
+    def standby(self) -> bool:
+        """Whether another replica leads, or might."""
+        return self._world.elector is not None and not self._pipeline.leads
 
     @property
     def library(self) -> Library:
@@ -141,6 +175,7 @@ class Operations:
         self.feed.publish("delivery", delivery.id)
         return delivery
 
+    @_leads(ManualRequest, Decision)
     async def trigger(self, request: ManualRequest) -> Decision:
         """See Service."""
         playbook = self.library.by_name(request.playbook)
@@ -159,6 +194,7 @@ class Operations:
             await self._pipeline.begin([judged.run])
         return judged.decision
 
+    @_leads(MatchRequest, MatchReport)
     async def match(self, request: MatchRequest) -> MatchReport:
         """See Service. Judges the episode that fires now, or one that would begin now; nothing is kept."""
         labels = request.labels
@@ -191,6 +227,7 @@ class Operations:
         refused = DecisionKind.REFUSED
         return MatchReport(labels=labels, playbook=playbook.name, decision=refused, reason=reason, detail=detail, evidence=evidence)
 
+    @_leads(str, Run)
     async def cancel(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. The wish is on disk before the run hears of it, so a restart does not lose it."""
         async with self._world.signals.writing(run):
@@ -203,6 +240,7 @@ class Operations:
         self.feed.publish("run", run)
         return asked
 
+    @_leads(str, Run)
     async def undo(self, run: str, *, by: str, reason: str) -> Run:
         """See Service."""
         stored = await self._run(run)
@@ -214,10 +252,12 @@ class Operations:
         await self._pipeline.undo(run)
         return stored
 
+    @_leads(str, Run)
     async def approve(self, run: str, *, by: str, reason: str, named: bool = True) -> Run:
         """See Service."""
         return await self._answer(run, by=by, reason=reason, yes=True, named=named)
 
+    @_leads(str, Run)
     async def reject(self, run: str, *, by: str, reason: str) -> Run:
         """See Service. Where nothing has to be undone the run is over when this returns."""
         await self._answer(run, by=by, reason=reason, yes=False)
@@ -234,9 +274,35 @@ class Operations:
             seen = await self.feed.next_change(run, seen)
         return stored
 
-    async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True) -> Run:
+    async def invited(self, text: str) -> Run | None:
+        """See Service."""
+        found = self._world.invitations.read(text)
+        run = None if found is None else await self.journal.run(found.run)
+        return None if run is None or found is None else self._still_asks(run, found)
+
+    async def answer_invited(self, text: str, *, by: str, reason: str, yes: bool) -> Run:
+        """See Service."""
+        found = self._world.invitations.read(text)
+        if found is None:
+            raise UsageError("it is no link of this daemon")
+        return await self._answer(found.run, by=by, reason=reason, yes=yes, invitation=found)
+
+    def _still_asks(self, run: Run, invitation: Invitation) -> Run:
+        """``run``, if it waits for the answer to this question of one person. Raises UsageError."""
+        asked = run.approvals[-1] if run.approvals else None
+        if asked is None or milliseconds(asked.asked_at) != invitation.asked or run.state is not RunState.AWAITING_APPROVAL:
+            raise UsageError(f"The question was answered, or run {run.id} has ended. Sign in to see how it stands.")
+        if asked.expires_at <= self._world.clock.now():
+            raise UsageError(f"The question of run {run.id} expired {iso(asked.expires_at)}.")
+        if asked.people > 1:
+            raise UsageError(f"Run {run.id} needs {asked.people} different people, and a link does not tell who holds it. Sign in.")
+        return run
+
+    async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True, invitation: Invitation | None = None) -> Run:
         """A person's answer is on disk before the run hears of it."""
         async with self._world.signals.writing(run):
+            if invitation is not None:
+                self._still_asks(await self._run(run), invitation)
             said = Answer(by=by, at=self._world.clock.now(), approved=yes, reason=reason)
             told = answer(await self._run(run), said, named=named)
             await self.journal.save_run(told)
@@ -245,6 +311,7 @@ class Operations:
         log.info("a person answered", run=run, by=by, approved=yes, reason=reason, state=told.state.value)
         return told
 
+    @_leads(str, Demotion)
     async def reinstate(self, playbook: str, *, by: str, reason: str) -> Demotion:
         """See Service."""
         lifted = await self._world.demotions.reinstate(self.journal, self._world.clock, playbook, by=by, reason=reason)
@@ -274,6 +341,9 @@ class Operations:
         try:
             waiting = await self.journal.runs(state=[RunState.AWAITING_APPROVAL], limit=_MOST_WAITING)
             outcomes = await self._outcomes()
+            if not plain.leader:  # it works on nothing itself
+                open_runs, undecided = await self.journal.open_runs(), await self.journal.undecided(_MOST_WAITING)
+                plain = evolve(plain, open_runs=len(open_runs), undecided=len(undecided))
         except JournalUnavailable as error:
             log.warning("the status lacks what is in the journal", error=str(error))
             return plain
@@ -355,7 +425,7 @@ class Operations:
         """See Service."""
         since = since or self._world.clock.now() - LOOK_BACK
         runs = await self.journal.recent_runs(since=since, dry_run=False)
-        return Page(items=effects(run for run in runs if playbook is None or run.playbook == playbook))
+        return Page(items=await asyncio.to_thread(effects, [run for run in runs if playbook is None or run.playbook == playbook]))
 
     async def bgp(self) -> Report:
         """See Service."""
@@ -389,22 +459,33 @@ class Operations:
             last_reload=self.last_reload,
             undecided=self._pipeline.undecided,
             open_runs=len(self._world.engine.running) if self._world.engine else 0,
-            journal="ok" if self.journal.healthy else "cannot keep anything at the moment",
+            journal=self._journal_words(),
             kubernetes=self._doors["kubernetes"],
             prometheus=self._doors["prometheus"],
             alertmanager=self._doors["alertmanager"],
             cilium=self.surroundings.cilium,
-            leader=True,
+            leader=self._pipeline.leads,
             breaker=self._breaker,
             demoted=self._world.demotions.all,
             unavailable=self.surroundings.unavailable,
         )
 
+    def _journal_words(self) -> str:
+        if not self.journal.healthy:
+            return "cannot keep anything at the moment"
+        faults = self.journal.faults
+        return f"NOT WHAT WAS WRITTEN: {faults[0]}; remediator journal verify says more" if faults else "ok"
+
     def ready(self) -> tuple[bool, str]:
         """See Service."""
         if self.not_ready:
             return False, self.not_ready
-        return (True, "leader") if self.journal.healthy else (False, "the journal cannot keep anything at the moment")
+        if not self.journal.healthy:
+            return False, "the journal cannot keep anything at the moment"
+        if self._pipeline.leads:
+            return True, "leader"
+        holder = self._world.elector.holder if self._world.elector is not None else ""
+        return True, f"standby; {holder or 'nobody'} leads"
 
     async def look_at_doors(self) -> None:
         """Ask each system once whether it answers, for the status; the daemon repeats it."""

@@ -29,7 +29,7 @@ from remediator.decide import Decider
 from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
-from remediator.errors import JournalUnavailable
+from remediator.errors import HandsOver, JournalUnavailable, NotLeading
 from remediator.inbox import Inbox
 from remediator.model import AlertStatus, RunState, evolve, new_id
 from remediator.reasons import Reason
@@ -72,7 +72,7 @@ class Pipeline:
 
     def __init__(self, world: World, store: str) -> None:
         self._world = world
-        self._engine = world.engine = Engine(store, self._carry)
+        self._engine = world.engine = Engine(store, self._carry, may_act=lambda: world.may_act)
         self._decider: Decider | None = None
         self._inbox = Inbox(world.journal)
         self._deciding: asyncio.Task[None] | None = None
@@ -83,8 +83,20 @@ class Pipeline:
     def decider(self) -> Decider:
         """For requests of people; there is one once ``start`` has returned."""
         if self._decider is None:
-            raise RuntimeError("the pipeline has not started")
+            raise self._not_leading()
         return self._decider
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process decides and runs; of several replicas one does."""
+        return self._deciding is not None and self._world.may_act
+
+    def _not_leading(self) -> NotLeading:
+        holder = self._world.elector.holder if self._world.elector is not None else ""
+        who = f"{holder} leads" if holder else "nobody leads at the moment"
+        return NotLeading(
+            f"Only the leader does this, and this replica is a standby: {who}. Nothing was done; ask the leader, or ask again."
+        )
 
     @property
     def undecided(self) -> int:
@@ -129,8 +141,13 @@ class Pipeline:
         except JournalUnavailable:
             self._inbox.doubt()  # a commit without an answer may have taken place all the same
             raise
-        self._inbox.put(delivery)
+        if self._deciding is not None:
+            self._inbox.put(delivery)  # else it is the leader's, who looks on disk
         return delivery
+
+    def look_on_disk(self) -> None:
+        """There are deliveries that another replica stored."""
+        self._inbox.doubt()
 
     async def begin(self, runs: Sequence[Run]) -> None:
         """Hand decided runs to the engine. A crash before this is mended at the next start."""
@@ -146,15 +163,16 @@ class Pipeline:
         tries = sum("outcome" in entry.data for entry in entries)
         await self._hand_over(f"{run}{UNDO}{tries or ''}")
 
-    async def stop(self, within: timedelta) -> None:
-        """Decide nothing more, let the call under way end, leave open runs for the next start."""
+    async def stop(self, within: timedelta) -> bool:
+        """Decide nothing more, let the call under way end, leave open runs for the next start. Whether no call is under way any more."""
         tasks = [*self._after, *(task for task in (self._deciding, self._holding) if task is not None)]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._engine.stop(within)
+        quiet = await self._engine.stop(within)
         await self._world.leases.close()
+        return quiet
 
     async def _hand_over(self, run: str) -> None:
         """What is to be done is on disk, so it must begin: patiently, since nobody else would see to it before the next start."""
@@ -181,6 +199,8 @@ class Pipeline:
         try:
             state = await carry(self._world, run)
         except Exception as error:  # the last boundary: a fault of ours ends this run and no other
+            if not self._world.may_act:
+                raise asyncio.CancelledError from error  # it is another replica's now, who looks what came of it
             log.exception("a run ended by a fault of this program")
             detail = f"internal error, please report it: {type(error).__name__}: {error}"
             return await patiently(self._world, "give up", lambda: self._give_up(run, detail))
@@ -229,6 +249,9 @@ class Pipeline:
                 self._inbox.retry(_TOGETHER)
                 await self._world.clock.sleep(_RETRY)
                 continue
+            except HandsOver as error:
+                log.warning("this replica hands over", why=str(error))
+                return
             except Exception:  # the last boundary: without this loop nothing would be decided any more, and nobody would know
                 faults += 1
                 log.exception("decisions failed by a fault of this program", tries=faults)
@@ -240,6 +263,8 @@ class Pipeline:
                 continue
             faults = 0
             self._inbox.done(count)
+            for delivery, _ in waiting[:count]:
+                self._world.feed.publish("delivery", delivery.id)
             if not self._inbox:
                 METRICS.queue_oldest.set(0)
             if self._world.journal.queue_depth >= _STORM:
@@ -254,6 +279,7 @@ class Pipeline:
                 continue
             try:
                 log.info("no maintenance window is open any more", decided_again=await self.decider.held())
+                self._world.feed.publish("episode", "")
             except JournalUnavailable as error:
                 log.warning("held alerts cannot be decided on yet", error=str(error))
             except Exception:  # the last boundary, as above

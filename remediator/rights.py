@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from remediator.kube import Kube
     from remediator.playbook import Playbook, StepSpec
 
-__all__ = ["FACTS", "Grant", "Need", "Rights", "grants", "kinds_of", "lacking", "needed"]
+__all__ = ["FACTS", "Grant", "Need", "Rights", "election", "grants", "kinds_of", "lacking", "needed"]
 
 CILIUM: Final = "cilium.namespace"
 """The scope of rules that hold where Cilium lives, whatever that namespace is called."""
@@ -80,16 +80,17 @@ _OWN_LEASE = (
 
 
 class Need(Noun, frozen=True, kw_only=True):
-    """One right. ``namespace`` empty: in all of them, or of objects that live in none."""
+    """One right. ``namespace`` empty: in all of them, or of objects that live in none. ``name``: on that one object only."""
 
     namespace: str = ""
     group: str = ""
     resource: str
     verb: str
+    name: str = ""
 
     def __str__(self) -> str:
         where = f" in {self.namespace}" if self.namespace else ""
-        return f"{self.verb} {self.resource}{'.' + self.group if self.group else ''}{where}"
+        return f"{self.verb} {self.resource}{'.' + self.group if self.group else ''}{'/' + self.name if self.name else ''}{where}"
 
 
 class Grant(Noun, frozen=True, kw_only=True):
@@ -100,6 +101,15 @@ class Grant(Noun, frozen=True, kw_only=True):
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
     needed_by: tuple[str, ...]
+    names: tuple[str, ...] = ()
+    """Of the only objects that it is about; empty: of all."""
+
+
+def election(namespace: str, name: str) -> dict[Need, tuple[str, ...]]:
+    """What a replica must be allowed to do with the Lease by which they elect. Nobody can be limited to a name when creating."""
+    lease = {"namespace": namespace, "group": _LEASE, "resource": "leases"}
+    needs = (Need(**lease, verb="create"), Need(**lease, verb="get", name=name), Need(**lease, verb="patch", name=name))
+    return dict.fromkeys(needs, ("the election of a leader",))
 
 
 def needed(playbooks: Iterable[Playbook], cilium: Cilium, *, events: bool = True) -> dict[Need, tuple[str, ...]]:
@@ -123,15 +133,22 @@ def needed(playbooks: Iterable[Playbook], cilium: Cilium, *, events: bool = True
 
 def grants(rights: Mapping[Need, tuple[str, ...]]) -> tuple[Grant, ...]:
     """``rights`` as rules: those with the same users and the same verbs together."""
-    verbs: defaultdict[tuple[str, str, str, tuple[str, ...]], list[str]] = defaultdict(list)
+    verbs: defaultdict[tuple[str, str, str, str, tuple[str, ...]], list[str]] = defaultdict(list)
     for need, who in rights.items():
-        verbs[need.namespace, need.group, need.resource, who].append(need.verb)
-    resources: defaultdict[tuple[str, str, tuple[str, ...], tuple[str, ...]], list[str]] = defaultdict(list)
-    for (namespace, group, resource, who), these in verbs.items():
-        resources[namespace, group, tuple(sorted(these, key=_rank)), who].append(resource)
+        verbs[need.namespace, need.group, need.resource, need.name, who].append(need.verb)
+    resources: defaultdict[tuple[str, str, tuple[str, ...], str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for (namespace, group, resource, name, who), these in verbs.items():
+        resources[namespace, group, tuple(sorted(these, key=_rank)), name, who].append(resource)
     rules = [
-        Grant(namespace=namespace, group=group, resources=tuple(sorted(these)), verbs=allowed, needed_by=who)
-        for (namespace, group, allowed, who), these in resources.items()
+        Grant(
+            namespace=namespace,
+            group=group,
+            resources=tuple(sorted(these)),
+            verbs=allowed,
+            needed_by=who,
+            names=(name,) if name else (),
+        )
+        for (namespace, group, allowed, name, who), these in resources.items()
     ]
     return tuple(sorted(rules, key=lambda rule: (rule.namespace, rule.group, rule.resources, [_rank(verb) for verb in rule.verbs])))
 
@@ -241,6 +258,10 @@ class Rights:
         no = {need: who for (need, who), yes in zip(needs.items(), allowed, strict=True) if not yes}
         return await self._where_it_matters(no)
 
+    async def missing_of(self, needs: Mapping[Need, tuple[str, ...]]) -> dict[Need, tuple[str, ...]]:
+        """Those of ``needs`` that the account lacks, with who needs them. Raises KubeError."""
+        return {need: who for need, who in needs.items() if not await self._may(need)}
+
     async def absent(self, playbook: Playbook) -> tuple[str, ...]:
         """The kinds that ``playbook`` cannot do without and the cluster does not serve, as ``httproutes.gateway.networking.k8s.io``.
 
@@ -276,7 +297,7 @@ class Rights:
         if need in self._allowed and timedelta() <= now - self._allowed[need] < _FRESH:
             return True
         resource, _, subresource = need.resource.partition("/")
-        allowed = await self._kube.may(need.verb, resource, need.namespace, subresource=subresource, group=need.group)
+        allowed = await self._kube.may(need.verb, resource, need.namespace, subresource=subresource, group=need.group, name=need.name)
         if allowed:
             self._allowed[need] = now
         else:

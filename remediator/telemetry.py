@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["METRICS", "Metrics", "configure_logging", "exemplar", "zero"]
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_STALLS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5)
+"""Fine around 50 ms: a page that shows within a second, and an answer to Alertmanager, leave no more than that."""
 _LONG = (1, 5, 10, 30, 60, 120, 300, 600, 1200, 3600, 7200)
 _VERBS = ("get", "list", "watch", "create", "patch", "delete", "evict", "exec", "log", "review")
 _NO_ANSWER = ("unreachable", "timeout")
@@ -89,6 +91,9 @@ class Metrics:
         self.journal_whole = Gauge(p + "journal_whole", "0 if the last verification found the journal altered", registry=r)
         self.journal_verified_at = Gauge(
             p + "journal_verified_timestamp_seconds", "When the journal was last verified; 0: not since the start", registry=r
+        )
+        self.loop_delay = Histogram(
+            p + "event_loop_delay_seconds", "How late a timer of 10 ms was: how long nothing else could go on", buckets=_STALLS, registry=r
         )
         self._begin_at_zero()
 

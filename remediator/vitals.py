@@ -6,6 +6,7 @@ of its own. Nothing is refused.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from remediator.pipeline import Pipeline
     from remediator.world import World
 
-__all__ = ["Vitals"]
+__all__ = ["Vitals", "keep_timing"]
 
 log = structlog.get_logger(__name__)
 _EVERY = timedelta(seconds=30)
@@ -31,12 +32,17 @@ _PAGE = 500
 _SETTLE = timedelta(minutes=10)
 """After a start there is other work than to verify the journal."""
 _VERIFY_EVERY = timedelta(days=1)
+_ANCHOR_EVERY = timedelta(hours=1)
 _VERIFY_AGAIN = timedelta(hours=1)
 """After a verification that could not be finished."""
 
+_TICK = 0.01
+_STALL = 1.0
+"""Seconds; a loop that stood still so long is told in the log."""
+
 
 class Vitals:
-    """Looks every half minute, and verifies the whole journal once a day."""
+    """Looks every half minute, anchors the journal every hour, and verifies it as a whole once a day."""
 
     def __init__(self, world: World, pipeline: Pipeline) -> None:
         self._world = world
@@ -60,6 +66,12 @@ class Vitals:
         await self._world.clock.sleep(_SETTLE)
         while True:
             await self._world.clock.sleep(_VERIFY_EVERY if await self.verify() else _VERIFY_AGAIN)
+
+    async def keep_anchoring(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await self._world.clock.sleep(_ANCHOR_EVERY)
+            await self.anchor()
 
     async def look(self) -> None:
         """Every gauge once. Raises JournalUnavailable."""
@@ -85,6 +97,17 @@ class Vitals:
             log.error("the journal is not what was written", problems=report.problems)
         return True
 
+    async def anchor(self) -> None:
+        """Compare the journal with its anchor, where it has one, and write down there how far it came."""
+        try:
+            problems = await self._world.journal.anchor()
+        except JournalUnavailable as error:
+            log.warning("the journal could not be compared with its anchor", error=str(error))
+            return
+        if problems:
+            METRICS.journal_whole.set(0)
+            log.error("the journal is not what its anchor says", problems=problems)
+
     async def _know_last_delivery(self) -> None:
         """The one before the start: whoever was not told of anything for a day does not learn it by a restart."""
         page = await self._world.journal.deliveries(limit=1)
@@ -100,6 +123,21 @@ class Vitals:
             found += [change.at for change in page.items if change.run not in open_runs]
             cursor = page.next
         return found
+
+
+async def keep_timing() -> None:
+    """How late a short timer comes, until it is cancelled: for so long one piece of work kept all others from going on.
+
+    By the loop's own time and not the injected clock: it is about this process and not about the cluster.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + _TICK
+        await asyncio.sleep(_TICK)
+        late = max(0.0, loop.time() - due)
+        METRICS.loop_delay.observe(late)
+        if late >= _STALL:
+            log.warning("the event loop stood still", seconds=round(late, 3))
 
 
 def _age(moments: Iterable[datetime], now: datetime) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable  # noqa: TC003 - a dataclass field's type
+from collections.abc import Awaitable, Callable  # noqa: TC003 - types of a dataclass's fields
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from remediator.feed import Feed
 from remediator.model import Noun
 from remediator.probing import Prober
 from remediator.signals import Signals
-from remediator.telling import Teller
+from remediator.telling import Invitations, Teller
 from remediator.tracing import Tracing
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from remediator.gates import Limits
     from remediator.journal import Journal, Redactor
     from remediator.kube import Kube
-    from remediator.model import Mode
+    from remediator.kube.elector import Elector
+    from remediator.model import Mode, Target
     from remediator.monitoring import Alertmanager, Prometheus
     from remediator.playbook import Library, Playbook
     from remediator.rights import Rights
@@ -65,6 +66,10 @@ class World:
     signals: Signals = field(default_factory=Signals)
     beginnings: Beginnings = field(default_factory=Beginnings)
     leases: Leases = field(default_factory=Leases)
+    elector: Elector | None = None
+    """Of several replicas on one store; None: this is the only one."""
+    hand_over: Callable[[Target], Awaitable[bool]] | None = None
+    """Of several replicas: begin to let another one lead, which may disturb what this one runs on. False: none can, or just did."""
     engine: Engine | None = None
     """Set by the daemon before anything runs."""
     asking: Asking = field(default_factory=Asking)
@@ -73,11 +78,17 @@ class World:
     events: Events = field(default_factory=Events)
     tracing: Tracing = field(default_factory=Tracing)
     teller: Teller = field(default_factory=Teller)
+    invitations: Invitations = field(default_factory=Invitations)
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""
 
     undoing: set[str] = field(default_factory=set)
     """Ended runs whose changes are being put back now; a restart takes those up again."""
+
+    @property
+    def may_act(self) -> bool:
+        """Whether this process may change anything at this moment: it is the only one, or it leads, and nobody else began to act."""
+        return not self.journal.deposed and (self.elector is None or self.elector.leads)
 
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""

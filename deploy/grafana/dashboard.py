@@ -166,6 +166,18 @@ ROWS: dict[str, tuple[Panel, ...]] = {
             bars=True,
         ),
         counted("Requests that were not let in", "remediator_auth_failures_total", "reason"),
+        Panel(
+            "How late the event loop is",
+            tuple(
+                (
+                    f"histogram_quantile({q}, sum by (le) (rate(remediator_event_loop_delay_seconds_bucket[$__rate_interval])))",
+                    name,
+                )
+                for q, name in ((0.5, "median"), (0.99, "p99"), (0.999, "p99.9"))
+            ),
+            "For so long one piece of work kept pages and webhooks waiting",
+            unit="s",
+        ),
     ),
 }
 

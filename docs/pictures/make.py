@@ -65,6 +65,8 @@ async def _story(page: Any, simulation: Simulation, house: House, folder: Path) 
     await _both(page, folder / "playbook", DESK)
     await page.goto(f"{url}/cluster")
     await _both(page, folder / "cluster", DESK)
+    await page.goto(f"{url}/report")
+    await _both(page, folder / "report", DESK)
 
 
 async def _run(house: House, playbook: str, *, ended: bool) -> str:

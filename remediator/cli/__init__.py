@@ -25,7 +25,7 @@ _COMMANDS = {
         "changes": Entry("changes", "changes", "List what was altered in the cluster and not put back."),
         "bgp": Entry("bgp", "bgp", "Show who announces what by BGP."),
         "report": Entry("report", "report", "Tell what the record says over time."),
-        "journal": Entry("journal", "journal", "Verify, export and prune the record of everything."),
+        "journal": Entry("journal", "journal", "Verify, export, import and prune the record of everything."),
     },
     "Act": {
         "run": Entry("run", "run", "Start a playbook by hand, through the same gates as an alert."),
@@ -38,6 +38,7 @@ _COMMANDS = {
         "check": Entry("check", "check", "Check playbooks, their tests and settings; print every problem."),
         "test": Entry("test", "test", "Run playbook tests on the simulated cluster."),
         "match": Entry("match", "match", "Ask which playbook takes an alert, and what its gates say now."),
+        "backtest": Entry("backtest", "backtest", "Replay recorded deliveries through other playbooks or settings."),
         "playbooks": Entry("library", "playbooks", "List and show the loaded playbooks; let a demoted one act again."),
         "actions": Entry("library", "actions", "List and show the actions that steps may use."),
         "gates": Entry("library", "gates", "List the gates that every run passes."),

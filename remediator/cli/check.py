@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,8 @@ def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster:
     has a playbook, or says why not in its annotation no_playbook.
 
     With --cluster, which needs --config: every right that a playbook needs is asked of the API server, as the account that the settings
-    name; one that is missing makes the playbook unavailable. So does a kind that the cluster does not serve. And Prometheus is asked
+    name; one that is missing makes the playbook unavailable. So does a kind that the cluster does not serve. With election.enabled the
+    right on its Lease is asked for too, since without it nobody ever leads. And Prometheus is asked
     whether it has the metrics without which a playbook's verification could never say that something is healed; that is told, and is
     no problem, since a playbook may be for something that this cluster does not have. It is also told if the version of Cilium that runs
     there is none that remediator was tested with, or cannot be read from the agents' image.
@@ -106,15 +108,18 @@ async def _asked(settings: Settings, library: Library) -> tuple[list[Problem], l
     from remediator.kube import Kube
     from remediator.monitoring import Prometheus
     from remediator.proofs import unmeasured
-    from remediator.rights import Rights, lacking
+    from remediator.rights import Rights, election, lacking
 
-    k, p = settings.kubernetes, settings.prometheus
+    k, p, e = settings.kubernetes, settings.prometheus, settings.election
     async with await Kube.connect(kubeconfig=k.kubeconfig, context=k.context, server=k.server, timeout=k.timeout) as kube:
         rights = Rights(kube, SystemClock(), Cilium(namespace=settings.cilium.namespace))
         missing = [(one, "our account may not", lacking(await rights.missing(one))) for one in library.playbooks]
         missing += [(one, "the cluster does not serve", ", ".join(await rights.absent(one))) for one in library.playbooks]
+        unelected = await rights.missing_of(election(e.namespace or os.environ.get("POD_NAMESPACE", ""), e.lease) if e.enabled else {})
         version = await read_versions(kube, settings.cilium.namespace, settings.cilium.agent_selector)
     found = [Problem(one.source, 1, 1, f"playbook {one.name} is unavailable: {what} {words}") for one, what, words in missing if words]
+    if unelected:
+        found.append(Problem(str(flags().config), 1, 1, f"no replica could be elected: our account may not {lacking(unelected)}"))
     notes = [Problem(str(flags().config), 1, 1, version.trouble)] if version.trouble else []
     if p.url is None:
         return found, notes

@@ -1,4 +1,4 @@
-"""``journal``: verify, export and prune the record of everything."""
+"""``journal``: verify, export, import and prune the record of everything."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from remediator.cli.exits import Exit
-from remediator.cli.frame import connects, group
+from remediator.cli.frame import configured, connects, flags, group
 from remediator.cli.output import formatted, put_data
 from remediator.cli.params import DURATION
-from remediator.cli.session import ask, client, me
+from remediator.cli.session import ask, client, me, settings_of
 from remediator.cli.text import safe
 
 if TYPE_CHECKING:
@@ -25,21 +25,22 @@ __all__ = ["journal"]
 
 @group(name="journal", examples=["remediator journal verify", "remediator journal export > journal.jsonl"])
 def journal() -> None:
-    """Verify, export and prune the record of everything."""
+    """Verify, export, import and prune the record of everything."""
 
 
 @journal.command(name="verify", examples=["remediator journal verify"])
 @connects
 @formatted
 def verify(form: Form) -> int:
-    """Check the hash chain, and that every record is as its last entry says; exits with 1 if not."""
+    """Check the hash chain, that every record is as its last entry says, and the anchor if there is one; exits with 1 if not."""
     report = ask(lambda c: c.verify())
 
     def text(wide: bool) -> str:
         del wide
         if report.ok:
             before = f"; what came before entry {report.pruned.through + 1} was pruned" if report.pruned else ""
-            return f"whole: {report.entries} entries, each follows from the one before it{before}\n"
+            anchored = f"; the anchor agrees up to entry {report.anchored}" if report.anchored is not None else ""
+            return f"whole: {report.entries} entries, each follows from the one before it{before}{anchored}\n"
         return "".join(f"{safe(problem)}\n" for problem in report.problems) + f"BROKEN: {len(report.problems)} problems\n"
 
     put_data(form, report, text, lambda: report.problems)
@@ -82,3 +83,42 @@ def export() -> None:
         sys.stdout.flush()
 
     asyncio.run(copy())
+
+
+@journal.command(
+    name="import",
+    examples=[
+        "remediator journal import journal.jsonl --config new.yaml",
+        "remediator journal import - --config new.yaml",
+    ],
+)
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@configured
+@formatted
+def import_(form: Form, file: str) -> None:
+    """Take what `journal export` wrote into the empty store of the settings.
+
+    No daemon may run on that store. The chain is checked while FILE is read, and the whole before it is kept; a file that is broken or cut
+    leaves nothing behind. Open runs, questions and changes come along: a daemon that is started on the store afterwards goes on with them.
+    """
+    from datetime import UTC, datetime
+
+    from remediator.errors import UsageError
+    from remediator.journal import take_in
+
+    given = flags()
+    if not given.config:
+        raise UsageError("import needs the settings file whose store is to be filled: --config FILE or REMEDIATOR_CONFIG")
+    url = settings_of(given.config).store.full_url()
+    try:
+        with click.open_file(file, "rb") as lines:
+            done = take_in(url, lines, source=file, by=me(), now=datetime.now(UTC))
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+
+    def text(wide: bool) -> str:
+        del wide
+        kinds = ", ".join(f"{count} {kind}" for kind, count in done.kinds.items())
+        return f"imported {done.entries} entries up to {done.seq}, and every record is as its last entry says: {kinds or 'none'}\n"
+
+    put_data(form, done, text, lambda: [str(done.seq)])

@@ -24,7 +24,7 @@ _WIDTH = 140
 _COLUMNS: tuple[Column[Any], ...] = (
     Column("NAMESPACE", lambda rule: rule.namespace or "(cluster)"),
     Column("GROUP", lambda rule: rule.group or "core"),
-    Column("RESOURCES", lambda rule: ", ".join(rule.resources)),
+    Column("RESOURCES", lambda rule: ", ".join(rule.resources) + (f" ({', '.join(rule.names)})" if rule.names else "")),
     Column("VERBS", lambda rule: ", ".join(rule.verbs)),
     Column("NEEDED BY", lambda rule: ", ".join(rule.needed_by)),
 )
@@ -49,7 +49,8 @@ def rbac(form: Form, paths: tuple[Path, ...], account: str, medik8s: bool) -> No
     """Print the least Roles for playbooks, each rule with who needs it.
 
     PATH is a file or a folder of playbooks. Without PATH: those of the settings file of --config or REMEDIATOR_CONFIG, or else the shipped
-    ones. With -o yaml it is what kubectl apply takes: ClusterRole, Roles in the namespaces where that is enough, and their bindings.
+    ones. Where these settings say election.enabled, the right on its Lease is among them. With -o yaml it is what kubectl apply takes:
+    ClusterRole, Roles in the namespaces where that is enough, and their bindings.
     """
     from remediator.cluster.read import LEASES
     from remediator.errors import UsageError
@@ -57,25 +58,28 @@ def rbac(form: Form, paths: tuple[Path, ...], account: str, medik8s: bool) -> No
     where, slash, name = account.partition("/")
     if not (where and slash and name) or "/" in name:
         raise UsageError(f'--account: write NAMESPACE/NAME, not "{account}"')
-    rules = [rule for rule in _rules(paths) if (rule.namespace == LEASES) is medik8s]
+    rules = [rule for rule in _rules(paths, where) if (rule.namespace == LEASES) is medik8s]
     if form == "yaml":
         click.echo(manifests(rules, where, name), nl=False)
         return
     put_list(form, {"items": rules}, rules, _COLUMNS, lambda rule: ", ".join(rule.resources), "rules")
 
 
-def _rules(paths: tuple[Path, ...]) -> tuple[Grant, ...]:
+def _rules(paths: tuple[Path, ...], namespace: str) -> tuple[Grant, ...]:
     from remediator.actions import Cilium, actions
     from remediator.gates import gates
     from remediator.playbook import Library, shipped
-    from remediator.rights import grants, needed
+    from remediator.rights import election, grants, needed
     from remediator.settings import load_settings
 
     config = flags().config
     settings = load_settings(Path(config)) if config else None
     cilium = Cilium(namespace=settings.cilium.namespace) if settings else Cilium()
     library = Library.load(paths or (settings.playbooks if settings else ()) or (shipped(),), actions=actions(), gates=gates())
-    return grants(needed(library.playbooks, cilium, events=settings.kubernetes.events if settings else True))
+    needs = needed(library.playbooks, cilium, events=settings.kubernetes.events if settings else True)
+    if settings is not None and settings.election.enabled:
+        needs |= election(settings.election.namespace or namespace, settings.election.lease)
+    return grants(needs)
 
 
 def manifests(rules: Iterable[Grant], namespace: str, name: str) -> str:
@@ -97,7 +101,8 @@ def _role(where: str, rules: list[Grant], namespace: str, name: str) -> str:
 def _rule(rule: Grant) -> str:
     comment = textwrap.fill(_who(rule.needed_by), _WIDTH, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
     resources, verbs = ", ".join(rule.resources), ", ".join(rule.verbs)
-    line = f'- {{apiGroups: ["{rule.group}"], resources: [{resources}], verbs: [{verbs}]}}'
+    names = f"resourceNames: [{', '.join(rule.names)}], " if rule.names else ""
+    line = f'- {{apiGroups: ["{rule.group}"], resources: [{resources}], {names}verbs: [{verbs}]}}'
     if len(line) > _WIDTH:
         listed = "".join(f"  - {resource}\n" for resource in rule.resources)
         line = f'- apiGroups: ["{rule.group}"]\n  resources:\n{listed}  verbs: [{verbs}]'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -26,12 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["report"]
 
+T = TypeVar("T")
+
 
 @group(name="report", examples=["remediator report recurrence", "remediator report recurrence --since 30d -o json"])
 def report() -> None:
     """Tell what the record says over time."""
 
 
+_MARKDOWN = click.option("--markdown", is_flag=True, help="As a Markdown table, all columns; instead of -o.")
 RECURRENCE: tuple[Column[Recurrence], ...] = (
     Column("TARGET", lambda one: one.target),
     Column("ACTION", lambda one: one.action),
@@ -46,16 +49,26 @@ RECURRENCE: tuple[Column[Recurrence], ...] = (
 
 
 @report.command(
-    name="recurrence", examples=["remediator report recurrence", "remediator report recurrence --at-least 3 --since 30d -o wide"]
+    name="recurrence",
+    examples=[
+        "remediator report recurrence",
+        "remediator report recurrence --at-least 3 --since 30d -o wide",
+        "remediator report recurrence --since 90d --markdown",
+    ],
 )
 @click.option("--since", type=MOMENT, help="Only restarts since then: a time, or how long ago.  [default: 7d]")
 @click.option("--at-least", type=click.IntRange(1, 500), default=2, show_default=True, help="Only what was restarted so often.")
+@_MARKDOWN
 @connects
 @formatted
-def recurrence(form: Form, since: datetime | None, at_least: int) -> None:
+def recurrence(form: Form, since: datetime | None, at_least: int, markdown: bool) -> None:
     """List what was restarted again and again, and how each time ended: there a restart hides a fault."""
+    _one_form(form, markdown)
     found = ask(lambda c: c.recurrence(since=since, at_least=at_least))
-    put_page(form, found, RECURRENCE, lambda one: one.target, "restarts that recur")
+    if markdown:
+        click.echo(_markdown(RECURRENCE, found.items), nl=False)
+    else:
+        put_page(form, found, RECURRENCE, lambda one: one.target, "restarts that recur")
 
 
 def _share(of: float | None) -> str:
@@ -87,23 +100,27 @@ EFFECT: tuple[Column[Effect], ...] = (
 )
 @click.option("--since", type=MOMENT, help="Only runs that started since then: a time, or how long ago.  [default: 30d]")
 @click.option("--playbook", shell_complete=complete.playbooks, help="Only runs of this playbook.")
-@click.option("--markdown", is_flag=True, help="As a Markdown table, all columns; instead of -o.")
+@_MARKDOWN
 @connects
 @formatted
 def effect(form: Form, since: datetime | None, playbook: str | None, markdown: bool) -> None:
     """Tell what came of acting: success, median time to heal and false starts, by playbook and target."""
-    if markdown and form != "table":
-        raise UsageError(f"--markdown and -o {form} exclude each other; take one of them")
+    _one_form(form, markdown)
     found = ask(lambda c: c.effect(since=since, playbook=playbook))
     if markdown:
-        click.echo(_markdown(found.items), nl=False)
+        click.echo(_markdown(EFFECT, found.items), nl=False)
     else:
         put_page(form, found, EFFECT, lambda one: one.playbook if one.target is None else f"{one.playbook} {one.target}", "runs")
 
 
-def _markdown(rows: Sequence[Effect]) -> str:
+def _one_form(form: Form, markdown: bool) -> None:
+    if markdown and form != "table":
+        raise UsageError(f"--markdown and -o {form} exclude each other; take one of them")
+
+
+def _markdown(columns: Sequence[Column[T]], rows: Sequence[T]) -> str:
     def line(cells: list[str]) -> str:
         return "| " + " | ".join(safe(cell).replace("|", "\\|") or "-" for cell in cells) + " |\n"
 
-    head = line([column.header.capitalize() for column in EFFECT]) + line(["---"] * len(EFFECT))
-    return head + "".join(line([column.value(row) for column in EFFECT]) for row in rows)
+    head = line([column.header.capitalize() for column in columns]) + line(["---"] * len(columns))
+    return head + "".join(line([column.value(row) for column in columns]) for row in rows)

@@ -15,7 +15,7 @@ import structlog
 
 from remediator.cluster.lease import HOLDER, valid
 from remediator.cluster.read import LEASES
-from remediator.errors import KubeError
+from remediator.errors import KubeError, NotLeading
 from remediator.kube import kinds, records
 from remediator.kube.errors import AlreadyExists, Conflict, NotFound
 
@@ -108,7 +108,7 @@ class _Hold:
             await self.clock.sleep(_EVERY)
             try:
                 self.lost = await self._renew()
-            except KubeError as error:
+            except (KubeError, NotLeading) as error:
                 log.warning("the lease on the target could not be renewed", node=self.node, error=str(error))
 
     def why_lost(self) -> str:
@@ -158,7 +158,7 @@ class Leases:
             return
         try:
             await hold.patch({"holderIdentity": None, "renewTime": _micro(hold.clock.now() - 2 * _LASTS)})
-        except KubeError as error:
+        except (KubeError, NotLeading) as error:
             log.warning("the lease on the target was not given back; it ends by itself", node=hold.node, error=str(error))
 
     async def close(self) -> None:

@@ -20,7 +20,7 @@ from remediator.attribution import Sought
 from remediator.errors import Unreadable
 from remediator.model import Alert, Done, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
 from remediator.reasons import Reason
-from remediator.settings import Breaker, Share, Storm
+from remediator.settings import Breaker, Settings, Share, Storm
 from remediator.windows import Window
 
 if TYPE_CHECKING:
@@ -87,6 +87,23 @@ class Limits(Noun, frozen=True, kw_only=True):
     storm: Storm = Storm()
     breaker: Breaker = Breaker()
     maintenance: tuple[Window, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """What the settings say."""
+        limits = settings.limits
+        return cls(
+            concurrent_runs=limits.concurrent_runs,
+            concurrent_disruptive=limits.concurrent_disruptive,
+            waiting=settings.approval.waiting,
+            min_speakers=limits.min_speakers,
+            concurrent_per_zone=limits.concurrent_per_zone,
+            disruptive_per_hour=limits.disruptive_per_hour,
+            max_disturbed=limits.max_disturbed,
+            storm=limits.storm,
+            breaker=limits.breaker,
+            maintenance=settings.maintenance,
+        )
 
 
 class Case(Noun, frozen=True, kw_only=True):

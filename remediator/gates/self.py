@@ -34,7 +34,7 @@ class Self(Gate):
         settings, own = self.settings(case), snapshot.own
         found = []
         if _carries(case.target, own.node, own.namespace, own.pod):
-            found.append(f"this daemon runs on {case.target.name}" if case.target.kind == "Node" else "the target is this daemon's own pod")
+            found.append(_here(case.target))
         left, rests = _rests_on(snapshot.cluster, case.target)
         found += rests
         if found and settings is not None and settings.root == "allow":
@@ -43,6 +43,15 @@ class Self(Gate):
             return self.refuse(snapshot, "; ".join(found))
         where = f"this daemon runs on {own.node}" if own.node else "this daemon runs on no node of the cluster, or NODE_NAME does not say"
         return self.allow(snapshot, "; ".join([where, *(f"{count} of {app} ready elsewhere" for app, count in left.items())]))
+
+
+def only_here(verdict: Verdict, target: Target) -> bool:
+    """Whether the gate refused for nothing but where this daemon runs, so that another replica elsewhere could do it."""
+    return verdict.gate == Self.name and verdict.detail == _here(target)
+
+
+def _here(target: Target) -> str:
+    return f"this daemon runs on {target.name}" if target.kind == "Node" else "the target is this daemon's own pod"
 
 
 def _carries(target: Target, node: str, namespace: str, name: str) -> bool:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from sqlalchemy import func, select
 
+from remediator.errors import JournalError
 from remediator.journal import rows as spelled
+from remediator.journal.anchor import disagreements
 from remediator.journal.chain import GENESIS, check_links, digest
 from remediator.journal.checkpoint import PRUNED, Checkpoint, read_checkpoint
 from remediator.journal.schema import (
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Table
 
-__all__ = ["ChainReport", "verify"]
+    from remediator.journal.anchor import Anchor, Mark
+
+__all__ = ["BOOKS", "Book", "ChainReport", "against_anchor", "problems_of", "verify"]
 
 MOST_PROBLEMS = 100
 _CHUNK = 500
@@ -49,9 +53,11 @@ class ChainReport(Noun, frozen=True, kw_only=True):
     problems: list[str]
     pruned: Checkpoint | None = None
     """What went before the first of the entries, where something was pruned and nothing is wrong."""
+    anchored: int | None = None
+    """The entry up to which the anchor outside agrees, where there is one and nothing is wrong."""
 
 
-class _Book(NamedTuple):
+class Book(NamedTuple):
     """How the rows of one table are vouched for."""
 
     kind: str
@@ -63,43 +69,63 @@ class _Book(NamedTuple):
     """The kind of entry that sets one further column, and that column."""
 
 
-_BOOKS = (
-    _Book(
+BOOKS = (
+    Book(
         "delivery",
         DELIVERY,
         lambda data: spelled.delivery_row(from_json(data, Delivery), data),
         by_digest=True,
         closing=("decided", DELIVERY.c.decided_at),
     ),
-    _Book("episode", EPISODE, lambda data: spelled.episode_row(from_json(data, Episode), data), by_digest=True),
-    _Book("decision", DECISION, lambda data: spelled.decision_row(from_json(data, Decision), data)),
-    _Book("change", CHANGE, lambda data: spelled.change_row(from_json(data, Change), data)),
-    _Book(
+    Book("episode", EPISODE, lambda data: spelled.episode_row(from_json(data, Episode), data), by_digest=True),
+    Book("decision", DECISION, lambda data: spelled.decision_row(from_json(data, Decision), data)),
+    Book("change", CHANGE, lambda data: spelled.change_row(from_json(data, Change), data)),
+    Book(
         "pause",
         PAUSE,
         lambda data: spelled.pause_row(from_json(data, Pause), data),
         closing=("resume", PAUSE.c.ended_at),
     ),
-    _Book("revision", REVISION, None, by_digest=True),
+    Book("revision", REVISION, None, by_digest=True),
 )
+"""All but runs, whose steps have rows of their own."""
 
 
-def verify(connection: Connection) -> ChainReport:
-    """Read everything once, in chunks."""
-    problems = list(islice(_problems(connection), MOST_PROBLEMS))
+def verify(connection: Connection, anchor: Anchor | None = None) -> ChainReport:
+    """Read everything once, in chunks, and compare it with the anchor."""
+    against, marks = against_anchor(connection, anchor)
+    problems = [*against, *islice(problems_of(connection), MOST_PROBLEMS)][:MOST_PROBLEMS]
     count = connection.execute(select(func.count()).select_from(ENTRY)).scalar_one()
     pruned = Checkpoint() if problems else read_checkpoint(connection.execute)
-    return ChainReport(ok=not problems, entries=count, problems=problems, pruned=pruned if pruned.through else None)
+    return ChainReport(
+        ok=not problems,
+        entries=count,
+        problems=problems,
+        pruned=pruned if pruned.through else None,
+        anchored=marks[-1].seq if marks and not problems else None,
+    )
 
 
-def _problems(connection: Connection) -> Iterator[str]:
+def against_anchor(connection: Connection, anchor: Anchor | None) -> tuple[list[str], list[Mark]]:
+    """What the anchor says otherwise, or why it cannot be read; and its marks."""
+    if anchor is None:
+        return [], []
+    try:
+        marks = anchor.read()  # before the connection's first question, so that no mark is younger than what it sees
+    except JournalError as error:
+        return [str(error)], []
+    return list(islice(disagreements(connection, marks), MOST_PROBLEMS)), marks
+
+
+def problems_of(connection: Connection) -> Iterator[str]:
+    """One sentence for each thing that is wrong, as it is found."""
     head = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).first()
     log = connection.execute(select(ENTRY).order_by(ENTRY.c.seq).execution_options(yield_per=1000))
     begin, problem = _beginning(connection)
     if problem:
         yield problem
     yield from check_links(log, (head.seq, head.hash) if head else (-1, ""), begin)
-    for book in _BOOKS:
+    for book in BOOKS:
         for rows in _chunks(connection, book.table):
             yield from _check_rows(connection, book, rows)
         yield from _gone(connection, book.kind, book.table)
@@ -145,7 +171,7 @@ def _gone(connection: Connection, kind: str, table: Table) -> Iterator[str]:
         yield f"{kind} {row.ref} is gone; entry {row.seq} is about it"
 
 
-def _check_rows(connection: Connection, book: _Book, rows: Sequence[Any]) -> Iterator[str]:
+def _check_rows(connection: Connection, book: Book, rows: Sequence[Any]) -> Iterator[str]:
     refs = [row.id for row in rows]
     entries = _last_entries(connection, book.kind, refs)
     closings = _last_entries(connection, book.closing[0], refs) if book.closing else {}
@@ -160,7 +186,7 @@ def _check_rows(connection: Connection, book: _Book, rows: Sequence[Any]) -> Ite
             yield from _check_closing(book.kind, book.closing[1].name, row, closings.get(row.id))
 
 
-def _vouched(book: _Book, row: Any, entry: Any) -> bool:
+def _vouched(book: Book, row: Any, entry: Any) -> bool:
     told = _decoded(entry.data)
     if book.by_digest:
         return bool(told == {"digest": digest(row.data)})
@@ -181,7 +207,7 @@ def _decoded(data: str) -> Any:
         return None
 
 
-def _check_columns(book: _Book, row: Any) -> Iterator[str]:
+def _check_columns(book: Book, row: Any) -> Iterator[str]:
     if book.row is None:
         return
     try:

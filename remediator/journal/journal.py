@@ -8,6 +8,7 @@ writes go to one thread, reads to a few.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,14 +16,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import structlog
 
-from remediator.errors import JournalError, JournalUnavailable
+from remediator.errors import JournalError, JournalUnavailable, Occupied
 from remediator.journal import audit, queries, writes
+from remediator.journal.anchor import Anchor, Mark
 from remediator.journal.migrate import migrate
-from remediator.journal.paging import MOST
 from remediator.journal.prune import SLICE, Pruned, prune
 from remediator.journal.redact import Redactor, canonical
 from remediator.journal.rows import key, stamp
+from remediator.journal.seat import Seat
 from remediator.journal.store import READERS, Store
 from remediator.journal.writer import Writer
 from remediator.model import encode, evolve
@@ -30,6 +33,7 @@ from remediator.model import encode, evolve
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from remediator.clock import Clock
     from remediator.journal.audit import ChainReport
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
         Done,
         Entry,
         Episode,
+        Exported,
         Noun,
         Page,
         Pause,
@@ -55,8 +60,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Journal"]
 
+log = structlog.get_logger(__name__)
+
 DEADLINE = timedelta(seconds=10)
 _WHOLE_READ = timedelta(hours=1)
+_EXPORTED = 500
+"""Entries that are read at once for an export; some have large records."""
+_LOOK_AT_SEAT = 0.5
+"""Real seconds between two tries to take a seat."""
 
 
 class Journal:
@@ -71,6 +82,11 @@ class Journal:
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="journal-reader")
         self._reads: set[asyncio.Future[Any]] = set()
         self._closed = False
+        self._seat: Seat | None = None
+        self._unseated = False
+        self._anchor: Anchor | None = None
+        self.faults: tuple[str, ...] = ()
+        """What was wrong with the log when it was last verified or compared with its anchor."""
 
     @classmethod
     async def open(
@@ -81,11 +97,17 @@ class Journal:
         redact: Redactor | None = None,
         queue_limit: int = 10_000,
         deadline: timedelta = DEADLINE,
+        anchor: Path | None = None,
     ) -> Journal:
         """Open ``sqlite:////path`` or ``postgresql://...`` and bring its schema up to date.
 
-        At most ``queue_limit`` writes may wait. ``deadline`` bounds a statement, a lock or a connection. Raises JournalUnavailable.
+        At most ``queue_limit`` writes may wait. ``deadline`` bounds a statement, a lock or a connection. ``anchor`` is the file outside
+        that remembers where the chain stood; it begins where there is none. Raises JournalUnavailable, and JournalError for an anchor that
+        cannot be read or written.
         """
+        outside = Anchor(anchor) if anchor is not None else None
+        if outside is not None:
+            await asyncio.to_thread(outside.begin)
         store = Store(url, deadline=deadline)
         try:
             await asyncio.to_thread(_prepare, store)
@@ -94,7 +116,9 @@ class Journal:
             raise
         writer = Writer(store, clock, queue_limit=queue_limit, deadline=deadline)
         writer.start()
-        return cls(store, writer, clock, redact or Redactor(), deadline)
+        journal = cls(store, writer, clock, redact or Redactor(), deadline)
+        journal._anchor = outside
+        return journal
 
     async def close(self) -> None:
         """Commit what waits, take nothing more, give the store back. A second call does nothing."""
@@ -105,7 +129,65 @@ class Journal:
             if hanging:
                 self._store.abort()
         self._readers.shutdown(wait=False)
+        if self._seat is not None:
+            await asyncio.to_thread(self._seat.close)
         await asyncio.to_thread(self._store.close)
+
+    async def sit(self, *, alone: bool, by: str, node: str = "", within: timedelta = timedelta()) -> None:
+        """Take the seat of a daemon that acts: ``alone``, or as one of those that elect. Waits ``within`` for others to go.
+
+        Raises Occupied, JournalUnavailable. ``by`` is what others are told of us, ``node`` where we run.
+        """
+        self._seat = Seat(self._store, alone=alone, by=self._redact.text(by), node=node)
+        until, told = time.monotonic() + within.total_seconds(), ""
+        while True:
+            try:
+                return await asyncio.to_thread(self._seat.take)
+            except Occupied as error:
+                if time.monotonic() >= until:
+                    raise
+                if str(error) != told:
+                    log.warning("the store is occupied; waiting", error=str(error), within=str(within))
+                told = str(error)
+            await asyncio.sleep(_LOOK_AT_SEAT)  # real time, since it is other processes that end
+
+    async def keep_seat(self) -> None:
+        """Once: is it still ours? After its session broke it is taken again; ``deposed`` if somebody else was quicker."""
+        if self._seat is None:
+            return
+        try:
+            await asyncio.to_thread(self._seat.look)
+        except Occupied as error:
+            log.error("the store is another daemon's now", error=str(error))  # noqa: TRY400 - a finding, no fault
+            self._unseated = True
+        except JournalUnavailable as error:
+            log.debug("the seat at the store cannot be looked at", error=str(error))  # whoever writes says so
+
+    async def others_elsewhere(self) -> bool:
+        """Whether another replica that elects, and so could lead, runs on another node than this one."""
+        return self._seat is not None and await asyncio.to_thread(self._seat.others_elsewhere)
+
+    async def lead(self, by: str) -> int:
+        """Begin to lead, of several replicas on one store: the number of this leader, above all before. Raises JournalUnavailable.
+
+        From then on every write of every earlier leader is refused, in the same transaction that would have kept it, and ours are once
+        another one leads.
+        """
+        return await self._writer.lead(by)
+
+    @property
+    def deposed(self) -> bool:
+        """Whether a write was refused because another replica leads since, or our seat is another daemon's; it stays so."""
+        return self._writer.deposed or self._unseated
+
+    @property
+    def shared(self) -> bool:
+        """Whether daemons on other machines can reach this store."""
+        return not self._store.sqlite
+
+    async def last(self) -> int:
+        """The number of the last entry of the log."""
+        return await self._read(queries.last)
 
     @property
     def healthy(self) -> bool:
@@ -331,13 +413,41 @@ class Journal:
         return await self._read(queries.entries, ref, kind, after, limit)
 
     async def verify(self) -> ChainReport:
-        """Check the log's chain, and every row against the last entry about it; takes about two minutes per million entries."""
-        return await self._read(audit.verify, within=_WHOLE_READ)
+        """Check the log's chain, every row against the last entry about it, and both against the anchor outside, where there is one.
 
-    async def export(self) -> AsyncIterator[Entry]:
-        """The whole log, oldest first; also what is added meanwhile."""
+        Takes about two minutes per million entries.
+        """
+        report = await self._read(audit.verify, self._anchor, within=_WHOLE_READ)
+        self.faults = tuple(report.problems)
+        return report
+
+    async def anchor(self) -> tuple[str, ...]:
+        """Compare the log with the anchor outside, and write down there where it stands now; what does not agree, or cannot be done.
+
+        Nothing is written where something does not agree. Without an anchor it does nothing. Raises JournalUnavailable.
+        """
+        if self._anchor is None:
+            return ()
+        problems, marks = await self._read(audit.against_anchor, self._anchor)
+        seq, hash_ = await self._read(queries.head)
+        if not problems and seq and (not marks or marks[-1].seq < seq):
+            try:
+                await asyncio.to_thread(self._anchor.add, Mark(seq=seq, hash=hash_, at=self._clock.now()))
+            except JournalError as error:
+                problems = [str(error)]
+        if problems:
+            self.faults = tuple(problems)
+        return tuple(problems)
+
+    async def export(self) -> AsyncIterator[Exported]:
+        """The whole log, oldest first, with the records of which it has only digests; also what is added meanwhile.
+
+        Raises JournalUnavailable, and JournalError where entries went meanwhile by pruning.
+        """
         after = 0
-        while page := await self.entries(after=after, limit=MOST):
+        while page := await self._read(queries.exported, after, _EXPORTED):
+            if after and page[0].seq != after + 1:
+                raise JournalError(f"entries {after + 1} to {page[0].seq - 1} went while the journal was exported; export it again")
             for entry in page:
                 yield entry
             after = page[-1].seq

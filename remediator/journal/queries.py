@@ -13,9 +13,10 @@ import msgspec
 from sqlalchemy import func, or_, select
 
 from remediator.clock import parse_time
+from remediator.journal.chain import digest_of
 from remediator.journal.paging import MOST, newest_first
 from remediator.journal.rows import delivery_of, episode_id, key, stamp
-from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, PAUSE, REVISION, RUN, STEP
+from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP
 from remediator.model import (
     Begun,
     Change,
@@ -25,6 +26,7 @@ from remediator.model import (
     Done,
     Entry,
     Episode,
+    Exported,
     Page,
     Pause,
     Run,
@@ -48,7 +50,10 @@ __all__ = [
     "done",
     "entries",
     "episodes",
+    "exported",
+    "head",
     "histories",
+    "last",
     "last_note",
     "last_number",
     "open_runs",
@@ -64,6 +69,7 @@ __all__ = [
 
 _AT_ONCE = 500
 """Ids in one statement."""
+_BY_DIGEST = {"delivery": DELIVERY, "episode": EPISODE, "revision": REVISION}
 _OPEN_STATES = tuple(state.value for state in RunState if state.open)
 
 
@@ -199,6 +205,11 @@ def done(connection: Connection, actions: frozenset[str], since: datetime, targe
     return sorted(found, key=lambda one: one.at, reverse=True)
 
 
+def last(connection: Connection) -> int:
+    """The number of the last entry."""
+    return int(connection.execute(select(HEAD.c.seq)).scalar_one())
+
+
 def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None) -> list[Run]:
     """Newest first, without steps: what started at ``since`` or later on any target."""
     conditions = [RUN.c.started_at >= stamp(since)]
@@ -219,6 +230,12 @@ def last_note(connection: Connection, kind: str) -> Entry | None:
     """The newest entry of that kind."""
     row = connection.execute(select(ENTRY).where(ENTRY.c.kind == key(kind)).order_by(ENTRY.c.seq.desc()).limit(1)).first()
     return None if row is None else _entry(row)
+
+
+def head(connection: Connection) -> tuple[int, str]:
+    """Number and hash of the last entry."""
+    row = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).one()
+    return row.seq, row.hash
 
 
 def last_number(connection: Connection) -> int:
@@ -259,6 +276,34 @@ def entries(connection: Connection, ref: str | None, kind: str | None, after: in
     statement = select(ENTRY).where(ENTRY.c.seq > after, *_equal(ENTRY, {"ref": ref, "kind": kind}))
     rows = connection.execute(statement.order_by(ENTRY.c.seq).limit(max(1, min(limit, MOST))))
     return [_entry(row) for row in rows]
+
+
+def exported(connection: Connection, after: int, limit: int) -> list[Exported]:
+    """Of the log, oldest first, each with the record that it vouches for by its digest alone, if that is still as it says."""
+    found = connection.execute(select(ENTRY).where(ENTRY.c.seq > after).order_by(ENTRY.c.seq).limit(limit)).all()
+    records: dict[tuple[str, str], Any] = {}
+    for kind, table in _BY_DIGEST.items():
+        refs = [row.ref for row in found if row.kind == kind]
+        for first in range(0, len(refs), _AT_ONCE):
+            rows = connection.execute(select(table).where(table.c.id.in_(refs[first : first + _AT_ONCE])))
+            records.update(((kind, row.id), row) for row in rows)
+    return [_exported(row, records.get((row.kind, row.ref))) for row in found]
+
+
+def _exported(row: Any, record: Any) -> Exported:
+    """Its data as the very bytes that the hash is over."""
+    fits = record is not None and row.data == digest_of(record.data)
+    return Exported(
+        seq=row.seq,
+        at=parse_time(row.at),
+        kind=row.kind,
+        ref=row.ref,
+        data=msgspec.Raw(row.data.encode()),
+        previous=row.previous,
+        hash=row.hash,
+        record=record.data if fits else None,
+        playbook=record.playbook if fits and row.kind == "revision" else None,
+    )
 
 
 def _entry(row: Any) -> Entry:

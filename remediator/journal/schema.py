@@ -179,8 +179,12 @@ HEAD = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("seq", _Seq, nullable=False),
     _key("hash"),
+    Column("epoch", _Seq, nullable=False, server_default="0"),
 )
-"""One row: the last entry. Whoever writes takes it first, so replicas cannot fork the chain, and a cut tail shows."""
+"""One row: the last entry. Whoever writes takes it first, so replicas cannot fork the chain, and a cut tail shows.
+
+``epoch`` counts who led; whoever led before writes nothing more.
+"""
 
 CHECKPOINT = Table(
     "checkpoint",

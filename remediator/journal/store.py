@@ -36,6 +36,9 @@ READERS = 3
 _ADVISORY_LOCK = 0x52454D45
 """Held on PostgreSQL while the schema is brought up to date."""
 
+_LONGEST_NAME = 63
+"""Characters of an application's name that PostgreSQL keeps."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -48,7 +51,8 @@ class Store:
         parsed = _parse(url)
         self.shown = parsed.set(query={}).render_as_string(hide_password=True)
         self.sqlite = parsed.get_backend_name() == "sqlite"
-        self._path = Path(parsed.database or "") if self.sqlite else None
+        self.path = Path(parsed.database or "") if self.sqlite else None
+        self._url = parsed
         try:
             self.writing = self._engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)
             self._reading = self._engine(parsed, begin="BEGIN", pool_size=READERS)
@@ -57,22 +61,23 @@ class Store:
 
     def prepare(self) -> None:
         """Create the SQLite file, for its owner only, and switch it to write-ahead logging. Raises JournalUnavailable."""
-        if self._path is None:
+        if self.path is None:
             return
         try:
-            if not self._path.exists():
-                os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+            if not self.path.exists():
+                os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         except FileExistsError:
             pass  # another replica was quicker
         except OSError as problem:
-            raise JournalUnavailable(f"the journal {self._path} cannot be created: {problem.strerror}") from problem
-        with outage_of("open", self.shown), closing(sqlite3.connect(self._path, timeout=self._seconds)) as connection:
+            raise JournalUnavailable(f"the journal {self.path} cannot be created: {problem.strerror}") from problem
+        with outage_of("open", self.shown), closing(sqlite3.connect(self.path, timeout=self._seconds)) as connection:
             _write_ahead(connection, self._seconds)
 
     def lock_schema(self, connection: Connection) -> None:
         """Hold off other replicas until this transaction ends. SQLite's transactions for writing do that by themselves."""
         if not self.sqlite:
             connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+            connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = '10min'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
 
     @contextmanager
@@ -82,6 +87,11 @@ class Store:
             if patient and not self.sqlite:
                 connection.exec_driver_sql("SET LOCAL statement_timeout = '1h'")
             yield connection
+
+    def apart(self, name: str) -> Connection:
+        """A session of its own on PostgreSQL, for as long as the caller keeps it; ``name`` is what the server shows for it."""
+        connection = self._engine(self._url, begin="AUTOCOMMIT", pool_size=1, name=name).connect()
+        return connection.execution_options(isolation_level="AUTOCOMMIT")
 
     def abort(self) -> None:
         """Cut the connections to a PostgreSQL server that does not answer, so that whoever waits for it is told. Any thread may call it."""
@@ -96,11 +106,13 @@ class Store:
             with suppress(SQLAlchemyError):
                 engine.dispose()
 
-    def _engine(self, url: URL, *, begin: str, pool_size: int) -> Engine:
+    def _engine(self, url: URL, *, begin: str, pool_size: int, name: str = "remediator") -> Engine:
         if self.sqlite:
             return self._sqlite_engine(url, begin=begin, pool_size=pool_size)
         milliseconds = round(self._seconds * 1000)
         reads = begin == "BEGIN"
+        # Whoever writes holds the head of the chain; a process that stands still must not keep the others from it for long.
+        idle = 10 * milliseconds if reads else milliseconds // 2
         engine = create_engine(
             url,
             paramstyle="format",
@@ -111,8 +123,8 @@ class Store:
             connect_args={
                 "connect_timeout": max(2, round(self._seconds)),
                 "tcp_user_timeout": milliseconds,
-                "application_name": "remediator",
-                "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={10 * milliseconds}",
+                "application_name": name[:_LONGEST_NAME],
+                "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={idle}",
             },
         )
         event.listen(engine, "connect", lambda line, _: self._lines.add(line))

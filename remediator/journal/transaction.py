@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlalchemy import Table, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from remediator.errors import Deposed
 from remediator.journal.chain import Chain
 from remediator.journal.schema import ENTRY, HEAD
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, CursorResult, Dialect, Executable
 
     Row = Sequence[Any]
+    Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
     How = Literal["insert", "upsert"]
 
 __all__ = ["Statements", "Transaction"]
@@ -31,7 +33,7 @@ __all__ = ["Statements", "Transaction"]
 _LARGE, _MIDDLE = 64, 32
 """Rows in one statement: these, or any smaller number; so there are few statements, and few texts for the database to know."""
 _ONE_ROW = re.compile(r"(?<= VALUES )(\([^()]*\))")
-_TAKE_HEAD = select(HEAD.c.seq, HEAD.c.hash).with_for_update()
+_TAKE_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.epoch).with_for_update()
 _KEEP_HEAD = update(HEAD).values(seq=bindparam("to_seq"), hash=bindparam("to_hash"))
 
 
@@ -62,13 +64,20 @@ class Statements:
 
 
 class Transaction:
-    """Work in progress on one connection, whose transaction has begun. ``now`` is the time that its entries carry."""
+    """Work in progress on one connection, whose transaction has begun. ``now`` is the time that its entries carry.
 
-    def __init__(self, connection: Connection, statements: Statements, now: str) -> None:
+    ``epoch``: of the replica that leads, if that is us. Raises Deposed if another one led since; the head's row is locked by then, so
+    nobody can begin to lead before this transaction ends.
+    """
+
+    def __init__(self, connection: Connection, statements: Statements, now: str, epoch: int | None = None) -> None:
         self._connection = connection
         self._statements = statements
         self._pending: dict[Table, tuple[How, list[Row] | dict[str, Row]]] = {}
-        seq, hash_ = connection.exec_driver_sql(statements.take_head).one()
+        self.epoch: int
+        seq, hash_, self.epoch = connection.exec_driver_sql(statements.take_head).one()
+        if epoch is not None and epoch != self.epoch:
+            raise Deposed(f"another replica leads since: epoch {self.epoch}, ours is {epoch}")
         self.chain = Chain(seq, hash_, now)
 
     def insert(self, table: Table, row: Row) -> None:
@@ -85,8 +94,8 @@ class Transaction:
         """An entry of the log; ``data`` is canonical JSON. ``at`` where it is about another time than now."""
         self.insert(ENTRY, self.chain.append(kind, ref, data, at))
 
-    def execute(self, statement: Executable, parameters: Mapping[str, Any] | None = None, *, on: Table) -> CursorResult[Any]:
-        """Run ``statement``, which touches the table ``on`` alone, after everything on it that came before."""
+    def execute(self, statement: Executable, parameters: Parameters | None = None, *, on: Table) -> CursorResult[Any]:
+        """Run ``statement``, which touches the table ``on`` alone, after all on it that came before; often, with several parameters."""
         self._send(on)
         return self._connection.execute(statement, parameters)
 

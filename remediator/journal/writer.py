@@ -16,13 +16,15 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from remediator.errors import JournalError, JournalUnavailable
+from remediator.errors import Deposed, JournalError, JournalUnavailable
+from remediator.journal import writes
 from remediator.journal.rows import stamp
 from remediator.journal.schema import ENTRY
 from remediator.journal.store import is_outage, sentence
@@ -79,6 +81,8 @@ class Writer:
         self._statements = Statements(store.writing.dialect)
         self._connection: Connection | None = None
         self._began: float | None = None
+        self._epoch: int | None = None
+        self.deposed = False
         self.healthy = True
         self._thread = threading.Thread(target=self._main, name="journal-writer", daemon=True)
 
@@ -106,6 +110,12 @@ class Writer:
         self._queue.put(unit)
         result: T = await unit.done
         return result
+
+    async def lead(self, by: str) -> int:
+        """From now on write only as the one that leads, and only until another one does; the number of it. Raises as ``write``."""
+        epoch = await self.write(partial(writes.lead, by=by))
+        self._epoch = epoch
+        return epoch
 
     async def close(self) -> None:
         """Take nothing more, commit what waits, end the thread; a store that does not answer holds it up for two deadlines at most."""
@@ -190,6 +200,7 @@ class Writer:
         try:
             outcomes = self._store_batch(batch)
         except Exception as problem:  # noqa: BLE001 - the thread must outlive whatever happens; everybody is told
+            self.deposed = self.deposed or isinstance(problem, Deposed)
             self._drop()
             self._ill(problem)
             outage = JournalUnavailable(f"the journal at {self._store.shown} cannot be written: {sentence(problem)}")
@@ -237,7 +248,7 @@ class Writer:
     def _open(self) -> tuple[Connection, Transaction]:
         if self._connection is None:
             self._connection = self._store.writing.connect()
-        return self._connection, Transaction(self._connection, self._statements, stamp(self._clock.now()))
+        return self._connection, Transaction(self._connection, self._statements, stamp(self._clock.now()), self._epoch)
 
     def _landed(self, transaction: Transaction) -> bool:
         """After a commit that ended in an error: whether it took place all the same. False if that cannot be found out."""

@@ -27,7 +27,7 @@ from remediator.journal.rows import (
     step_id,
     step_row,
 )
-from remediator.journal.schema import CHANGE, DECISION, DELIVERY, EPISODE, PAUSE, REVISION, RUN, STEP
+from remediator.journal.schema import CHANGE, DECISION, DELIVERY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP
 from remediator.model import evolve
 
 if TYPE_CHECKING:
@@ -43,8 +43,10 @@ __all__ = [
     "add_delivery",
     "add_pause",
     "decide",
+    "drop_steps",
     "end_pauses",
     "keep_revision",
+    "lead",
     "note",
     "save_change",
     "save_episode",
@@ -52,12 +54,15 @@ __all__ = [
     "save_step",
 ]
 
-OWN_KINDS = frozenset(("delivery", "decided", "decision", "episode", "run", "step", "change", "pause", "resume", "revision", "pruned"))
+OWN_KINDS = frozenset(
+    ("delivery", "decided", "decision", "episode", "run", "step", "change", "pause", "resume", "revision", "pruned", "leader")
+)
 """Kinds of entries that vouch for rows; a note may not use them."""
 
 _DECIDE = (
     update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery"), DELIVERY.c.decided_at.is_(None)).values(decided_at=bindparam("decided"))
 )
+_LEAD = update(HEAD).values(epoch=bindparam("to_epoch"))
 _RUN_EXISTS = select(RUN.c.id).where(RUN.c.id == bindparam("run"))
 _DROP_TAIL = delete(STEP).where(STEP.c.run == bindparam("of_run"), STEP.c.position >= bindparam("from_index"))
 
@@ -103,7 +108,12 @@ def save_run(tx: Transaction, run: Run) -> None:
     tx.upsert(RUN, _run_row(run))
     for step in run.steps:
         tx.upsert(STEP, _step_row(run.id, step))
-    tx.execute(_DROP_TAIL, {"of_run": run.id, "from_index": max((step.index for step in run.steps), default=-1) + 1}, on=STEP)
+    drop_steps(tx, run.id, max((step.index for step in run.steps), default=-1) + 1)
+
+
+def drop_steps(tx: Transaction, run: str, index: int) -> None:
+    """Take the steps of a run away from ``index`` on."""
+    tx.execute(_DROP_TAIL, {"of_run": run, "from_index": index}, on=STEP)
 
 
 def save_step(tx: Transaction, run: str, step: Step) -> None:
@@ -145,6 +155,14 @@ def end_pauses(tx: Transaction, playbook: str | None, target: str | None, by: st
         tx.execute(update(PAUSE).where(PAUSE.c.id == pause).values(ended_at=now), on=PAUSE)
         tx.log("resume", pause, canonical({"at": now, "by": by}).decode())
     return len(found)
+
+
+def lead(tx: Transaction, by: str) -> int:
+    """The next epoch: from this commit on whoever led before is refused. The entry tells who leads, and whether the commit took place."""
+    epoch = tx.epoch + 1
+    tx.execute(_LEAD, {"to_epoch": epoch}, on=HEAD)
+    tx.log("leader", "", canonical({"by": by, "epoch": epoch}).decode())
+    return epoch
 
 
 def keep_revision(tx: Transaction, revision: str, playbook: str, text: str) -> None:

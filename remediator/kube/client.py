@@ -79,10 +79,13 @@ class _Served(msgspec.Struct):
 class Kube:
     """The door to one cluster. Made by ``connect``; closed with ``close`` or as ``async with``."""
 
-    def __init__(self, connection: Connection, timeout: timedelta, make: type[Request]) -> None:
+    def __init__(
+        self, connection: Connection, timeout: timedelta, make: type[Request], may_write: Callable[[], bool] | None = None
+    ) -> None:
         self._connection = connection
         self._timeout = timeout
         self._request = make
+        self._may_write = may_write
 
     @classmethod
     async def connect(
@@ -111,6 +114,13 @@ class Kube:
             seconds=timeout.total_seconds(),
         )
         return cls(opened, timeout, connection.Request)
+
+    def guarded(self, may_write: Callable[[], bool]) -> Kube:
+        """The same door, through which a write goes only if ``may_write`` says yes right before it is sent; else NotLeading.
+
+        Dry runs and reads are not asked about, nor are commands in containers, which only read here.
+        """
+        return Kube(self._connection, self._timeout, self._request, may_write)
 
     @property
     def host(self) -> str:
@@ -405,9 +415,12 @@ class Kube:
         request = self._request("log", "GET", path, query, headers=(("Accept", "text/plain, */*"),))
         return (await self._connection.read(request, self._seconds(timeout), tries=1))[:limit].decode("utf-8", "replace")
 
-    async def may(self, verb: str, resource: str, namespace: str = "", *, subresource: str = "", group: str = "") -> bool:
-        """Whether our own account has a right (SelfSubjectAccessReview, which everybody may ask); without a namespace in all of them."""
-        asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace}
+    async def may(self, verb: str, resource: str, namespace: str = "", *, subresource: str = "", group: str = "", name: str = "") -> bool:
+        """Whether our own account has a right (SelfSubjectAccessReview, which everybody may ask); without a namespace in all of them.
+
+        Without a ``name`` on all objects: a right on some names only counts for none then.
+        """
+        asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace, "name": name}
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
         request = self._request("review", "POST", _REVIEW, body=body)
         answer = wire.decode(await self._connection.read(request, self._seconds(None)), _Review, str(request))
@@ -455,7 +468,8 @@ class Kube:
             query += (("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"))
         headers = (content, *((("Audit-ID", request_id),) if request_id else ()))
         request = self._request(verb, method, path, query, body, headers)
-        answer = await self._connection.write(request, seconds or self._seconds(None))
+        may_write = None if dry_run else self._may_write
+        answer = await self._connection.write(request, seconds or self._seconds(None), may_write=may_write)
         told: dict[str, Any] = wire.decode(answer, dict[str, Any], str(request), write=True)
         return told
 

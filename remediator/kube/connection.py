@@ -9,6 +9,9 @@ What kubernetes-asyncio and aiohttp would do by themselves and must not:
 
 Reads are retried while that may help and the deadline allows; writes never. The one exception is 401: it changed nothing, so the token is
 read again and the call, read or write, is sent once more.
+
+Whether a write may still be sent is asked when its connection stands, right before the request goes out: a handshake, a new token, or a
+process that stood still may have taken long.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import asyncio
 import gc
 import time
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import urlencode, urlsplit
@@ -24,6 +28,7 @@ from urllib.parse import urlencode, urlsplit
 import aiohttp
 import tenacity
 
+from remediator.errors import NotLeading
 from remediator.kube import access, wire
 from remediator.kube.errors import CallFailed, Malformed, Timeout, Unauthorized, Unreachable, cut, from_answer
 from remediator.kube.library import ApiClient
@@ -51,6 +56,9 @@ _SWITCHING: Final = 101
 _CLOSE: Final = 0.5
 """Seconds that the other side of a websocket has to say goodbye."""
 _BACK_OFF: Final = tenacity.wait_random_exponential(multiplier=0.2, max=3)
+
+_MAY_WRITE: ContextVar[Callable[[], bool] | None] = ContextVar("may_write", default=None)
+"""Who is asked before the write that is under way in this context goes out."""
 
 # What was imported so far is some hundred thousand objects that are never garbage. Each full collection would walk them all, which
 # stalls the event loop (benchmarks/listing.py); set aside once, here, they cost nothing any more.
@@ -126,10 +134,14 @@ class Connection:
         body: bytes = await self._bounded(request, deadline, lambda: retrying(self._authorized, request, deadline))
         return body
 
-    async def write(self, request: Request, seconds: float) -> bytes:
-        """The body of the answer; sent once."""
+    async def write(self, request: Request, seconds: float, *, may_write: Callable[[], bool] | None = None) -> bytes:
+        """The body of the answer; sent once. Raises NotLeading, and sends nothing, if ``may_write`` says no at the last moment."""
         deadline = wire.now() + seconds
-        body: bytes = await self._bounded(request, deadline, lambda: self._authorized(request, deadline))
+        asked = _MAY_WRITE.set(may_write)
+        try:
+            body: bytes = await self._bounded(request, deadline, lambda: self._authorized(request, deadline))
+        finally:
+            _MAY_WRITE.reset(asked)
         return body
 
     @asynccontextmanager
@@ -259,9 +271,25 @@ def _replace_session(api: ApiClient) -> None:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         middlewares=(_once_and_here,),
+        trace_configs=[_asking()],
         read_bufsize=2**18,
         trust_env=False,
     )
+
+
+def _asking() -> aiohttp.TraceConfig:
+    """Asks once more when the connection stands, new or kept."""
+
+    async def ask(*_: object) -> None:
+        may_write = _MAY_WRITE.get()
+        if may_write is not None and not may_write():
+            raise NotLeading("The call was not sent: this replica leads no more.")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_create_start.append(ask)
+    trace.on_connection_create_end.append(ask)
+    trace.on_connection_reuseconn.append(ask)
+    return trace
 
 
 class _LostError(aiohttp.ClientError):

@@ -12,7 +12,8 @@ from __future__ import annotations
 import base64
 import hmac
 import secrets
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ from remediator.server.proxy import Proxy
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from aiohttp import web
 
     from remediator.clock import Clock
@@ -166,15 +169,26 @@ class Doorkeeper:
         address = self._proxy.client(request)
         wait = self._attempts.wait(address, said)
         if wait and not (found and scope is Scope.WEBHOOK and scope in found.scopes):
-            METRICS.auth_failures.labels("limited").inc()
-            detail = f"Too many unknown tokens came from {address}; try again in {wait:.0f} s."
-            raise HttpProblem(429, "Too many attempts", detail, headers={"Retry-After": str(int(wait) + 1)})
+            raise _limited(address, wait)
         if found is None:
             self._attempts.failed(address)
             METRICS.auth_failures.labels("unknown_token").inc()
             raise _unauthorized("The token is not known here.", f'{_CHALLENGE}, error="invalid_token"')
         self._attempts.succeeded(address, said)
         return found
+
+    @contextmanager
+    def guesses(self, request: web.Request) -> Iterator[Callable[[], None]]:
+        """For what lets somebody in without a token: call what it gives for a guess. Raises HttpProblem 429 if there were too many."""
+        address = self._proxy.client(request)
+        if wait := self._attempts.wait(address):
+            raise _limited(address, wait)
+
+        def guessed() -> None:
+            self._attempts.failed(address)
+            METRICS.auth_failures.labels("unknown_token").inc()
+
+        yield guessed
 
     def _find(self, token: bytes) -> Person | None:
         """All tokens are compared, each in constant time, so that the time tells nothing about which one is near."""
@@ -220,10 +234,9 @@ class Doorkeeper:
         parts = body.split(".")
         if len(parts) != 3 or not parts[0].isdecimal() or int(parts[0]) <= self._clock.now().timestamp():
             return None
-        for known in self._known:
-            if hmac.compare_digest(mac.encode("utf-8", "surrogateescape"), _mac(known.token, body).encode()):
-                return Person(scopes=known.scopes, name=known.name, claim=_unpacked(parts[2]), ambient=True, seal=parts[1])
-        return None
+        sealed_by = (known.token for known in self._known if _same(mac, _mac(known.token, body)))
+        found = self._find(next(sealed_by, b""))  # one secret may be several tokens
+        return found and replace(found, claim=_unpacked(parts[2]), ambient=True, seal=parts[1])
 
     def seal(self, person: Person) -> str:
         """The token for the forms of this person's pages."""
@@ -231,7 +244,7 @@ class Doorkeeper:
 
     def sealed(self, person: Person, token: str) -> bool:
         """Whether ``token`` is that of this person's pages."""
-        return hmac.compare_digest(token.encode("utf-8", "surrogateescape"), self.seal(person).encode())
+        return _same(token, self.seal(person))
 
     def check_form(self, person: Person, token: str) -> None:
         """Raise HttpProblem 403 unless the form came from a page of this person's."""
@@ -252,8 +265,19 @@ def cross_site(request: web.Request) -> bool:
     return origin is not None and urlsplit(origin).netloc != request.host
 
 
+def _limited(address: str, wait: float) -> HttpProblem:
+    METRICS.auth_failures.labels("limited").inc()
+    detail = f"Too many unknown tokens came from {address}; try again in {wait:.0f} s."
+    return HttpProblem(429, "Too many attempts", detail, headers={"Retry-After": str(int(wait) + 1)})
+
+
 def _unauthorized(detail: str, challenge: str) -> HttpProblem:
     return HttpProblem(401, "Unauthorized", detail, headers={"WWW-Authenticate": challenge})
+
+
+def _same(given: str, known: str) -> bool:
+    """In constant time."""
+    return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), known.encode())
 
 
 def _mac(key: bytes, text: str) -> str:

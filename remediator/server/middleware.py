@@ -52,7 +52,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception as error:
         if isinstance(error, ConnectionError) and _gone(request):
             raise
-        response = _answer(error, request, request_id)  # the boundary to the client: nothing may leave as a traceback
+        response = await _answer(error, request, request_id)  # the boundary to the client: nothing may leave as a traceback
     if not response.prepared:
         dress(response, request_id)
     if request.method == "POST" and request.path == WEBHOOK:
@@ -76,7 +76,7 @@ def dress(response: web.StreamResponse, request_id: str) -> None:
     response.headers["X-Request-ID"] = request_id
 
 
-def _answer(error: Exception, request: web.Request, request_id: str) -> web.StreamResponse:
+async def _answer(error: Exception, request: web.Request, request_id: str) -> web.StreamResponse:
     if isinstance(error, web.HTTPException) and error.status < 400:
         return error
     problem = problem_of(error)
@@ -87,7 +87,7 @@ def _answer(error: Exception, request: web.Request, request_id: str) -> web.Stre
     elif isinstance(error, JournalUnavailable):
         _log.error("request not kept", **where, error=str(error))
     problem = problem.without(request.app[KNOWN])
-    response = error_page(problem, request, request_id) if wants_page(request) else respond(problem, request_id)
+    response = await error_page(problem, request, request_id) if wants_page(request) else respond(problem, request_id)
     if not request.content.is_eof():
         response.force_close()  # the rest of the body is not worth waiting for
     return response

@@ -320,6 +320,14 @@ class Service(Protocol):
         """
         ...
 
+    async def invited(self, text: str) -> Run | None:
+        """The run whose question the link with this text is about; None if it is no link of ours. Raises UsageError if it is over."""
+        ...
+
+    async def answer_invited(self, text: str, *, by: str, reason: str, yes: bool) -> Run:
+        """Answer that question and no other. Raises UsageError if it does not wait any more."""
+        ...
+
     async def reject(self, run: str, *, by: str, reason: str) -> Run:
         """The run with a no. Raises UsageError if it does not wait for an approval."""
         ...

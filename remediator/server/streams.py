@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
+from remediator.journal import lines_of
 from remediator.model import encode
 from remediator.server.auth import Scope
 from remediator.server.middleware import REQUEST_ID, dress
@@ -29,6 +30,8 @@ EVENTS = "text/event-stream"
 LINES = "application/jsonl"
 OPEN_STREAMS = web.AppKey("open_streams", set)
 _PIECE = 64 * 1024
+_AGAIN = b"retry: 500\n\n"
+"""Milliseconds after which a browser that was cut off comes back; by itself it would be three seconds behind."""
 
 
 class _Slow(Exception):  # noqa: N818 - not an error: the stream ends
@@ -108,7 +111,7 @@ async def events(call: Call) -> web.StreamResponse:
     listener = feed.listen()
     try:
         async with Stream(call, EVENTS) as stream:
-            await stream.beat()
+            await stream.write(_AGAIN)
             while not listener.dropped:
                 try:
                     async with asyncio.timeout(call.hall.beat_seconds):
@@ -125,13 +128,13 @@ async def events(call: Call) -> web.StreamResponse:
 
 
 async def export(call: Call) -> web.StreamResponse:
-    """``GET /api/v1/journal/export``: every entry, oldest first, one line of JSON each."""
+    """``GET /api/v1/journal/export``: every entry, oldest first, one line of JSON each, and a last line that says that it is whole."""
     async with Stream(call, LINES) as stream:
         lines: list[bytes] = []
         size = 0
-        async for entry in call.service.journal.export():
-            lines.append(encode(entry) + b"\n")
-            size += len(lines[-1])
+        async for line in lines_of(call.service.journal.export()):
+            lines.append(line)
+            size += len(line)
             if size > _PIECE:
                 await stream.write(b"".join(lines))
                 lines, size = [], 0

@@ -249,6 +249,11 @@ class Store(Section):
         description="how long records are kept, at least 31d since the breaker and the gates look back; what is open or not put back stays",
     )
 
+    anchor: FilePath | None = Field(
+        default=None,
+        description="a file on another volume that remembers where the journal's chain stood; a journal that was rewritten then shows",
+    )
+
     @model_validator(mode="after")
     def _one_password(self) -> Store:
         parts = urlsplit(self.url)
@@ -266,6 +271,14 @@ class Store(Section):
             raise UsageError(f"store.password_file {self.password_file} cannot be read: {error.strerror}") from error
         user, _, rest = urlsplit(self.url).netloc.rpartition("@")
         return self.url.replace(f"{user}@{rest}", f"{user}:{quote(password, safe='')}@{rest}", 1)
+
+
+class Election(Section):
+    """Several replicas on one PostgreSQL database, of which one acts."""
+
+    enabled: StrictBool = Field(default=False, description="take part in an election by a Lease; without it this is the only replica")
+    namespace: str = Field(default="", description="of the Lease; empty: the pod's own, as POD_NAMESPACE says")
+    lease: str = Field(default="remediator", pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$", description="the Lease's name")
 
 
 class Kubernetes(Section):
@@ -389,7 +402,7 @@ class Event(StrEnum):
     PREDICTED = "predicted"
 
 
-PLACES = ("event", "playbook", "target", "state", "reason", "detail", "alert", "run", "summary", "link")
+PLACES = ("event", "playbook", "target", "state", "reason", "detail", "alert", "run", "summary", "link", "approve")
 """What a message's templates may name."""
 _PLACE = re.compile(r"\$\{([^}]*)\}?")
 URGENT = (Event.APPROVAL, Event.NOT_HEALED, Event.FAILED, Event.UNKNOWN, Event.EXPIRED, Event.BREAKER, Event.STEP)
@@ -428,6 +441,7 @@ class Notify(Section):
     title: Words = Field(default="remediator: ${playbook} on ${target}: ${event}", max_length=500)
     text: Words = Field(default="${summary}", max_length=4000)
     link: Url | None = Field(default=None, description="where the daemon's pages are, for people who follow a message")
+    approve_links: bool = Field(default=False, description="questions come with a link that lets whoever has it answer, once")
     timeout: Positive = Field(default=timedelta(seconds=10), le=timedelta(minutes=1), description="of one try")
 
     @model_validator(mode="after")
@@ -437,6 +451,8 @@ class Notify(Section):
             raise ValueError(f"needs one of url, url_file, apprise_file and slack; it has {' and '.join(given) or 'none'}")
         if self.secret_file is not None and (self.apprise_file is not None or self.slack is not None):
             raise fault(f"signs webhooks; {'Slack' if self.slack else 'apprise'} has none", key="secret_file")
+        if self.approve_links and self.link is None:
+            raise fault("needs link: where the daemon's pages are", key="approve_links")
         return self
 
     def takes(self, event: Event, playbook: str) -> bool:
@@ -476,6 +492,7 @@ class Settings(Section):
     kind: Literal["Settings"] = "Settings"
     server: Server = Field(default_factory=Server)
     store: Store = Field(default_factory=Store)
+    election: Election = Field(default_factory=Election)
     playbooks: tuple[FilePath, ...] | None = Field(default=None, min_length=1, description="files and folders; absent: the shipped ones")
     mode: Mode = Field(default=Mode.AUTO, description="ceiling over all playbooks")
     modes: dict[str, Mode] = Field(default_factory=dict, description="by playbook name or glob, instead of what the playbook says")
@@ -491,3 +508,9 @@ class Settings(Section):
     limits: Limits = Field(default_factory=Limits)
     maintenance: tuple[Window, ...] = Field(default=(), max_length=100, description="windows in which no alert leads to anything")
     notify: Annotated[tuple[Notify, ...], AfterValidator(_named_once)] = Field(default=(), max_length=20, description="how people are told")
+
+    @model_validator(mode="after")
+    def _shared(self) -> Settings:
+        if self.election.enabled and urlsplit(self.store.url).scheme == "sqlite":
+            raise fault("needs store.url: postgresql://..., since replicas cannot share a SQLite file", key="election")
+        return self

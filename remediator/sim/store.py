@@ -95,9 +95,12 @@ class Table:
         return [change for change in self.history if change.version > version]
 
     def at(self, version: int) -> dict[Key, Obj]:
-        """The table as it was at ``version``, by taking back what came after. Raises TooOldError."""
+        """The table as it was at ``version``, by taking back what came after; its own objects if nothing did. Raises TooOldError."""
+        later = self.since(version)
+        if not later:
+            return self.objects
         objects = dict(self.objects)
-        for change in reversed(self.since(version)):
+        for change in reversed(later):
             if change.before is None:
                 objects.pop(key_of(change.obj), None)
             else:

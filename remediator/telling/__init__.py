@@ -7,8 +7,9 @@ whatever told us goes on. A try has a deadline; what may work later is tried aga
 from __future__ import annotations
 
 from remediator.telling.grafana import Grafana
+from remediator.telling.invitation import Invitation, Invitations, milliseconds
 from remediator.telling.message import Message
 from remediator.telling.slack import Posted
 from remediator.telling.teller import Teller
 
-__all__ = ["Grafana", "Message", "Posted", "Teller"]
+__all__ = ["Grafana", "Invitation", "Invitations", "Message", "Posted", "Teller", "milliseconds"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from remediator.model import Noun, evolve
 from remediator.settings import Event
@@ -32,6 +33,8 @@ class Message(Noun, frozen=True, kw_only=True):
     reason: str = ""
     detail: str = ""
     alert: str = ""
+    invitation: str = ""
+    """What the link of a question ends with; routes without ``approve_links`` do not tell it."""
     title: str = ""
     """Instead of the route's, where a step says so."""
     aside: bool = False
@@ -47,10 +50,24 @@ class Message(Noun, frozen=True, kw_only=True):
         """The body of a webhook; ``title`` and ``text`` are for people."""
         plain = {name: getattr(self, name) for name in ("playbook", "target", "run", "state", "reason", "alert")}
         link = f"{route.link.rstrip('/')}/runs/{self.run}" if route.link and self.run else route.link or ""
+        base = route.link.rstrip("/") if route.link and route.approve_links else ""
+        approve = f"{base}/approve?token={quote(self.invitation, safe='')}" if base and self.invitation else ""
+        plain["approve"] = approve
         values = {**plain, "event": self.event.value, "detail": folded(self.detail), "summary": self.summary, "link": link}
 
         def fill(template: str) -> str:
             return _PLACE.sub(lambda place: values[place[1]], template)
 
-        told = {"id": self.id, "at": self.at, **values, "title": folded(self.title or fill(route.title)), "text": fill(route.text)}
+        told = {
+            "id": self.id,
+            "at": self.at,
+            **values,
+            "title": folded(self.title or fill(route.title)),
+            "text": _with_link(fill(route.text), approve),
+        }
         return {"version": "1", **told}
+
+
+def _with_link(text: str, approve: str) -> str:
+    """A route that gives links gives them, whatever its template says."""
+    return text if not approve or approve in text else f"{text}\nApprove or reject: {approve}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from remediator.errors import RemediatorError
-from remediator.model import Noun, RunState, encode
+from remediator.model import Noun, RunState, encode, evolve
 from remediator.settings import URGENT, Event
 from remediator.telling.calling import LaterError, RefusedError, secret
 
@@ -245,11 +245,14 @@ class Slack:
 
     def _text(self, message: Message, *, whole: bool = False) -> str:
         """``whole``: with the lines of what happened so far, of which the oldest go where they are too many."""
-        worded = message.worded(self._route)
+        worded = evolve(message, invitation="").worded(self._route)
+        approve = message.worded(self._route)["approve"]  # a link of its own, which no text can cut off
         mark = _MARKS.get(message.event, "▪️")
         title = f"{mark} *{_escaped(worded['title'], _LONGEST_TITLE)}*"
-        link = [f"<{_url(worded['link'])}|{_label(message)}>"] if worded["link"] else []
-        room = _LONGEST - sum(len(line) + 1 for line in (title, *link))
+        links = [f"<{_url(approve)}|Approve or reject>"] if approve else []
+        if worded["link"]:
+            links.append(f"<{_url(worded['link'])}|{_label(message)}>")
+        room = _LONGEST - sum(len(line) + 1 for line in (title, *links))
         text = _escaped(worded["text"], room)
         room -= len(text)
         lines: list[str] = []
@@ -259,7 +262,7 @@ class Slack:
             if room < 0:
                 break
             lines.insert(0, shown)
-        return "\n".join((title, text, *lines, *link))
+        return "\n".join((title, text, *lines, *links))
 
 
 def _escaped(text: str, limit: int) -> str:

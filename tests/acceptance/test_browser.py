@@ -78,6 +78,37 @@ def cordoned(field):
     return field.call("GET", "/api/v1/nodes/node-2")["spec"].get("unschedulable", False)
 
 
+FAINT = """() => {
+  const channel = (of) => (of /= 255) <= 0.04045 ? of / 12.92 : ((of + 0.055) / 1.055) ** 2.4;
+  const light = ([r, g, b]) => 0.2126 * channel(r) + 0.7152 * channel(g) + 0.0722 * channel(b);
+  const rgba = (text) => text.match(/[0-9.]+/g).map(Number);
+  const ground = (of) => { for (; of; of = of.parentElement) { const found = rgba(getComputedStyle(of).backgroundColor);
+    if (found.length === 3 || found[3] > 0) return found; } return [255, 255, 255]; };
+  const found = [];
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const of = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || !of.checkVisibility() || of.closest("svg")) continue;
+    const both = [light(rgba(getComputedStyle(of).color)), light(ground(of))];
+    const contrast = (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+    if (contrast < 4.5) found.push(`${contrast.toFixed(2)}: ${walk.currentNode.data.trim().slice(0, 60)}`);
+  }
+  return found;
+}"""
+"""Text whose contrast is below WCAG AA's 4.5 to 1."""
+
+
+def seen(page, keeper, path):
+    """A page on a phone: nothing beside its edge, every text legible in both themes with all that is folded opened."""
+    page.goto(f"{keeper.url}{path}")
+    page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+    for theme in ("light", "dark"):
+        page.emulate_media(color_scheme=theme)
+        assert page.evaluate(FAINT) == [], (path, theme)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    return page
+
+
 def test_the_person_on_call(browser, field, keeper, waits):
     stranger = browser.new_context()
     nothing = stranger.new_page()
@@ -115,5 +146,8 @@ def test_the_person_on_call(browser, field, keeper, waits):
     page.locator("#changes .state", has_text="undone").first.wait_for()
     keeper.wait_for("a node that takes pods again", lambda: not cordoned(field))
     assert "by anna" in keeper.why(run)
+    assert "1 target" in seen(page, keeper, "/report").inner_text("main")
+    for path in ("/", f"/runs/{run}", "/cluster", "/playbooks", "/playbooks/keep-away"):
+        seen(page, keeper, path)
     assert nothing.goto(f"{keeper.url}/runs/{run}").url.startswith(f"{keeper.url}/login")
     assert not faults

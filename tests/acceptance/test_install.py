@@ -6,11 +6,19 @@ route in front of it. Who plays the network is the exporter: it says of node-3's
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import yaml
 from plugins.installation import NODES, all_is_well, forbidden, is_ready
+
+from remediator.clock import ManualClock
+from remediator.kube import Kube, kinds
+from remediator.kube.elector import EVERY, LASTS, Elector
+from remediator.kube.errors import Forbidden
 
 pytestmark = [pytest.mark.long, pytest.mark.controlplane, pytest.mark.alertmanager, pytest.mark.prometheus, pytest.mark.timeout(400)]
 
@@ -158,6 +166,59 @@ def test_the_installation_is_taken_and_its_account_is_enough_and_no_more(plane, 
     assert checked.returncode == 1
     assert "playbook restart-agent is unavailable: our account may not delete pods in kube-system" in checked.stdout
     assert forbidden(keeper) == []
+
+
+ELECTS = """\
+apiVersion: remediator.dev/v1
+kind: Settings
+server: {listen: '127.0.0.1:0', insecure: true}
+store: {url: 'postgresql://remediator@postgres.databases/remediator'}
+election: {enabled: true, namespace: remediator}
+kubernetes: {kubeconfig: KUBECONFIG}
+"""
+
+
+async def test_the_component_postgres_gives_the_right_on_its_lease_and_on_no_other(plane, installed, root, tmp_path):
+    """Kubernetes answers whether an account may touch a named object only where the question names it."""
+    things = installed.build("postgres", "medik8s")
+    election = [thing for thing in things if thing["metadata"]["name"] == "remediator-election"]
+    assert sorted(thing["kind"] for thing in election) == ["Role", "RoleBinding"]
+    installed.apply([thing for thing in things if thing not in election])
+    account = installed.kubeconfig()
+    (tmp_path / "elects.yaml").write_text(ELECTS.replace("KUBECONFIG", account))
+
+    def check():
+        words = ("check", "--cluster", "--config", str(tmp_path / "elects.yaml"), str(root / "playbooks" / "restart-agent.yaml"))
+        return subprocess.run([sys.executable, "-m", "remediator", *words], capture_output=True, text=True, timeout=120, check=False)
+
+    without = await asyncio.to_thread(check)
+    assert without.returncode == 1
+    assert "no replica could be elected: our account may not create leases.coordination.k8s.io in remediator" in without.stdout
+    installed.apply(election)
+    async with await Kube.connect(kubeconfig=Path(account)) as kube:
+        await leads(kube, "remediator")
+        for name in ("another", "remediator"):
+            assert await kube.may("patch", "leases", "remediator", group="coordination.k8s.io", name=name) is (name == "remediator")
+        with pytest.raises(Forbidden):
+            await kube.delete(kinds.LEASE, "remediator", "remediator")
+    found = await asyncio.to_thread(check)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+async def leads(kube, lease):
+    """Where there was no Lease, without waiting for real, and a renewal afterwards."""
+    clock, ticks = ManualClock(), [0.0]
+    elector = Elector(kube, clock, name=lease, namespace="remediator", identity="test", ticks=lambda: ticks[0])
+    task = asyncio.create_task(elector.campaign())
+    async with asyncio.timeout(60):
+        while not task.done():
+            if clock.next_deadline() is not None:
+                ticks[0] += LASTS.total_seconds()
+                clock.advance(EVERY)
+            await asyncio.sleep(0.01)
+    assert elector.leads
+    await elector.release()
+    assert (await kube.get(kinds.LEASE, lease, "remediator"))["spec"].get("holderIdentity", "") == ""
 
 
 @pytest.fixture(autouse=True)

@@ -63,11 +63,12 @@ class Scene:
         return Counter(uid for one in self.effects() if is_eviction(one) and (uid := uid_of(one)) not in self.others)
 
     def marks(self):
-        """kind/name of every object, of whatever kind, that has become marked as remediator's."""
+        """kind/name of every object that has become marked as remediator's; Events, which are notes and end by themselves, left out."""
         return self._every_mark() - self._marks
 
     def _every_mark(self):
-        kinds = self._plane.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+        listed = self._plane.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+        kinds = [kind for kind in listed if kind.partition(".")[0] != "events"]
         found = self._plane.get(",".join(kinds), "--all-namespaces", "--show-managed-fields")["items"]
         return {f"{one['kind']}/{one['metadata']['name']}" for one in found if is_marked(one["metadata"])}
 

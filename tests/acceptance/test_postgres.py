@@ -88,3 +88,38 @@ def test_postgresql_restarts_while_a_run_is_at_a_step(postgres_server, postgres_
     decided = {decision["delivery"] for decision in started.decisions(len(kept) + 1)}
     assert decided == {None, *kept}, "each accepted delivery is decided, and what a person asked for"
     assert started.cli("journal", "verify").returncode == 0
+
+
+MOVED = RESTART.replace("  steps:\n", "  steps:\n  - ask: {action: approve, message: May I?, expires: 1h}\n")
+
+
+def test_a_journal_moves_to_postgresql_with_the_question_that_is_open(postgres_database, simulation_process, daemon):
+    cluster = simulation_process(rate=10)
+    before = cluster.agents()
+    settings = {name: value for name, value in cluster.settings.items() if name != "prometheus"}
+    old = daemon(playbooks=[MOVED], **settings)
+    asked = old.call("POST", "/api/v1/runs", {"playbook": "restart", "target": "Node/node-3", "by": "test", "reason": "to see"})
+    waits = f"/api/v1/runs/{asked['id']}"
+    old.wait_for("the question", lambda: old.get(waits)["state"] == "awaiting_approval")
+    exported = old.cli("journal", "export")
+    assert exported.returncode == 0
+    old.stop()
+    (old.folder / "journal.jsonl").write_text(exported.stdout)
+
+    path = old.folder / "settings.yaml"
+    path.write_text(path.read_text().replace("sqlite:///remediator.db", postgres_database))
+    imported = old.cli("journal", "import", str(old.folder / "journal.jsonl"), "--config", str(path))
+    assert (imported.returncode, imported.stderr) == (0, "")
+    again = old.cli("journal", "import", str(old.folder / "journal.jsonl"), "--config", str(path))
+    assert again.returncode == 2
+    assert "is not empty" in again.stderr
+
+    old.start()
+    assert old.cli("journal", "verify").returncode == 0
+    assert old.get(waits)["state"] == "awaiting_approval"
+    assert before == cluster.agents()
+    assert old.cli("runs", "approve", asked["id"]).returncode == 0
+    run = old.run_that_ended()
+    assert (run["id"], run["state"]) == (asked["id"], "healed"), run["detail"]
+    assert {node for node, agent in cluster.agents().items() if before[node] != agent} == {"node-3"}
+    assert old.cli("journal", "verify").returncode == 0

@@ -12,6 +12,7 @@ import yaml
 from remediator.actions import actions
 from remediator.clock import SystemClock
 from remediator.gates import gates
+from remediator.kube import Kube
 from remediator.playbook import Library, shipped
 from remediator.proofs import unmeasured
 from remediator.sim import Simulation
@@ -311,3 +312,18 @@ async def test_a_version_of_cilium_that_is_not_known_is_a_note(checked):
     result = await checked("cilium: {agent_selector: k8s-app=another}\n")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.startswith("settings.yaml:1:1: no agent was found, so which version of Cilium runs here is not known; nothing")
+
+
+async def test_a_right_on_the_lease_that_is_missing_is_a_problem(checked, monkeypatch):
+    """Without it nobody would ever lead, and nothing else would say so before the first alert."""
+    may = Kube.may
+
+    async def no_leases(self, verb, resource, *args, **named):
+        return named.get("name") != "mine" and await may(self, verb, resource, *args, **named)
+
+    monkeypatch.setattr(Kube, "may", no_leases)
+    shared = "election: {enabled: true, namespace: ops, lease: mine}\nstore: {url: 'postgresql://remediator@db/remediator'}\n"
+    result = await checked(shared)
+    lease = "leases.coordination.k8s.io/mine in ops (the election of a leader)"
+    assert result.stdout == f"settings.yaml:1:1: no replica could be elected: our account may not get {lease}, patch {lease}\n"
+    assert (await checked(shared.replace("enabled: true", "enabled: false"))).exit_code == 0

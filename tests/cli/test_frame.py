@@ -43,14 +43,14 @@ def test_every_command_of_this_issue_is_there():
         "actions": "list show",
         "gates": "list",
         "changes": "list",
-        "journal": "verify export prune",
+        "journal": "verify export prune import",
         "report": "recurrence effect",
         "alert": "send",
         "breaker": "status reset",
         "scenarios": "list",
     }
     single = [
-        *("serve", "demo", "run", "check", "match", "why", "pause", "resume", "status", "rbac", "schema", "test"),
+        *("serve", "demo", "run", "check", "match", "why", "pause", "resume", "status", "rbac", "schema", "test", "backtest"),
         *("version", "completion"),
     ]
     wanted = {(name,) for name in single} | {(group, name) for group, names in groups.items() for name in names.split()}

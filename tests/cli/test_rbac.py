@@ -43,6 +43,32 @@ def test_yaml_is_what_kubectl_takes_and_says_who_needs_it(call, playbook):
     assert lines[lines.index('- {apiGroups: [""], resources: [pods], verbs: [get, delete]}') - 1] == "# action cilium.restart_agent"
 
 
+ELECTION = """\
+apiVersion: remediator.dev/v1
+kind: Settings
+server: {listen: '127.0.0.1:0', insecure: true}
+store: {url: 'postgresql://remediator@db/remediator'}
+election: {enabled: true, lease: mine}
+"""
+
+
+def test_the_lease_of_an_election_is_among_them(call, playbook, tmp_path, root):
+    """As narrow as Kubernetes allows: nobody can be limited to a name when creating. The component has the same for its own Lease."""
+    (tmp_path / "settings.yaml").write_text(ELECTION)
+    text = call("rbac", playbook, "--config", str(tmp_path / "settings.yaml"), "-o", "yaml").stdout
+    (role,) = [d for d in yaml.safe_load_all(text) if d["kind"] == "Role" and d["metadata"]["namespace"] == "remediator"]
+    lease = {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"]}
+    named = {**lease, "resourceNames": ["mine"], "verbs": ["get", "patch"]}
+    assert sorted(role["rules"], key=str) == sorted([{**lease, "verbs": ["create"]}, named], key=str)
+    shipped = (root / "deploy/kustomize/components/postgres/rbac.yaml").read_text().replace("[remediator]", "[mine]")
+    assert next(yaml.safe_load_all(shipped))["rules"] == [{**lease, "verbs": ["create"]}, named]
+    elsewhere = ELECTION.replace("lease: mine", "namespace: ops")
+    (tmp_path / "settings.yaml").write_text(elsewhere)
+    assert "leases (remediator)" in call("rbac", playbook, "--config", str(tmp_path / "settings.yaml")).stdout
+    (tmp_path / "settings.yaml").write_text(ELECTION.replace("enabled: true", "enabled: false"))
+    assert "election of a leader" not in call("rbac", playbook, "--config", str(tmp_path / "settings.yaml")).stdout
+
+
 def test_other_forms_say_the_same(call, playbook):
     items = json.loads(call("rbac", playbook, "-o", "json").stdout)["items"]
     told = {
@@ -51,6 +77,7 @@ def test_other_forms_say_the_same(call, playbook):
         "resources": ["pods"],
         "verbs": ["get", "delete"],
         "needed_by": ["action cilium.restart_agent"],
+        "names": [],
     }
     assert told in items
     table = call("rbac", playbook).stdout

@@ -206,8 +206,9 @@ def recurring(api):
 
 
 def test_report_of_what_recurs(ask, recurring, golden):
-    golden(ask("report", "recurrence").stdout + ask("report", "recurrence", "-o", "wide").stdout)
+    golden("".join(ask("report", "recurrence", *form).stdout for form in ((), ("-o", "wide"), ("--markdown",))))
     assert recurring.asked[-1][2] == {"at_least": "2"}
+    assert ask("report", "recurrence", "--markdown", "-o", "json").exit_code == 2
     (one,) = json.loads(ask("report", "recurrence", "-o", "json").stdout)["items"]
     assert [each["state"] for each in one["each"]] == ["healed", "not_healed", "healed"]
     assert ask("report", "recurrence", "-o", "name").stdout == "Node/node-3\n"

@@ -14,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from remediator.clock import SystemClock
+from remediator.clock import ManualClock, SystemClock
 from remediator.kube import Handlers, Kube, Reflector, kinds
 from remediator.kube import client as client_module
+from remediator.kube.elector import EVERY, LASTS, Elector
 from remediator.kube.errors import (
     AlreadyExists,
     Conflict,
@@ -88,6 +89,44 @@ async def _ready_pod(kube, own, name):
 
 
 # reading
+
+
+async def test_one_of_two_leads_and_the_other_follows(kube, own):
+    """With time of its own, so that nobody waits for real."""
+    name, ticks, clock = own.body("leader")["metadata"]["name"], [0.0], ManualClock()
+    first, second = [
+        Elector(kube, clock, name=name, namespace=NAMESPACE, identity=who, ticks=lambda: ticks[0]) for who in ("first", "second")
+    ]
+    leading = asyncio.create_task(first.campaign())
+    try:
+        await _after(lambda: clock.next_deadline() is not None)
+        ticks[0] += LASTS.total_seconds()
+        clock.advance(EVERY)
+        await leading
+        follower = asyncio.create_task(second.campaign())
+        await _after(lambda: clock.next_deadline() is not None)
+        assert (first.leads, second.leads, second.holder) == (True, False, "first")
+        keeping = asyncio.create_task(first.keep())
+        await asyncio.sleep(0)
+        await first.release()
+        clock.advance(EVERY)
+        await asyncio.gather(follower, keeping)
+        assert (first.leads, second.leads) == (False, True)
+        spec = (await kube.get(kinds.LEASE, name, NAMESPACE))["spec"]
+        assert (spec["holderIdentity"], spec["leaseTransitions"], spec["leaseDurationSeconds"]) == ("second", 1, LASTS.total_seconds())
+        await kube.patch(kinds.LEASE, name, {"spec": {"holderIdentity": "somebody"}}, NAMESPACE, type="merge")
+        losing = asyncio.create_task(second.keep())
+        await asyncio.sleep(0)
+        clock.advance(EVERY)
+        assert await losing == "somebody holds the lease"
+    finally:
+        await kube.delete(kinds.LEASE, name, NAMESPACE)
+
+
+async def _after(look):
+    async with asyncio.timeout(20):
+        while not look():  # noqa: ASYNC110 - the clock tells nobody who sleeps on it
+            await asyncio.sleep(0)
 
 
 async def test_the_server_is_ready_and_tells_its_version(kube):

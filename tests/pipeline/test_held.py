@@ -44,9 +44,12 @@ async def second(line, alert):
 
 async def test_when_the_window_ends_it_runs_without_being_delivered_again(line, held, symptom, later):
     symptom.cured = lambda _: True
+    watching = line.world.feed.listen()
     later(hours=3)
     decision = await second(line, held)
     assert decision.decision == "run"
+    while (await watching.get()).kind != "episode":
+        pass  # whoever watches hears that alerts stand otherwise now
     run = await line.ended(decision.run)
     assert (run.state, run.trigger.reason, run.alert.fingerprint) == ("healed", "Symptom", held["fingerprint"])
     (episode,) = (await line.journal.episodes(open_only=False, fingerprint=held["fingerprint"])).items

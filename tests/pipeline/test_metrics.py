@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from datetime import timedelta
 
 import pytest
@@ -17,7 +19,7 @@ from remediator.model import Change, ChangeState, Pause, RunState, evolve, new_i
 from remediator.model import Resource as Thing
 from remediator.server import manage
 from remediator.telling import teller
-from remediator.vitals import Vitals
+from remediator.vitals import Vitals, keep_timing
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
 """As Prometheus asks."""
@@ -59,6 +61,7 @@ LIST = {
     "breaker_open": {},
     "playbook_demoted": {"playbook": ["remedy"]},
     "journal_whole": {},
+    "event_loop_delay_seconds_count": {},
     "journal_verified_timestamp_seconds": {},
 }
 UNBOUNDED = re.compile(r"pod|fingerprint|run|delivery|target|node|instance|id")
@@ -170,6 +173,27 @@ async def test_when_the_last_delivery_came_is_known_after_a_restart(house, text,
     await house.until(known, "the last delivery is known")
 
 
+async def test_work_that_holds_the_loop_up_shows_in_a_metric_and_when_long_in_the_log(monkeypatch, logged):
+    metrics = telemetry.Metrics()
+    monkeypatch.setattr(vitals, "METRICS", metrics)
+    monkeypatch.setattr(vitals, "_STALL", 0.05)
+
+    def within(seconds):
+        return metrics.registry.get_sample_value("remediator_event_loop_delay_seconds_bucket", {"le": str(seconds)})
+
+    timing = asyncio.create_task(keep_timing())
+    while not within("+Inf"):  # noqa: ASYNC110 - the loop has to turn, that is all
+        await asyncio.sleep(0)
+    time.sleep(0.1)  # noqa: ASYNC251 - what is to be noticed
+    before = within("+Inf")
+    while within("+Inf") == before:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0)
+    timing.cancel()
+    assert within("+Inf") > within(0.05)
+    told = [entry["seconds"] for entry in logged if entry["event"] == "the event loop stood still"]
+    assert max(told) >= 0.05
+
+
 async def _body(outside):
     import json
 
@@ -192,3 +216,32 @@ async def test_a_journal_that_was_altered_shows_in_a_metric_and_in_the_log(line,
     assert gauge("journal_whole") == ok
     assert gauge("journal_verified_timestamp_seconds") == pytest.approx(line.world.clock.now().timestamp(), abs=timedelta(hours=1).seconds)
     assert [entry["problems"] for entry in logged if entry["log_level"] == "error"] == ([] if ok else [report.problems])
+
+
+async def test_a_journal_that_its_anchor_does_not_know_shows_in_a_metric_the_log_and_the_status(house, text, logged, tmp_path):
+    anchor = tmp_path / "anchor.jsonl"
+    house.put("remedy.yaml", text())
+    store = {"url": "sqlite:///remediator.db", "anchor": str(anchor)}
+    await house.start(store=store)
+    assert anchor.read_text().count("\n") == 1
+    await house.journal.note("said", "", {})
+    await house.stop()
+    assert anchor.read_text().count("\n") == 2, "at start and at stop"
+
+    await house.start(store=store)
+    assert (house.operations.status().journal, gauge("journal_whole")) == ("ok", 1)
+    await house.stop()
+    known = anchor.read_text()
+    anchor.write_text(known.replace('"hash":"', '"hash":"0', 1))
+    await house.start(store=store)
+    assert gauge("journal_whole") == 0
+    assert "entry 1 is not the one that the anchor has" in house.operations.status().journal
+    assert "the journal is not what its anchor says" in house.log.getvalue()
+    status, report = await house.http("GET", "/api/v1/journal/verify")
+    assert (status, report["ok"]) == (200, False)
+    await house.stop()
+
+    anchor.write_text(known)
+    await house.start(store=store)
+    assert await Vitals(house.daemon.world, house.daemon._pipeline).verify()
+    assert (house.operations.status().journal, gauge("journal_whole")) == ("ok", 1)

@@ -12,6 +12,8 @@ from aiohttp import web
 from pipeline.test_approval import CORDON, asking, cordoned, decision_of, say, waits  # noqa: F401 - asking is a fixture
 from standins.slack import slack_server
 
+from remediator.errors import UsageError
+
 KEY = "signing-key-of-the-test-1"
 ALL = ["approval", "step", "healed", "done", "cancelled", "failed", "not_healed", "expired", "unknown"]
 TELL = {"tell": {"action": "notify", "text": "about to cordon ${target.name}"}}
@@ -174,3 +176,57 @@ async def test_a_run_has_one_message_in_slack_over_a_restart_to_its_undo(asking,
     assert slack.shown(replies=True) == [], "nothing of it needed people again"
     written = "".join(str(entry.data) for entry in await house.daemon.world.journal.entries())
     assert slack.token not in written + house.log.getvalue()
+
+
+class TestLinks:
+    """The one-time link of a question, from the message to the run that goes on."""
+
+    async def link_in(self, house, receivers):
+        async def told():
+            return receivers.told("fine")
+
+        await house.until(told, "the question")
+        (message,) = receivers.told("fine")
+        assert message["approve"].startswith("https://remediator.example/approve?token=")
+        assert message["approve"] in message["text"]
+        return message["approve"].partition("token=")[2]
+
+    async def test_whoever_holds_it_approves_once(self, asking, house, receivers, routes):  # noqa: F811 - the fixture
+        more = {"link": "https://remediator.example/", "approve_links": True, "events": ["approval"]}
+        run = await asking(steps=(CORDON,), settings=routes("fine", **more))
+        token = await self.link_in(house, receivers)
+        operations = house.daemon.operations
+        assert (await operations.invited(token)).id == run.id
+        assert await operations.invited(token[:-1]) is None
+        await operations.answer_invited(token, by="ada, by a link", reason="seen it", yes=True)
+        with pytest.raises(UsageError, match="was answered"):
+            await operations.answer_invited(token, by="eve", reason="", yes=False)
+        done = await house.ended(run.id)
+        assert [(said.by, said.approved) for said in done.approvals[0].answers] == [("ada, by a link", True)]
+        with pytest.raises(UsageError, match="was answered"):
+            await operations.invited(token)
+        notes = [entry.data for entry in await house.daemon.world.journal.entries(ref=run.id)]
+        assert token not in str(notes)
+
+    async def test_it_expires_with_the_question(self, asking, house, receivers, routes, later):  # noqa: F811 - the fixture
+        more = {"link": "https://remediator.example", "approve_links": True, "events": ["approval"]}
+        run = await asking(steps=(CORDON,), settings=routes("fine", **more))
+        token = await self.link_in(house, receivers)
+        later(hours=24)
+        with pytest.raises(UsageError, match=r"expired|has ended"):
+            await house.daemon.operations.answer_invited(token, by="ada", reason="", yes=True)
+        assert (await house.ended(run.id)).state == "expired"
+
+    async def test_where_two_people_have_to_agree_there_is_none(self, asking, house, receivers, routes):  # noqa: F811 - the fixture
+        more = {"link": "https://remediator.example", "approve_links": True, "events": ["approval"]}
+        run = await asking(steps=(CORDON,), settings={**routes("fine", **more), "approval": {"people": 2}})
+
+        async def told():
+            return receivers.told("fine")
+
+        await house.until(told, "the question")
+        (message,) = receivers.told("fine")
+        assert message["approve"] == ""
+        made = house.daemon.world.invitations.text(run.id, run.approvals[-1].asked_at)
+        with pytest.raises(UsageError, match="2 different people"):
+            await house.daemon.operations.invited(made)

@@ -192,7 +192,7 @@ class Lives:
 
     async def live(self, story: Callable[[Pipeline], Awaitable[None]], fate: Fate) -> bool:
         """Tell ``story`` to a new pipeline; whether it came to its end, or died as fate wanted."""
-        self._monkeypatch.setattr(pipeline_module, "Engine", lambda _, body: DictEngine(self.store, body, fate))
+        self._monkeypatch.setattr(pipeline_module, "Engine", lambda _, body, **_more: DictEngine(self.store, body, fate))
         journal = Watched(self.world.journal, WRITES, fate, JournalUnavailable)
         kube = Watched(self.world.kube, CALLS, fate)
         world = replace(self.world, journal=journal, kube=kube, feed=Feed(), signals=Signals(), engine=None)

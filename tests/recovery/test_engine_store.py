@@ -110,3 +110,40 @@ async def test_a_fault_of_the_step_itself_is_not_mistaken_for_one_of_the_store(t
         await seen.wait()
     await engine.stop(timedelta(seconds=10))
     assert entered == [True]
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["result", "fault"])
+async def test_what_comes_of_a_step_is_not_kept_once_another_process_leads(tmp_path, fails):
+    """A step that was under way while its process stood still: the next leader enters it again, and the run is not held for ended."""
+    leads, entered, healed = [True], [], asyncio.Event()
+
+    async def work():
+        entered.append(leads[0])
+        if len(entered) == 1:
+            leads[0] = False
+            if fails:
+                raise RuntimeError("whatever comes of a process that stood still")
+        return {"end": len(entered)}
+
+    async def body(run):
+        assert await engine.step("one", work) == {"end": 2}
+        healed.set()
+        return "healed"
+
+    engine = Engine(f"sqlite:///{tmp_path}/journal.db", body, may_act=lambda: leads[0])
+    engine.launch()
+    await engine.start("run-1")
+    async with asyncio.timeout(30):
+        while engine.running or not entered:  # noqa: ASYNC110 - what DBOS calls tells nobody
+            await asyncio.sleep(0.01)
+    assert not healed.is_set()
+    assert not await engine.ended("run-1")
+    assert await engine.stop(timedelta(seconds=10))
+
+    leads[0] = True
+    engine = Engine(f"sqlite:///{tmp_path}/journal.db", body, may_act=lambda: leads[0])
+    engine.launch()
+    async with asyncio.timeout(30):
+        await healed.wait()
+    assert entered == [True, True]
+    await engine.stop(timedelta(seconds=10))

@@ -10,7 +10,7 @@ from remediator.actions import Cilium, actions
 from remediator.gates import Fact, gates
 from remediator.kube.errors import NotFound
 from remediator.playbook import Library, load_playbook, shipped
-from remediator.rights import FACTS, Need, Rights, grants, kinds_of, lacking, needed
+from remediator.rights import FACTS, Need, Rights, election, grants, kinds_of, lacking, needed
 
 TEXT = """\
 apiVersion: remediator.dev/v1
@@ -46,9 +46,9 @@ class Account:
         self.looked.append((group, version))
         return frozenset(self.kinds.get((group, version), ()))
 
-    async def may(self, verb, resource, namespace="", *, subresource="", group=""):
+    async def may(self, verb, resource, namespace="", *, subresource="", group="", name=""):
         whole = f"{resource}/{subresource}" if subresource else resource
-        need = Need(namespace=namespace, group=group, resource=whole, verb=verb)
+        need = Need(namespace=namespace, group=group, resource=whole, verb=verb, name=name)
         self.asked.append(need)
         return self.everything if verb == "*" else need not in self.forbidden
 
@@ -189,3 +189,14 @@ async def test_what_is_served_is_asked_again_after_a_minute():
     assert len(account.looked) == 1
     clock.at += timedelta(minutes=1)
     assert await rights.absent(mine) == ()
+
+
+async def test_the_right_on_the_lease_of_an_election_is_asked_for_by_its_name():
+    """A Role that is limited to a name answers no to a question without one."""
+    wanted = election("remediator", "mine")
+    get = Need(namespace="remediator", group="coordination.k8s.io", resource="leases", verb="get", name="mine")
+    assert get in wanted
+    account = Account(get)
+    lacks = await Rights(account, Hands(), Cilium()).missing_of(wanted)
+    assert lacking(lacks) == "get leases.coordination.k8s.io/mine in remediator (the election of a leader)"
+    assert set(account.asked) == set(wanted)

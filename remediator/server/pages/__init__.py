@@ -11,7 +11,7 @@ from aiohttp import web
 
 from remediator.server import query
 from remediator.server.auth import Scope
-from remediator.server.pages import cluster, forms, home, playbook, run, sign_in
+from remediator.server.pages import cluster, forms, home, invited, playbook, report, run, sign_in
 from remediator.server.pages.frame import HEADERS, STATIC
 from remediator.server.problems import no_such
 from remediator.server.routing import Route
@@ -39,18 +39,15 @@ def _page(path: str, handler: Any, summary: str, *filters: query.Filter, **more:
 
 
 def _form(path: str, handler: Any, summary: str, fields: tuple[str, ...] = forms.FIELDS, **more: Any) -> Route:
-    scope = more.pop("scope", Scope.WRITE)
     return Route(
         method="POST",
         path=path,
-        scope=scope,
         handler=handler,
         summary=summary,
         fields=fields,
         media="text/html",
-        status=303,
         browser=True,
-        **more,
+        **{"scope": Scope.WRITE, "status": 303, **more},
     )
 
 
@@ -60,9 +57,20 @@ ROUTES = (
     _page("/playbooks", playbook.listed, "The playbooks in force"),
     _page("/playbooks/{name}", playbook.page, "One playbook: source, ladder, gates, how it did"),
     _page("/cluster", cluster.page, "Nodes, budget, BGP, pairs of nodes"),
+    _page("/report", report.page, "What came of acting, by playbook and target; what recurs", *report.FILTERS),
     _page("/login", sign_in.form, "Sign in with a token", query.text("next", "The page to go to."), scope=Scope.NONE),
     _form("/login", sign_in.sign_in, "A cookie for a token", sign_in.LOGIN, scope=Scope.NONE, fails=(401, 403, 429)),
     _form("/logout", sign_in.sign_out, "Forget the cookie", (), scope=Scope.NONE, fails=(403,)),
+    _page("/approve", invited.page, "The question behind the link of a message", *invited.FILTERS, scope=Scope.NONE, fails=(404, 410, 429)),
+    _form(
+        "/approve",
+        invited.answered,
+        "Answer it",
+        invited.FIELDS,
+        scope=Scope.NONE,
+        status=200,
+        fails=(403, 404, 410, 429),
+    ),
     *(
         _form(f"/runs/{{id}}/{verb}", forms.intervene, f"The button {verb} of a run's page", fails=(409,))
         for verb in ("cancel", "approve", "reject", "undo")

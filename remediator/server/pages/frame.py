@@ -6,6 +6,7 @@ No page has a script or a style of its own in it, and the content security polic
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -57,6 +58,7 @@ STATIC = _files
 def _templates() -> jinja2.Environment:
     made = jinja2.Environment(
         loader=jinja2.PackageLoader("remediator.server.pages"),
+        auto_reload=False,
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -66,6 +68,22 @@ def _templates() -> jinja2.Environment:
     made.filters.update(ago=_ago, clip=words.folded, moment=_moment, part=_part, pretty=_pretty, sentence=sentence, span=_span)
     made.globals.update(words=words, mood=_mood)
     return made
+
+
+_compiled: set[str] = set()
+
+
+def _compile(name: str) -> None:
+    for each in ("parts.html", "base.html", name):
+        _templates().get_template(each)
+    _compiled.add(name)
+
+
+async def _template(name: str) -> jinja2.Template:
+    """Compiled in a thread when it is asked for first: that takes up to a tenth of a second, which the event loop has to give others."""
+    if name not in _compiled:
+        await asyncio.to_thread(_compile, name)
+    return _templates().get_template(name)
 
 
 def _shown(value: Any) -> Any:
@@ -126,7 +144,7 @@ async def render(call: Call, template: str, *, status: int = 200, **values: Any)
         "here": call.request.path,
         "daemon": call.service.status(),
     }
-    return _page(_templates().get_template(template).render(**shared, **values), status)
+    return _page((await _template(template)).render(**shared, **values), status)
 
 
 def wants_page(request: web.Request) -> bool:
@@ -134,16 +152,13 @@ def wants_page(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "") and not request.path.startswith("/api/")
 
 
-def error_page(problem: HttpProblem, request: web.Request, request_id: str) -> web.Response:
+async def error_page(problem: HttpProblem, request: web.Request, request_id: str) -> web.Response:
     """An error for people: to the sign-in if nobody knows who they are, else a page that says what is wrong."""
     if problem.status == 401 and request.method == "GET":
         there = quote(request.path_qs, safe="/")
         return web.Response(status=303, headers={**HEADERS, "Location": f"/login?next={there}"})
-    text = (
-        _templates()
-        .get_template("error.html")
-        .render(problem=problem.document, request_id=request_id, here=request.path, now=datetime.now(UTC))
-    )
+    template = await _template("error.html")
+    text = template.render(problem=problem.document, request_id=request_id, here=request.path, now=datetime.now(UTC))
     response = _page(text, problem.status)
     response.headers.update({name: value for name, value in problem.headers.items() if name != "WWW-Authenticate"})
     return response

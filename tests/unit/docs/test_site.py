@@ -38,7 +38,7 @@ def relinked(root):
 
 def test_every_page_and_picture_is_on_it(root, site):
     pages = {path.relative_to(root / "docs").with_suffix(".html") for path in (root / "docs").rglob("*.md")}
-    pictures = {path.relative_to(root / "docs") for path in (root / "docs").rglob("*.png")}
+    pictures = {path.relative_to(root / "docs") for path in (root / "docs").rglob("*") if path.suffix in (".png", ".svg")}
     assert len(pages) > 40
     assert sorted(one for one in pages | pictures if not (site / one).is_file()) == []
     assert all((site / f"{name}.html").is_file() for name in ("index", "architecture", "contributing", "changelog"))

@@ -31,6 +31,7 @@ from remediator.model import (
     Trigger,
     TriggerKind,
     Verdict,
+    evolve,
 )
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
@@ -142,6 +143,29 @@ class Make:
     def pause(self, at: float = 0, **fields) -> Pause:
         usual = {"id": self.id(at), "reason": "maintenance", "by": "anna", "at": self.time(at)}
         return Pause(**{**usual, **fields})
+
+    async def story(self, journal, name, *, state=RunState.HEALED, left=False, resolved=True, undo=False):
+        """One alert from its delivery to the end of its run, in pieces as the daemon writes them; in all ways in which it may stay."""
+        alert = self.alert(fingerprint=name.encode().hex())
+        await journal.add_delivery(self.delivery(id=f"d-{name}", alerts=(alert,)))
+        run = self.run(id=f"r-{name}", alert=alert, state=RunState.RUNNING)
+        episode = self.episode(fingerprint=alert.fingerprint, run=run.id)
+        decision = self.decision(id=f"x-{name}", delivery=f"d-{name}", alert=alert, decision=DecisionKind.RUN, run=run.id)
+        await journal.decide(f"d-{name}", [decision], episodes=[episode], runs=[run])
+        await journal.save_step(run.id, self.step(0, state=StepState.RUNNING))
+        change = self.change(run.id, id=f"c-{name}")
+        await journal.save_change(change)
+        await journal.save_step(run.id, self.step(0, state=StepState.SUCCEEDED))
+        await journal.note("told", run.id, {"id": name})
+        if not state.open:
+            steps = self.step(0, state=StepState.SUCCEEDED), self.step(1)
+            await journal.save_run(evolve(run, state=state, ended_at=self.time(5), steps=steps))
+        if not left:
+            await journal.save_change(evolve(change, state=ChangeState.UNDONE))
+        if undo:
+            await journal.note("undo", run.id, {"by": "anna"})
+        if resolved:
+            await journal.save_episode(evolve(episode, resolved_at=self.time(6)))
 
 
 @pytest.fixture

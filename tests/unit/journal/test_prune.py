@@ -15,7 +15,7 @@ from remediator.clock import ManualClock
 from remediator.errors import JournalError
 from remediator.journal import Journal, audit
 from remediator.journal.prune import prune
-from remediator.model import ChangeState, DecisionKind, RunState, StepState, evolve
+from remediator.model import DecisionKind, RunState
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
 LATER = START + timedelta(days=1)
@@ -28,30 +28,6 @@ def outsider(store_url):
     with engine.connect() as connection:
         yield connection
     engine.dispose()
-
-
-async def story(journal, make, name, *, state=RunState.HEALED, left=False, resolved=True, undo=False):
-    """One alert from its delivery to the end of its run, in pieces as the daemon writes them; in all ways in which it may stay."""
-    alert = make.alert(fingerprint=name.encode().hex())
-    await journal.add_delivery(make.delivery(id=f"d-{name}", alerts=(alert,)))
-    run = make.run(id=f"r-{name}", alert=alert, state=RunState.RUNNING)
-    episode = make.episode(fingerprint=alert.fingerprint, run=run.id)
-    decision = make.decision(id=f"x-{name}", delivery=f"d-{name}", alert=alert, decision=DecisionKind.RUN, run=run.id)
-    await journal.decide(f"d-{name}", [decision], episodes=[episode], runs=[run])
-    await journal.save_step(run.id, make.step(0, state=StepState.RUNNING))
-    change = make.change(run.id, id=f"c-{name}")
-    await journal.save_change(change)
-    await journal.save_step(run.id, make.step(0, state=StepState.SUCCEEDED))
-    await journal.note("told", run.id, {"id": name})
-    if not state.open:
-        steps = make.step(0, state=StepState.SUCCEEDED), make.step(1)
-        await journal.save_run(evolve(run, state=state, ended_at=make.time(5), steps=steps))
-    if not left:
-        await journal.save_change(evolve(change, state=ChangeState.UNDONE))
-    if undo:
-        await journal.note("undo", run.id, {"by": "anna"})
-    if resolved:
-        await journal.save_episode(evolve(episode, resolved_at=make.time(6)))
 
 
 async def ids(journal):
@@ -68,11 +44,11 @@ async def ids(journal):
 
 
 async def test_what_is_over_goes_and_what_is_open_stays_as_it_was(journal, make):
-    await story(journal, make, "over")
-    await story(journal, make, "running", state=RunState.RUNNING)
-    await story(journal, make, "left", left=True)
-    await story(journal, make, "fires", resolved=False)
-    await story(journal, make, "undone", undo=True)
+    await make.story(journal, "over")
+    await make.story(journal, "running", state=RunState.RUNNING)
+    await make.story(journal, "left", left=True)
+    await make.story(journal, "fires", resolved=False)
+    await make.story(journal, "undone", undo=True)
     await journal.keep_revision("v1", "p", "text")
     await journal.add_delivery(make.delivery(id="d-waits"))
     await journal.add_pause(make.pause(id="p-holds"))
@@ -98,10 +74,10 @@ async def test_what_is_over_goes_and_what_is_open_stays_as_it_was(journal, make)
 
 
 async def test_only_what_is_older_goes_and_the_last_entries_stay_if_so_many_are_asked_for(journal, make, clock):
-    await story(journal, make, "old")
+    await make.story(journal, "old")
     between = len(await journal.entries())
     clock.advance(timedelta(hours=1))
-    await story(journal, make, "new")
+    await make.story(journal, "new")
     all_of_it = await ids(journal)
     assert (await journal.prune(before=START)).removed == {}
     assert (await journal.prune(before=LATER, keep=2 * between)).removed == {}
@@ -139,7 +115,7 @@ async def test_an_alert_that_is_held_can_still_be_decided(journal, make):
 
 async def test_a_crash_between_slices_is_harmless(journal, make):
     for name in "abc":
-        await story(journal, make, name, left=name == "b")
+        await make.story(journal, name, left=name == "b")
     upto = len(await journal.entries())
     done = await journal._writer.write(lambda tx: prune(tx, before="2027", upto=upto, most=7))
     assert done.more
@@ -150,7 +126,7 @@ async def test_a_crash_between_slices_is_harmless(journal, make):
 
 
 async def test_a_slice_that_fails_leaves_nothing(journal, make):
-    await story(journal, make, "a")
+    await make.story(journal, "a")
     before, entries = await ids(journal), await journal.entries()
 
     def fail(transaction):
@@ -164,7 +140,7 @@ async def test_a_slice_that_fails_leaves_nothing(journal, make):
 
 async def test_others_write_between_slices(journal, make):
     for name in "abcdef":
-        await story(journal, make, name)
+        await make.story(journal, name)
     order = []
 
     async def pruned():
@@ -189,7 +165,7 @@ async def test_others_write_between_slices(journal, make):
     ],
 )
 async def test_what_was_tampered_with_is_not_hidden_by_pruning(journal, make, outsider, tampering, problem):
-    await story(journal, make, "a")
+    await make.story(journal, "a")
     outsider.exec_driver_sql(tampering)
     outsider.commit()
     with pytest.raises(JournalError, match=problem):
@@ -216,8 +192,8 @@ TAMPERINGS = [
 
 
 async def test_tampering_after_pruning_shows(journal, make, outsider):
-    await story(journal, make, "over")
-    await story(journal, make, "left", left=True)
+    await make.story(journal, "over")
+    await make.story(journal, "left", left=True)
     await journal.prune(before=LATER, most=4)
     for tampering, problem in TAMPERINGS:
         outsider.exec_driver_sql(tampering)
@@ -246,7 +222,7 @@ def test_wherever_it_is_pruned_it_is_whole_and_whatever_is_altered_then_shows(ma
         journal = await Journal.open(url, clock=clock)
         try:
             for number, how in enumerate(stories):
-                await story(journal, make, str(number), **how)
+                await make.story(journal, str(number), **how)
                 clock.advance(timedelta(hours=1))
             must = {f"r-{n}" for n, how in enumerate(stories) if how["state"].open or how["left"] or not how["resolved"]}
             for hours, most in prunings:

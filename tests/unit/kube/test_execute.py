@@ -202,7 +202,7 @@ async def test_whether_we_may_is_a_question_and_asked_again_where_that_helps(api
     api.status(503)
     api.json({"status": {"allowed": allowed, "reason": "because"}}, 201)
     assert await kube.may("create", "pods", "kube-system", subresource="exec") is allowed
-    wanted = {"verb": "create", "group": "", "resource": "pods", "subresource": "exec", "namespace": "kube-system"}
+    wanted = {"verb": "create", "group": "", "resource": "pods", "subresource": "exec", "namespace": "kube-system", "name": ""}
     assert [seen.body["spec"]["resourceAttributes"] for seen in api.seen] == [wanted, wanted]
     api.json({"kind": "Status"}, 201)
     with pytest.raises(Malformed):

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.errors import UsageError
-from remediator.kube import kinds
+from remediator.errors import NotLeading, UsageError
+from remediator.kube import access, kinds
 from remediator.kube.errors import (
     AlreadyExists,
     CallFailed,
@@ -240,3 +240,76 @@ async def test_every_error_says_what_was_asked(api, kube):
     api.status(409, "Conflict", "the object has been modified")
     with pytest.raises(CallFailed, match=r"^PATCH /api/v1/nodes/a: 409 Conflict: the object has been modified$"):
         await _patch(kube)
+
+
+# only the one that leads
+
+
+@pytest.fixture
+def guard(kube):
+    """The guarded door; ``answers`` are given in order, the last one for ever."""
+
+    class Guard:
+        answers = [True]  # noqa: RUF012 - each test has its own class
+        asked = 0
+
+        def __call__(self):
+            self.asked += 1
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    guard = Guard()
+    guard.kube = kube.guarded(guard)
+    return guard
+
+
+async def test_who_leads_no_more_does_not_even_connect(api, guard):
+    guard.answers = [False]
+    with pytest.raises(NotLeading):
+        await _patch(guard.kube)
+    assert (api.seen, guard.asked) == ([], 1)
+
+
+async def test_leadership_lost_during_the_handshake_stops_the_call(api, guard):
+    guard.answers = [True, False]
+    with pytest.raises(NotLeading):
+        await _patch(guard.kube)
+    assert (api.seen, guard.asked) == ([], 2)
+
+
+async def test_a_kept_connection_is_asked_about_too(api, guard):
+    api.json({})
+    await guard.kube.get(kinds.NODE, "a")
+    guard.answers = [False]
+    for write in (
+        lambda: _patch(guard.kube),
+        lambda: guard.kube.create(kinds.LEASE, {"metadata": {"name": "l"}}, "default"),
+        lambda: guard.kube.delete(kinds.POD, "a", "default"),
+        lambda: guard.kube.evict("a", "default"),
+    ):
+        with pytest.raises(NotLeading):
+            await write()
+    assert len(api.seen) == 1
+
+
+async def test_a_new_token_takes_time_so_it_is_asked_again(api, guard, monkeypatch):
+    async def renew(self, used):
+        guard.answers = [False]
+        return True
+
+    monkeypatch.setattr(access.Access, "renew", renew)
+    api.status(401, "Unauthorized")
+    with pytest.raises(NotLeading):
+        await _patch(guard.kube)
+    assert len(api.seen) == 1
+
+
+async def test_what_changes_nothing_is_not_asked_about(api, kube, guard):
+    guard.answers = [False]
+    for _ in range(3):
+        api.json({"status": {"allowed": True}})
+    await _patch(guard.kube, dry_run=True)
+    await guard.kube.get(kinds.NODE, "a")
+    assert await guard.kube.may("get", "pods")
+    api.json({})
+    await _patch(kube)
+    assert (len(api.seen), guard.asked) == (4, 0)

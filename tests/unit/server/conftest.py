@@ -159,6 +159,7 @@ class FakeService:
         self.calls: list[tuple[str, Any]] = []
         self.view = ClusterView(nodes=(NodeView(name="node-1", zone="a"),), disturbed=0, most=1, at=NOW)
         self.the_series = Series()
+        self.the_invited: Run | None = None
         self.fails: Exception | None = None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -199,6 +200,15 @@ class FakeService:
     async def approve(self, run, *, by, reason, named):
         await self._did("approve", (run, by, reason, named))
         return self._altered(run)
+
+    async def invited(self, text):
+        if text == "over":
+            raise UsageError("The question was answered.")
+        return self.the_invited if text == "good" else None
+
+    async def answer_invited(self, text, *, by, reason, yes):
+        await self._did("answer_invited", (text, by, reason, yes))
+        return self.the_invited
 
     async def reject(self, run, *, by, reason):
         await self._did("reject", (run, by, reason))
@@ -302,7 +312,12 @@ def a_playbook() -> Any:
     shown = {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab"}
     gates = {"gates": {}}
     return SimpleNamespace(
-        name="cilium-agent-down", text="apiVersion: remediator.dev/v1\n", ladder=(), disruptive=True, describe=lambda: {**shown, **gates}
+        name="cilium-agent-down",
+        source="/nowhere/x.yaml",
+        text="apiVersion: remediator.dev/v1\n",
+        ladder=(),
+        disruptive=True,
+        describe=lambda: {**shown, **gates},
     )
 
 

@@ -46,6 +46,7 @@ def test_the_table_says_what_the_interface_says():
     assert {path for (method, path), scope in scopes.items() if scope is Scope.NONE} == {
         "/-/healthy",
         "/-/ready",
+        "/approve",
         "/login",
         "/logout",
         "/static/{name}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from remediator.model import (
     Pause,
     RunState,
     StepState,
+    Target,
     Verdict,
     Verification,
     evolve,
@@ -29,6 +31,7 @@ from remediator.model import (
 from remediator.reasons import Reason
 from remediator.server import Proxy, Tokens
 from remediator.server.auth import COOKIE
+from remediator.server.pages import frame
 from remediator.server.service import Series, Waiting
 
 NOW = datetime(2026, 1, 5, 10, 0, tzinfo=UTC)
@@ -75,7 +78,7 @@ def an_alert(**labels):
 
 class TestSigningIn:
     async def test_a_stranger_sees_nothing_but_the_form(self, api):
-        for path in ("/", "/runs/run-1", "/cluster", "/playbooks", "/playbooks/cilium-agent-down", "/events"):
+        for path in ("/", "/runs/run-1", "/cluster", "/playbooks", "/playbooks/cilium-agent-down", "/report", "/events"):
             response = await api("GET", path, token=None, headers=HTML, allow_redirects=False)
             assert (response.status, response.headers["Location"]) == (303, f"/login?next={path}")
         text = await (await api("GET", "/login", token=None, headers=HTML)).text()
@@ -114,6 +117,11 @@ class TestSigningIn:
         assert (await api("GET", "/api/v1/status", token=None)).status == 401
         assert (await api("POST", "/logout", token=None, headers=HTML, allow_redirects=False)).status == 303
         assert (await api("GET", "/", token=None)).status == 401
+
+    async def test_one_secret_for_the_webhook_and_for_people_opens_pages_too(self, serve, service):
+        api = await serve(service, tokens=Tokens(webhook="write-secret", write="write-secret"))
+        assert (await self.sign_in(api)).status == 303
+        assert (await api("GET", "/", token=None)).status == 200
 
     async def test_a_cookie_ends_with_its_time_and_with_its_token(self, serve, service):
         api = await serve(service)
@@ -292,30 +300,42 @@ class TestButtons:
         assert service.calls == [("cancel", ("run-1", "dora", "x"))]
 
 
+async def test_a_page_is_compiled_away_from_the_event_loop(read, monkeypatch):
+    monkeypatch.setattr(frame, "_compiled", set())
+    where = []
+    compile_ = frame._compile
+    monkeypatch.setattr(frame, "_compile", lambda name: (where.append((name, threading.current_thread())), compile_(name)))
+    await read("/playbooks")
+    await read("/playbooks")
+    ((name, thread),) = where
+    assert name == "playbooks.html"
+    assert thread is not threading.main_thread()
+
+
 class TestWhatStrangersWrote:
     async def test_it_does_no_harm(self, read, api, service, run):
         alert = evolve(an_alert(**{"node": EVIL, EVIL[:60]: "x"}), name=EVIL, annotations={"summary": EVIL})
         service.journal.the_runs["run-1"] = run(alert=alert, detail=EVIL, playbook=EVIL[:90])
         service.journal.episode = evolve(service.journal.episode, name=EVIL, labels={"a": EVIL}, detail=EVIL)
         service.demoted = (Demotion(playbook=EVIL, at=NOW),)
-        for path in ("/", "/runs/run-1"):
+        for path in ("/", "/runs/run-1", "/report"):
             text = await (await api("GET", path, headers=HTML)).text()
             page = Document(text)
             assert {one.get("src") for one in page.all("script")} == {"/static/live.js"}
             assert not page.all("img")
             assert not [name for _, found in page.elements for name in found if name.startswith("on") or name == "style"]
             assert not set(text) & {"\x1b", "\x07", "\u202e"}
-            assert "\\x1b[31m\\u202e" in page.text
+            assert "\\x1b[31m\\u202e" in page.text or path == "/report"  # which has no text of alerts, and cuts names
         assert len(text) < 150_000
 
     async def test_every_page_forbids_scripts_of_its_own(self, api):
-        for path in ("/", "/login", "/cluster", "/playbooks", "/runs/none"):
+        for path in ("/", "/login", "/cluster", "/playbooks", "/report", "/runs/none"):
             policy = (await api("GET", path, headers=HTML)).headers["Content-Security-Policy"]
             assert "default-src 'none'" in policy
             assert "unsafe" not in policy
 
 
-async def test_a_playbook(read, service):
+async def test_a_playbook(read, service, root):
     described = {
         "summary": "An agent is down",
         "source": "x.yaml",
@@ -325,11 +345,15 @@ async def test_a_playbook(read, service):
     (old,) = service.library.playbooks
     shown = {**old.describe(), **described}
     service.library = SimpleNamespace(playbooks=(SimpleNamespace(**{**vars(old), "describe": lambda: shown, "text": "a: 1\nb: <i>\n"}),))
+    assert "None beside it." in (await read("/playbooks/cilium-agent-down")).text
+    service.library.playbooks[0].source = str(root / "playbooks" / "cilium-agent-down.yaml")
     page = await read("/playbooks/cilium-agent-down")
     assert [one["id"] for one in page.all("span", **{"class": "row"})] == ["L1", "L2"]
     assert "b: <i>" in page.text
     assert "up to 2 times" in page.text
     assert "disturbs" in page.text
+    assert "heals a hung agent by replacing its pod once" in page.text
+    assert "remediator test /" in page.text
     assert "cilium-agent-down" in (await read("/playbooks")).text
 
 
@@ -348,6 +372,113 @@ async def test_the_cluster_and_what_cannot_be_read(read, service):
     page = await read("/cluster")
     assert "The nodes cannot be read" in page.text
     assert "BGP cannot be read" in page.text
+
+
+class TestReport:
+    async def test_success_time_to_heal_and_false_starts_by_playbook_and_target(self, read, service, run):
+        def ended(number, name, state, **more):
+            target = Target(kind="Node", name=name)
+            return run(state=state, target=target, ended_at=NOW + timedelta(seconds=number), id=f"run-{number}", **more)
+
+        runs = [
+            ended(30, "node-1", RunState.HEALED),
+            ended(90, "node-1", RunState.HEALED),
+            ended(600, "node-2", RunState.NOT_HEALED, reason=Reason.STILL_FIRING),
+            ended(5, "node-2", RunState.CANCELLED, reason=Reason.RESOLVED_MEANWHILE),
+        ]
+        service.journal.the_runs = {one.id: one for one in runs}
+        page = await read("/report")
+        text = " ".join(page.text.split())
+        assert "67% 2 of 3" in text
+        assert "1m longest 1m30s" in text
+        assert text.index("Node/node-2") < text.index("Node/node-1"), "the worst in front"
+        assert "Node/n cilium.restart_agent 3 3" in text, "what recurs"
+        assert page.all("a", href="/runs/run-1")
+        assert page.all("a", href="/report?since=30d&playbook=cilium-agent-down")
+        assert service.asked_of_effect == (NOW - timedelta(days=30), None)
+        assert service.asked_of_recurrence[0] == NOW - timedelta(days=30)
+        assert "report effect --since 30d --markdown" in text
+
+    async def test_a_span_and_a_playbook_may_be_chosen(self, read, service):
+        page = await read("/report?since=90d&playbook=p")
+        assert service.asked_of_effect == (NOW - timedelta(days=90), "p")
+        assert "No live run began." in page.text
+        assert "--since 90d --playbook p --markdown" in page.text
+        assert "Node/n" in page.text
+        assert "Node/n" not in (await read("/report?playbook=other")).text, "what recurs is that of the playbook too"
+        page = await read("/report?since=2026-01-01T00:00:00Z&playbook=")
+        assert service.asked_of_effect == (datetime(2026, 1, 1, tzinfo=UTC), None)
+        assert "report effect --since 2026-01-01T00:00:00.000Z --markdown" in page.text
+
+    async def test_many_targets_are_cut_and_counted_unless_one_playbook_is_asked_for(self, read, service, run):
+        for number in range(12):
+            made = run(id=f"run-{number}", target=Target(kind="Node", name=f"node-{number}"), state=RunState.DONE, ended_at=NOW)
+            service.journal.the_runs[made.id] = made
+        page = await read("/report")
+        assert "12 targets" in page.text
+        assert "and 4 more, which did no worse" in page.text
+        assert "Node/node-9" in (await read("/report?playbook=cilium-agent-down")).text
+        assert "more, which" not in (await read("/report?playbook=cilium-agent-down")).text
+
+    async def test_it_is_read_anew_less_often_than_others(self, read):
+        assert (await read("/report")).all("html", **{"data-pause": "30000"})
+        assert not [one for one in (await read("/")).all("html") if "data-pause" in one]
+
+    async def test_a_span_that_is_none_is_refused(self, api):
+        assert (await api("GET", "/report?since=soon", headers=HTML)).status == 400
+
+
+class TestInvited:
+    """The page behind the one-time link of a message, as a stranger with the link gets it."""
+
+    @pytest.fixture
+    def asked(self, service, run):
+        expires = NOW + timedelta(hours=3)
+        question = Approval(question="May <p> act?", asked_at=NOW, expires_at=expires, state=ApprovalState.WAITING, people=1)
+        service.the_invited = run(state=RunState.AWAITING_APPROVAL, approvals=(question,))
+
+    async def send(self, api, **given):
+        form = {"token": "good", "name": "ada", "reason": "seen it", "answer": "approve", **given}
+        return await api("POST", "/approve", token=None, data=form, headers=HTML)
+
+    async def test_it_tells_the_question_and_nothing_of_the_daemon_and_changes_nothing(self, api, service, asked):
+        response = await api("GET", "/approve?token=good", token=None, headers=HTML)
+        page = Document(await response.text())
+        assert "May <p> act?" in page.text
+        assert "Expires in 3h" in page.text
+        assert page.field("token") == "good"
+        assert {one["value"] for one in page.all("button", name="answer")} == {"approve", "reject"}
+        assert "mode" not in page.text
+        assert not page.all("script")
+        assert service.calls == []
+
+    @pytest.mark.parametrize("answer", ["approve", "reject"])
+    async def test_the_answer_is_recorded_under_the_name_that_was_given(self, api, service, asked, answer):
+        response = await self.send(api, answer=answer)
+        assert response.status == 200
+        assert service.calls == [("answer_invited", ("good", "ada, by a link", "seen it", answer == "approve"))]
+        assert ("Approved" if answer == "approve" else "Rejected") in Document(await response.text()).text
+
+    async def test_without_a_name_or_an_answer_or_from_another_site_nothing_happens(self, api, service, asked):
+        assert (await self.send(api, name=" ")).status == 400
+        assert (await self.send(api, answer="")).status == 400
+        response = await api("POST", "/approve", token=None, data={"token": "good"}, headers={**HTML, "Sec-Fetch-Site": "cross-site"})
+        assert response.status == 403
+        assert service.calls == []
+
+    async def test_one_that_is_over_says_so(self, api, service, asked):
+        response = await api("GET", "/approve?token=over", token=None, headers=HTML)
+        assert response.status == 410
+        assert "was answered" in Document(await response.text()).text
+        service.fails = UsageError("run run-1 has ended")
+        assert (await self.send(api)).status == 410
+
+    async def test_guesses_are_counted_as_unknown_tokens_are(self, api, service, asked):
+        for _ in range(30):
+            assert (await api("GET", "/approve?token=bad", token=None, headers=HTML)).status == 404
+        assert (await api("GET", "/approve?token=good", token=None, headers=HTML)).status == 429
+        assert (await self.send(api)).status == 429
+        assert service.calls == []
 
 
 async def test_what_pages_load(api):

@@ -105,7 +105,7 @@ class TestWatch:
 class TestEvents:
     async def test_everything_that_changes_is_noticed(self, service, follow):
         events = await follow("/events")
-        assert await events.line() == ":\n"
+        assert await events.line() == "retry: 500\n", "a browser that was cut off comes back soon"
         service.feed.publish("run", "run-1")
         service.feed.publish("delivery", "d1")
         assert await events.next() == ("run", {"seq": 1, "kind": "run", "ref": "run-1"})
@@ -113,7 +113,7 @@ class TestEvents:
 
     async def test_it_beats_while_it_is_quiet(self, serve, service, follow):
         events = await follow("/events", await serve(service, beat_seconds=0.01))
-        assert [await events.line() for _ in range(4)] == [":\n", "\n", ":\n", "\n"]
+        assert [await events.line() for _ in range(6)] == ["retry: 500\n", "\n", ":\n", "\n", ":\n", "\n"]
 
     async def test_a_listener_that_falls_behind_is_cut_off(self, service, follow):
         events = await follow("/events")
@@ -155,7 +155,9 @@ class TestExport:
         service.journal.entries_held = 200  # more than one piece
         response = await api("GET", "/api/v1/journal/export", token="read")
         assert response.content_type == "application/jsonl"
-        assert [json.loads(line)["seq"] for line in (await response.text()).splitlines()] == list(range(1, 201))
+        *entries, last = [json.loads(line) for line in (await response.text()).splitlines()]
+        assert [entry["seq"] for entry in entries] == list(range(1, 201))
+        assert last == {"end": {"entries": 200, "seq": 200, "hash": entries[-1]["hash"]}}
 
     async def test_a_failure_in_the_middle_does_not_look_like_the_end(self, api, service, monkeypatch):
         async def broken():

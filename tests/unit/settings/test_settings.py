@@ -311,3 +311,13 @@ def test_settings_are_frozen_and_plain(load):
     with pytest.raises(ValueError, match="frozen"):
         settings.mode = Mode.AUTO
     assert Settings.model_validate(settings.model_dump(by_alias=True)) == settings
+
+
+def test_an_election_needs_a_store_that_replicas_can_share(tmp_path):
+    path = tmp_path / "settings.yaml"
+    head = "apiVersion: remediator.dev/v1\nkind: Settings\nserver: {listen: '127.0.0.1:0', insecure: true}\nelection: {enabled: true}\n"
+    path.write_text(head)
+    with pytest.raises(DocumentError, match=r"settings.yaml:4:\d+: .*election.*replicas cannot share a SQLite file"):
+        load_settings(path)
+    path.write_text(head + "store: {url: 'postgresql://remediator@db/remediator'}\n")
+    assert load_settings(path).election.lease == "remediator"

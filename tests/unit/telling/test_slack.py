@@ -118,6 +118,15 @@ async def test_a_run_has_one_message_and_a_question_a_link(slack, telling, kept)
     ]
 
 
+async def test_a_link_that_answers_stands_in_the_question_and_goes_with_it(slack, telling):
+    teller = telling(link="https://r.test", approve_links=True)
+    await teller.tell(evolve(ASKED, invitation="r1.1.seal"))
+    assert "\n<https://r.test/approve?token=r1.1.seal|Approve or reject>\n<https://r.test/runs/r1|" in slack.shown()[0]
+    assert slack.shown()[0].count("token=") == 1
+    await teller.tell(WORKING)
+    assert "token=" not in slack.shown()[0]
+
+
 async def test_what_needs_people_again_is_said_in_the_thread_and_aloud(slack, telling):
     teller = telling()
     await teller.tell(ASKED)

@@ -2,7 +2,8 @@
 // element marked data-live takes its place. What a person has opened or is writing in stays. Without this script the page reloads itself.
 "use strict";
 
-const PAUSE = 400; // milliseconds between two readings, so that a flood of notices costs a few of them
+// Milliseconds between two readings, so that a flood of notices costs a few of them; a page that is dear to read says more.
+const PAUSE = Number(document.documentElement.dataset.pause || 400);
 const sign = document.getElementById("live");
 let wanted = false;
 let reading = false;
