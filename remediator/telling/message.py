@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from remediator.model import Noun
+from remediator.model import Noun, evolve
 from remediator.neutral import safe, visible
 from remediator.settings import Event
 from remediator.words import folded
@@ -40,6 +40,14 @@ class Message(Noun, frozen=True, kw_only=True):
     """What the link of a question ends with; routes without ``approve_links`` do not tell it."""
     title: str = ""
     """Instead of the route's, where a step says so."""
+    aside: bool = False
+    """Whether a step says it, so that it does not tell how the run stands."""
+    lines: tuple[str, ...] = ()
+    """What happened in the run so far, for messages that are kept up to date."""
+
+    def opening(self) -> Message:
+        """That its run is at work, for where the run's own message has to come before what a step says."""
+        return evolve(self, event=Event.BEGUN, summary=f"{self.playbook} on {self.target} is at work", title="", aside=False)
 
     def worded(self, route: Notify) -> dict[str, Any]:
         """The body of a webhook; ``title`` and ``text`` are for people."""
