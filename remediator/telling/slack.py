@@ -17,6 +17,7 @@ import msgspec
 
 from remediator.errors import RemediatorError
 from remediator.model import Noun, RunState, encode, evolve
+from remediator.neutral import safe
 from remediator.settings import URGENT, Event
 from remediator.telling.calling import LaterError, RefusedError, secret
 
@@ -257,7 +258,7 @@ class Slack:
         room -= len(text)
         lines: list[str] = []
         for line in reversed(message.lines if whole else ()):
-            shown = f"• {_escaped(line, _LONGEST_LINE)}"
+            shown = f"• {_escaped(safe(line), _LONGEST_LINE)}"
             room -= len(shown) + 1
             if room < 0:
                 break
