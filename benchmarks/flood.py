@@ -6,7 +6,6 @@ step changes nothing; the gates let as many runs begin as the settings allow and
 
 from __future__ import annotations
 
-import sys
 import tempfile
 import time
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks import load
-from benchmarks.processes import Daemon, Process, free_port
+from benchmarks.processes import Daemon, SimulatedCluster
 from benchmarks.table import Row
 
 if TYPE_CHECKING:
@@ -55,11 +54,9 @@ def flooded() -> Iterator[Daemon]:
         folder = Path(name)
         (folder / "playbooks").mkdir()
         (folder / "playbooks" / "flood.yaml").write_text(PLAYBOOK)
-        port = free_port()
-        words = ["-m", "remediator.sim", "--port", str(port), "--nodes", str(NODES), "--bare"]
-        with Process([sys.executable, *words], port, folder / "cluster.log") as cluster:
+        with SimulatedCluster(folder, nodes=NODES, bare=True) as cluster:
             cluster.wait_until_open()
-            url = f"http://127.0.0.1:{port}"
+            url = cluster.url
             more = f"playbooks: [playbooks]\nalertmanager: {{url: '{url}/alertmanager'}}"
             with Daemon(folder, kubernetes=url, more=more) as daemon:
                 daemon.wait_until_ready()

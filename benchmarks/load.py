@@ -12,9 +12,12 @@ import json
 import subprocess
 import sys
 import time
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from benchmarks.processes import ROOT, TOKEN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 __all__ = ["ALERTS", "Generator", "make_body", "make_request"]
 
@@ -22,13 +25,17 @@ ALERTS = 10
 """In each body."""
 
 
-def make_body(number: int, nodes: int = 50) -> bytes:
-    """Alertmanager's payload v4 with 10 alerts about as many of ``nodes``, about 5 KB."""
+NAMES = ("CiliumNodeLatencyHigh",)
+
+
+def make_body(number: int, nodes: int = 50, names: Sequence[str] = NAMES) -> bytes:
+    """Alertmanager's payload v4 with 10 alerts about as many of ``nodes``, about 5 KB; all of one of ``names``, which take turns."""
+    alertname = names[number % len(names)]
     alerts = [
         {
             "status": "firing",
             "labels": {
-                "alertname": "CiliumNodeLatencyHigh",
+                "alertname": alertname,
                 "node": _node(number, i, nodes),
                 "severity": "critical",
                 "instance": f"10.0.{number % 250}.{i}:9962",
@@ -48,12 +55,12 @@ def make_body(number: int, nodes: int = 50) -> bytes:
     ]
     payload = {
         "version": "4",
-        "groupKey": '{}/{severity="critical"}:{alertname="CiliumNodeLatencyHigh"}',
+        "groupKey": f'{{}}/{{severity="critical"}}:{{alertname="{alertname}"}}',
         "truncatedAlerts": 0,
         "status": "firing",
         "receiver": "remediator",
-        "groupLabels": {"alertname": "CiliumNodeLatencyHigh"},
-        "commonLabels": {"alertname": "CiliumNodeLatencyHigh", "severity": "critical"},
+        "groupLabels": {"alertname": alertname},
+        "commonLabels": {"alertname": alertname, "severity": "critical"},
         "commonAnnotations": {},
         "externalURL": "http://alertmanager.example.org",
         "alerts": alerts,
@@ -179,9 +186,9 @@ class Generator:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def prepare(self, *, first: int = 0, bodies: int = 512, nodes: int = 50) -> None:
+    def prepare(self, *, first: int = 0, bodies: int = 512, nodes: int = 50, names: Sequence[str] = NAMES) -> None:
         """Make the bodies ``first`` and so on; returns when they are made."""
-        self._ask({"first": first, "bodies": bodies, "nodes": nodes})
+        self._ask({"first": first, "bodies": bodies, "nodes": nodes, "names": list(names)})
 
     def run(self, port: int, *, seconds: float, connections: int = 64, requests: int = 200_000, pace: float = 0.0) -> dict[str, Any]:
         """Load the server on ``port``: no request begins after ``seconds``, at most ``requests`` of them. What was seen.
@@ -207,9 +214,8 @@ def main() -> None:
             load = Load(requests, order["seconds"], order["requests"], order["pace"])
             seen = asyncio.run(load.run(order["port"], order["connections"]))
         else:
-            requests = [
-                make_request(make_body(number, order["nodes"])) for number in range(order["first"], order["first"] + order["bodies"])
-            ]
+            numbers = range(order["first"], order["first"] + order["bodies"])
+            requests = [make_request(make_body(number, order["nodes"], order["names"])) for number in numbers]
         print(json.dumps(seen), flush=True)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["ROOT", "TOKEN", "Daemon", "Process", "free_port", "program"]
+__all__ = ["ROOT", "TOKEN", "Daemon", "Process", "SimulatedCluster", "free_port", "program"]
 
 ROOT = Path(__file__).resolve().parents[1]
 TOKEN = "token-of-a-benchmark"  # of a server that lives for seconds on the loopback interface
 SETTINGS = """\
 apiVersion: remediator.dev/v1
 kind: Settings
-server: {{listen: '127.0.0.1:{port}', webhook_token_file: token, write_token_file: token}}
+server: {{listen: '127.0.0.1:{port}', webhook_token_file: token, read_token_file: token, write_token_file: token}}
 store: {{url: 'sqlite:///{database}'}}
 kubernetes: {{server: '{kubernetes}'}}
 {more}
@@ -78,6 +80,13 @@ class Process:
         self._process.wait(seconds)
         return time.perf_counter() - began
 
+    def descriptors(self) -> int:
+        """Open files, sockets among them."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
+    def threads(self) -> int:
+        return len(list(Path(f"/proc/{self._process.pid}/task").iterdir()))
+
     def pause(self) -> None:
         """Let it stand still, so that it takes nothing from what is measured now."""
         self._process.send_signal(signal.SIGSTOP)
@@ -117,6 +126,16 @@ class Process:
         return True
 
 
+class SimulatedCluster(Process):
+    """The simulated cluster in a process of its own, so that the daemon's memory and time are measured alone."""
+
+    def __init__(self, folder: Path, *, nodes: int, pods: int = 0, bare: bool = False, rate: float = 1) -> None:
+        port = free_port()
+        words = ["--port", str(port), "--nodes", str(nodes), "--pods", str(pods), "--rate", str(rate), *(["--bare"] if bare else [])]
+        super().__init__([sys.executable, "-m", "remediator.sim", *words], port, folder / "cluster.log")
+        self.url = f"http://127.0.0.1:{port}"
+
+
 class Daemon(Process):
     """``remediator serve`` with its journal in ``folder``; the same folder again is a restart."""
 
@@ -132,14 +151,31 @@ class Daemon(Process):
         """Seconds from its start until ``/-/ready`` answers 200."""
         return self._until(self._ready, seconds, "be ready")
 
+    def call(self, method: str, path: str, body: Any = None, *, seconds: float = 60) -> bytes:
+        """One call of its HTTP API, with the token. Raises OSError, HTTPError among them."""
+        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=seconds) as answer:
+            return bytes(answer.read())
+
+    def metric(self, name: str) -> float:
+        """The sum of a metric's samples over all labels."""
+        pattern = rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$"
+        return sum(float(value) for value in re.findall(pattern, self.call("GET", "/metrics").decode(), re.MULTILINE))
+
     def undecided(self) -> int:
         """Deliveries on disk that wait for their decisions."""
         return self.ask("SELECT count(*) FROM delivery WHERE decided_at IS NULL")
 
     def ask(self, query: str) -> int:
-        """One number from the journal's file."""
+        """One whole number from the journal's file; 0 for none."""
+        return int(self.rows(query)[0][0] or 0)
+
+    def rows(self, query: str) -> list[Any]:
+        """What a query of the journal's file finds."""
         with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=30)) as connection:
-            return int(connection.execute(query).fetchone()[0])
+            return connection.execute(query).fetchall()
 
     def wait_until_decided(self, seconds: float) -> float:
         """Seconds until no delivery waits for its decisions, at most ``seconds``."""

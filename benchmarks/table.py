@@ -6,8 +6,12 @@ import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["Row", "machine", "show"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Row", "columns", "machine", "number", "show"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +74,11 @@ def number(value: float) -> str:
 
 def show(rows: list[Row]) -> str:
     """A table, in columns as wide as they must be."""
-    lines = [("what", "measured", "beside", "ratio", "aim", "", ""), *(row.cells() for row in rows)]
+    return columns([("what", "measured", "beside", "ratio", "aim", "", ""), *(row.cells() for row in rows)])
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of as many cells each, below one another."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
 

@@ -195,6 +195,7 @@ class StepContext:
             state=run.state.value,
             alert=run.alert.name if run.alert else "",
             title=title,
+            aside=True,
         )
         self._world.teller.tell_later(message, routes)
         return self._world.teller.taking(message, routes)

@@ -38,7 +38,7 @@ from remediator.kube import Kube
 from remediator.kube.elector import Elector
 from remediator.model import ApprovalState, RunState
 from remediator.monitoring import Alertmanager, Prometheus
-from remediator.notices import Notices
+from remediator.notices import Notices, Posts
 from remediator.operations import Operations
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
@@ -121,12 +121,12 @@ class Daemon:
             kube = kube.guarded(lambda: world.may_act)
             seen = _contents(settings)
             library, problems = _load_rest(settings)
-            teller = Teller(settings.notify, clock=clock)
-            stack.push_async_callback(teller.close)
             tracing = _tracing(settings, redact)
             stack.push_async_callback(tracing.close)
-            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact)
+            journal = await Journal.open(settings.store.full_url(), clock=clock, redact=redact, anchor=settings.store.anchor)
             stack.push_async_callback(journal.close)
+            teller = Teller(settings.notify, clock=clock, keeper=Posts(journal))
+            stack.push_async_callback(teller.close)
             world = World(
                 clock=clock,
                 journal=journal,
@@ -181,6 +181,9 @@ class Daemon:
         by, own = elector.identity if elector is not None else _identity(), await read_own()
         await journal.sit(alone=elector is None, by=by, node=own.node, within=_WAIT_FOR_SEAT)
         await journal.note("start", "", {"version": __version__, "dry_run": self.world.dry_run})
+        vitals = Vitals(self.world, self._pipeline)
+        await vitals.anchor()
+        self._stack.push_async_callback(vitals.anchor)
         candidate: Candidate | None = None
         if elector is None:
             if journal.shared:
@@ -195,9 +198,9 @@ class Daemon:
         self._background(self._keep_seat(), "keep the seat at the store")
         self._background(self._watch_playbooks(), "watch playbooks")
         self._background(self._keep_looking(), "look at doors")
-        vitals = Vitals(self.world, self._pipeline)
         self._background(vitals.keep_looking(), "look at ourselves")
         self._background(vitals.keep_verifying(), "verify the journal")
+        self._background(vitals.keep_anchoring(), "anchor the journal")
         self._background(keep_timing(), "time the event loop")
         self._background(self.world.events.write(), "write Events")
         self._background(self._keep_asking(), "look at surroundings")
@@ -475,7 +478,7 @@ def _tokens(settings: Settings) -> tuple[Tokens, list[str]]:
     secrets += secrets_of(settings.store.full_url(), tokens=False)
     for route in settings.notify:
         lines = [route.url] if route.url is not None else []
-        for path in (route.url_file, route.secret_file, route.apprise_file):
+        for path in (route.url_file, route.secret_file, route.apprise_file, route.slack.token_file if route.slack else None):
             if path is not None:
                 lines += _secret(f"notify {route.name}", path).splitlines()
         secrets += [*lines, *(part for line in lines for part in secrets_of(line))]

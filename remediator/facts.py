@@ -39,6 +39,8 @@ LONGEST_LOOK_BACK = timedelta(days=8)
 """Further back no gate looks (attempts within at most 7 days, cooldown shorter)."""
 _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
+_ALL_PODS = timedelta(seconds=10)
+"""For the one fact that every pod is read for: 100,000 take 2 to 5 s. An API server that hangs shows by the other facts."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
 _OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.RIGHTS})
@@ -56,6 +58,7 @@ class Facts:
         self.seen = _Seen(world)
         """Where the target is looked for, so that what was found is not asked for again by a gate."""
         self._kubernetes_hangs = False
+        self._waiting: set[asyncio.Timeout] = set()
         self._matrix_in: dict[str, str] = {}
         """By what was sought: the record that has the matrix."""
 
@@ -64,17 +67,27 @@ class Facts:
         applying = in_force(case, brought)
         return evaluate(case, await self.snapshot(case, applying), applying)
 
-    async def of_kubernetes(self, question: Awaitable[T]) -> T:
-        """The answer to ``question``, in the time that one fact may take; once one got none, no further one waits for its own.
+    async def of_kubernetes(self, question: Awaitable[T], *, patience: timedelta = timedelta(0)) -> T:
+        """The answer to ``question``, in the time that one fact may take; once one got none, no other one waits for its own.
 
+        ``patience``: real time that it may take in any case, as long as the others get answers.
         Raises Unreadable, and whatever the question itself raises.
         """
+        seconds = max(self._seconds, patience.total_seconds())
         try:
-            async with asyncio.timeout(0 if self._kubernetes_hangs else self._seconds):
-                return await question
+            async with asyncio.timeout(0 if self._kubernetes_hangs else seconds) as limit:
+                self._waiting.add(limit)
+                try:
+                    return await question
+                finally:
+                    self._waiting.discard(limit)
         except TimeoutError as error:
+            silence = self._silence if self._kubernetes_hangs else f"no answer within {seconds:g} s"
             self._kubernetes_hangs = True
-            raise Unreadable("Kubernetes", self._silence) from error
+            for other in self._waiting:
+                if not other.expired():
+                    other.reschedule(asyncio.get_running_loop().time())
+            raise Unreadable("Kubernetes", silence) from error
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
@@ -144,7 +157,7 @@ class Facts:
             if fact is Fact.FINDING:
                 return await read()  # it keeps the time by itself
             if fact in _OF_KUBERNETES:
-                return await self.of_kubernetes(read())
+                return await self.of_kubernetes(read(), patience=_ALL_PODS if fact is Fact.LOAD else timedelta(0))
             async with asyncio.timeout(self._seconds):
                 return await read()
         except Unreadable as error:

@@ -15,21 +15,24 @@ import structlog
 from remediator.breaker import opened
 from remediator.clock import iso
 from remediator.errors import JournalUnavailable
-from remediator.model import ApprovalState, RunState, evolve
+from remediator.model import ApprovalState, RunState, StepState, evolve
 from remediator.readings import breaker_past
 from remediator.settings import Event
-from remediator.telling import Message
-from remediator.words import ending, folded
+from remediator.telling import Message, Posted
+from remediator.words import approval, ending, folded, state_words, step_end
 
 if TYPE_CHECKING:
+    from remediator.journal import Journal
     from remediator.model import Run
     from remediator.world import World
 
-__all__ = ["Notices"]
+__all__ = ["Notices", "Posts"]
 
 log = structlog.get_logger(__name__)
 NOTE = "told"
 """The kind of the journal's entries; their ref is the run, or ``breaker``."""
+POST = "slack"
+"""The kind of the journal's entries that say which message is a run's; their ref is the run."""
 _LOOK_BACK = timedelta(hours=1)
 """What ended before is no news after a start."""
 _RETRY = timedelta(seconds=2)
@@ -43,6 +46,28 @@ _ENDS = {
     RunState.CANCELLED: Event.CANCELLED,
     RunState.PREDICTED: Event.PREDICTED,
 }
+
+
+_AT_WORK = frozenset({RunState.RUNNING, RunState.VERIFYING, RunState.UNDOING})
+
+
+class Posts:
+    """Which message is a run's, in the journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def find(self, route: str, run: str) -> Posted | None:
+        """The last one that was kept. Raises JournalUnavailable."""
+        kept = [entry.data for entry in await self._journal.entries(ref=run, kind=POST) if entry.data["route"] == route]
+        return Posted(channel=kept[-1]["channel"], ts=kept[-1]["ts"]) if kept else None
+
+    async def keep(self, route: str, run: str, posted: Posted) -> None:
+        """From now on it is this one. What cannot be noted is lost at a restart, and a new message comes then."""
+        try:
+            await self._journal.note(POST, run, {"route": route, "channel": posted.channel, "ts": posted.ts})
+        except JournalUnavailable as error:
+            log.warning("a run's message could not be noted; after a restart there would be a new one", run=run, error=str(error))
 
 
 class Notices:
@@ -91,10 +116,13 @@ class Notices:
 
     async def _consider(self, run: Run) -> None:
         message = _about(run)
-        if message is not None and message.event is Event.APPROVAL and run.approvals[-1].people == 1:
+        if message is None:
+            return
+        if message.event is Event.APPROVAL and run.approvals[-1].people == 1:
             message = evolve(message, invitation=self._world.invitations.text(run.id, run.approvals[-1].asked_at))
-        if message is not None:
-            await self._tell(message, run.id)
+        if self._world.teller.follows:
+            self._world.teller.follow(message)
+        await self._tell(message, run.id)
 
     async def _look_at_breaker(self) -> None:
         world = self._world
@@ -137,7 +165,10 @@ def _about(run: Run) -> Message | None:
         asked = run.approvals[-1]
         words = f"{folded(asked.question)} Until {iso(asked.expires_at)}: remediator runs approve {run.id}, or reject"
         return _message(run, Event.APPROVAL, f"{run.id}.approval.{len(run.approvals)}", iso(asked.asked_at), words)
-    if run.state.open or run.ended_at is None:
+    if run.state in _AT_WORK:
+        words = f"{run.playbook} on {run.target.key} {state_words(run.state)}"
+        return None if run.dry_run else _message(run, Event.BEGUN, f"{run.id}.begun", iso(run.begun_at), words)
+    if run.ended_at is None:
         return None
     event = Event.PREDICTED if run.dry_run else _ENDS[run.state]
     words = f"{run.playbook} on {run.target.key}: {ending(run)}"
@@ -157,4 +188,16 @@ def _message(run: Run, event: Event, id: str, at: str, words: str) -> Message:  
         reason=run.reason.value if run.reason else "",
         detail=run.detail,
         alert=run.alert.name if run.alert else "",
+        lines=_lines(run),
     )
+
+
+def _lines(run: Run) -> tuple[str, ...]:
+    """Questions and steps so far, in the order of time."""
+    said = [(asked.asked_at, f"approval: {approval(asked)}") for asked in run.approvals]
+    done = [
+        (step.started_at, f"{step.name}: {step_end(step)}")
+        for step in run.steps
+        if step.started_at is not None and step.state is not StepState.PENDING
+    ]
+    return tuple(line for _, line in sorted([*said, *done], key=lambda one: one[0]))

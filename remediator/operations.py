@@ -459,7 +459,7 @@ class Operations:
             last_reload=self.last_reload,
             undecided=self._pipeline.undecided,
             open_runs=len(self._world.engine.running) if self._world.engine else 0,
-            journal="ok" if self.journal.healthy else "cannot keep anything at the moment",
+            journal=self._journal_words(),
             kubernetes=self._doors["kubernetes"],
             prometheus=self._doors["prometheus"],
             alertmanager=self._doors["alertmanager"],
@@ -469,6 +469,12 @@ class Operations:
             demoted=self._world.demotions.all,
             unavailable=self.surroundings.unavailable,
         )
+
+    def _journal_words(self) -> str:
+        if not self.journal.healthy:
+            return "cannot keep anything at the moment"
+        faults = self.journal.faults
+        return f"NOT WHAT WAS WRITTEN: {faults[0]}; remediator journal verify says more" if faults else "ok"
 
     def ready(self) -> tuple[bool, str]:
         """See Service."""

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.exposition import choose_encoder
 
 from remediator import __version__
+from remediator.neutral import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -138,6 +139,11 @@ def _drop_colour(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+def _harmless(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    """On a terminal, what strangers wrote moves no cursor; JSON writes it out by itself."""
+    return {name: visible(value) if isinstance(value, str) else value for name, value in event.items()}
+
+
 class _Clean(logging.Formatter):
     """What libraries log, tracebacks included, without secrets."""
 
@@ -148,7 +154,7 @@ class _Clean(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """See logging.Formatter."""
         text = super().format(record)
-        return str(self._redact(text)) if self._redact is not None else text
+        return visible(str(self._redact(text)) if self._redact is not None else text)
 
 
 def configure_logging(
@@ -178,6 +184,7 @@ def configure_logging(
     if as_json:
         processors.append(structlog.processors.JSONRenderer())
     else:
+        processors.append(_harmless)
         # The default formatter would show the values of local variables, tokens among them.
         processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback))
     number = logging.getLevelNamesMapping()[_given.get("level", "info").upper()]

@@ -32,6 +32,7 @@ _PAGE = 500
 _SETTLE = timedelta(minutes=10)
 """After a start there is other work than to verify the journal."""
 _VERIFY_EVERY = timedelta(days=1)
+_ANCHOR_EVERY = timedelta(hours=1)
 _VERIFY_AGAIN = timedelta(hours=1)
 """After a verification that could not be finished."""
 
@@ -41,7 +42,7 @@ _STALL = 1.0
 
 
 class Vitals:
-    """Looks every half minute, and verifies the whole journal once a day."""
+    """Looks every half minute, anchors the journal every hour, and verifies it as a whole once a day."""
 
     def __init__(self, world: World, pipeline: Pipeline) -> None:
         self._world = world
@@ -66,6 +67,12 @@ class Vitals:
         while True:
             await self._world.clock.sleep(_VERIFY_EVERY if await self.verify() else _VERIFY_AGAIN)
 
+    async def keep_anchoring(self) -> None:
+        """Until it is cancelled."""
+        while True:
+            await self._world.clock.sleep(_ANCHOR_EVERY)
+            await self.anchor()
+
     async def look(self) -> None:
         """Every gauge once. Raises JournalUnavailable."""
         now, journal = self._world.clock.now(), self._world.journal
@@ -89,6 +96,17 @@ class Vitals:
         if not report.ok:
             log.error("the journal is not what was written", problems=report.problems)
         return True
+
+    async def anchor(self) -> None:
+        """Compare the journal with its anchor, where it has one, and write down there how far it came."""
+        try:
+            problems = await self._world.journal.anchor()
+        except JournalUnavailable as error:
+            log.warning("the journal could not be compared with its anchor", error=str(error))
+            return
+        if problems:
+            METRICS.journal_whole.set(0)
+            log.error("the journal is not what its anchor says", problems=problems)
 
     async def _know_last_delivery(self) -> None:
         """The one before the start: whoever was not told of anything for a day does not learn it by a restart."""

@@ -32,14 +32,15 @@ def journal() -> None:
 @connects
 @formatted
 def verify(form: Form) -> int:
-    """Check the hash chain, and that every record is as its last entry says; exits with 1 if not."""
+    """Check the hash chain, that every record is as its last entry says, and the anchor if there is one; exits with 1 if not."""
     report = ask(lambda c: c.verify())
 
     def text(wide: bool) -> str:
         del wide
         if report.ok:
             before = f"; what came before entry {report.pruned.through + 1} was pruned" if report.pruned else ""
-            return f"whole: {report.entries} entries, each follows from the one before it{before}\n"
+            anchored = f"; the anchor agrees up to entry {report.anchored}" if report.anchored is not None else ""
+            return f"whole: {report.entries} entries, each follows from the one before it{before}{anchored}\n"
         return "".join(f"{safe(problem)}\n" for problem in report.problems) + f"BROKEN: {len(report.problems)} problems\n"
 
     put_data(form, report, text, lambda: report.problems)

@@ -1,9 +1,9 @@
 """The journal: what came in, what was decided, what was done; on SQLite or PostgreSQL, append-only and hash-chained. The only SQL.
 
 ``Journal`` is the door. Behind it: ``schema`` (tables), ``migrations``, ``store`` (the databases), ``writer`` and ``transaction``
-(group commit), ``writes`` and ``rows`` (what a write keeps), ``queries`` and ``paging`` (what can be asked), ``chain`` and ``audit``
-(whether it is what was written), ``prune`` and ``checkpoint`` (what may go after a time), ``exchange`` (out as lines and
-in again), ``redact`` (what never gets in).
+(group commit), ``writes`` and ``rows`` (what a write keeps), ``queries`` and ``paging`` (what can be asked), ``chain``, ``anchor`` and
+``audit`` (whether it is what was written), ``prune`` and ``checkpoint`` (what may go after a time), ``exchange`` (out as lines and in
+again), ``redact`` (what never gets in).
 """
 
 from remediator.journal.audit import ChainReport

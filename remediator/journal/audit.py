@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 from sqlalchemy import func, select
 
+from remediator.errors import JournalError
 from remediator.journal import rows as spelled
-from remediator.journal.chain import GENESIS, check_links, digest
+from remediator.journal.anchor import disagreements
+from remediator.journal.chain import GENESIS, check_links, digest_of
 from remediator.journal.checkpoint import PRUNED, Checkpoint, read_checkpoint
 from remediator.journal.schema import (
     CHANGE,
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Connection, Table
 
-__all__ = ["BOOKS", "Book", "ChainReport", "problems_of", "verify"]
+    from remediator.journal.anchor import Anchor, Mark
+
+__all__ = ["BOOKS", "Book", "ChainReport", "against_anchor", "problems_of", "verify"]
 
 MOST_PROBLEMS = 100
 _CHUNK = 500
@@ -49,6 +53,8 @@ class ChainReport(Noun, frozen=True, kw_only=True):
     problems: list[str]
     pruned: Checkpoint | None = None
     """What went before the first of the entries, where something was pruned and nothing is wrong."""
+    anchored: int | None = None
+    """The entry up to which the anchor outside agrees, where there is one and nothing is wrong."""
 
 
 class Book(NamedTuple):
@@ -85,12 +91,30 @@ BOOKS = (
 """All but runs, whose steps have rows of their own."""
 
 
-def verify(connection: Connection) -> ChainReport:
-    """Read everything once, in chunks."""
-    problems = list(islice(problems_of(connection), MOST_PROBLEMS))
+def verify(connection: Connection, anchor: Anchor | None = None) -> ChainReport:
+    """Read everything once, in chunks, and compare it with the anchor."""
+    against, marks = against_anchor(connection, anchor)
+    problems = [*against, *islice(problems_of(connection), MOST_PROBLEMS)][:MOST_PROBLEMS]
     count = connection.execute(select(func.count()).select_from(ENTRY)).scalar_one()
     pruned = Checkpoint() if problems else read_checkpoint(connection.execute)
-    return ChainReport(ok=not problems, entries=count, problems=problems, pruned=pruned if pruned.through else None)
+    return ChainReport(
+        ok=not problems,
+        entries=count,
+        problems=problems,
+        pruned=pruned if pruned.through else None,
+        anchored=marks[-1].seq if marks and not problems else None,
+    )
+
+
+def against_anchor(connection: Connection, anchor: Anchor | None) -> tuple[list[str], list[Mark]]:
+    """What the anchor says otherwise, or why it cannot be read; and its marks."""
+    if anchor is None:
+        return [], []
+    try:
+        marks = anchor.read()  # before the connection's first question, so that no mark is younger than what it sees
+    except JournalError as error:
+        return [str(error)], []
+    return list(islice(disagreements(connection, marks), MOST_PROBLEMS)), marks
 
 
 def problems_of(connection: Connection) -> Iterator[str]:
@@ -136,7 +160,8 @@ def _chunks(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
 
 
 def _last_entries(connection: Connection, kind: str, refs: Sequence[str]) -> dict[str, Any]:
-    newest = select(func.max(ENTRY.c.seq)).where(ENTRY.c.ref.in_(refs), ENTRY.c.kind == kind).group_by(ENTRY.c.ref)
+    # Spelled so that the index by kind does not serve: it would read all entries of the kind for every chunk.
+    newest = select(func.max(ENTRY.c.seq)).where(ENTRY.c.ref.in_(refs), ENTRY.c.kind.concat("") == kind).group_by(ENTRY.c.ref)
     return {row.ref: row for row in connection.execute(select(ENTRY).where(ENTRY.c.seq.in_(newest)))}
 
 
@@ -163,10 +188,10 @@ def _check_rows(connection: Connection, book: Book, rows: Sequence[Any]) -> Iter
 
 
 def _vouched(book: Book, row: Any, entry: Any) -> bool:
-    told = _decoded(entry.data)
     if book.by_digest:
-        return bool(told == {"digest": digest(row.data)})
-    return bool(told == _decoded(row.data))
+        return bool(entry.data == digest_of(row.data))
+    # Most are the same text, which need not be decoded.
+    return bool(entry.data == row.data or _decoded(entry.data) == _decoded(row.data))
 
 
 def _told(data: str) -> dict[str, Any]:
@@ -211,31 +236,37 @@ def _check_closing(kind: str, column: str, row: Any, entry: Any) -> Iterator[str
 def _check_runs(connection: Connection, rows: Sequence[Any]) -> Iterator[str]:
     refs = [row.id for row in rows]
     entries = _last_entries(connection, "run", refs)
+    said = {ref: _told(entry.data) for ref, entry in entries.items()}
+    told = {ref: {step["index"]: step for step in run.get("steps", [])} for ref, run in said.items()}
+    _tell_later_steps(connection, told, {ref: entry.seq for ref, entry in entries.items()})
     steps: dict[str, dict[int, Any]] = {ref: {} for ref in refs}
     for row in connection.execute(select(STEP).where(STEP.c.run.in_(refs))):
         steps[row.run][row.position] = row
     for row in rows:
-        entry = entries.get(row.id)
-        if entry is None:
+        if row.id not in entries:
             yield f"run {row.id} has no entry in the log"
             continue
-        told = _told(entry.data)
-        if _decoded(row.data) != {**told, "steps": []}:
-            yield f"run {row.id} is not what entry {entry.seq} says"
+        if _decoded(row.data) != {**said[row.id], "steps": []}:
+            yield f"run {row.id} is not what entry {entries[row.id].seq} says"
         else:
             yield from _unequal("run", RUN, row, spelled.run_row(from_json(row.data, Run), row.data))
-        yield from _check_steps(steps[row.id], _told_steps(connection, row.id, told.get("steps", []), entry.seq))
+        yield from _check_steps(steps[row.id], told[row.id])
 
 
-def _told_steps(connection: Connection, run: str, steps: list[Any], seq: int) -> dict[int, Any]:
-    """The steps as the run's last entry and the step entries after it have them."""
-    told = {step["index"]: step for step in steps}
-    # "0" follows "/" in ASCII: all refs that begin with the run and a slash.
-    later = ENTRY.c.ref > f"{run}/", ENTRY.c.ref < f"{run}0", ENTRY.c.kind == "step", ENTRY.c.seq > seq
-    for row in connection.execute(select(ENTRY.c.data).where(*later).order_by(ENTRY.c.seq)):
-        step = _told(row.data)
-        told[step.get("index", -1)] = step
-    return told
+def _tell_later_steps(connection: Connection, told: dict[str, dict[int, Any]], since: dict[str, int]) -> None:
+    """Bring the steps of runs, as the runs' last entries have them, to what the step entries after those say."""
+    if not told:
+        return
+    # "0" follows "/" in ASCII: all refs that begin with a run and a slash lie between; so may those of runs that are not asked for.
+    least, most = min(f"{run}/" for run in told), max(f"{run}0" for run in told)
+    between = select(ENTRY.c.seq, ENTRY.c.ref, ENTRY.c.data).where(ENTRY.c.ref > least, ENTRY.c.ref < most)
+    # As in ``_last_entries``.
+    of_steps = between.where(ENTRY.c.kind.concat("") == "step")
+    for row in connection.execute(of_steps.order_by(ENTRY.c.ref, ENTRY.c.seq).execution_options(yield_per=1000)):
+        run = row.ref.rpartition("/")[0]
+        if run in told and row.seq > since[run]:
+            step = _told(row.data)
+            told[run][step.get("index", -1)] = step
 
 
 def _check_steps(found: dict[int, Any], told: dict[int, Any]) -> Iterator[str]:

@@ -88,15 +88,15 @@ class Chain:
 
 
 def check_links(rows: Iterable[Any], head: tuple[int, str], begin: tuple[int, str] = (0, GENESIS)) -> Iterator[str]:
-    """Walk the log from the entry after ``begin`` to ``head``; yields one sentence for each thing that is wrong with it."""
+    """Walk the log, rows of the table ``entry``, from the one after ``begin`` to ``head``; one sentence for each thing that is wrong."""
     seq, previous = begin
-    for row in rows:
-        if row.seq != seq + 1:
-            yield f"entries {seq + 1} to {row.seq - 1} are missing"
-        elif row.previous != previous:
-            yield f"entry {row.seq} does not follow entry {seq}"
-        if link(row.seq, row.at, row.kind, row.ref, row.data, row.previous) != row.hash:
-            yield f"entry {row.seq} ({row.kind} {row.ref}) was altered: its hash is not that of its content"
-        seq, previous = row.seq, row.hash
+    for number, at, kind, ref, data, before, hash_ in rows:
+        if number != seq + 1:
+            yield f"entries {seq + 1} to {number - 1} are missing"
+        elif before != previous:
+            yield f"entry {number} does not follow entry {seq}"
+        if link(number, at, kind, ref, data, before) != hash_:
+            yield f"entry {number} ({kind} {ref}) was altered: its hash is not that of its content"
+        seq, previous = number, hash_
     if (seq, previous) != head:
         yield f"the log ends at entry {seq}, but its head says entry {head[0]} with another hash or number"

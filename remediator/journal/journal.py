@@ -20,6 +20,7 @@ import structlog
 
 from remediator.errors import JournalError, JournalUnavailable, Occupied
 from remediator.journal import audit, queries, writes
+from remediator.journal.anchor import Anchor, Mark
 from remediator.journal.migrate import migrate
 from remediator.journal.prune import SLICE, Pruned, prune
 from remediator.journal.redact import Redactor, canonical
@@ -32,6 +33,7 @@ from remediator.model import encode, evolve
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from remediator.clock import Clock
     from remediator.journal.audit import ChainReport
@@ -82,6 +84,9 @@ class Journal:
         self._closed = False
         self._seat: Seat | None = None
         self._unseated = False
+        self._anchor: Anchor | None = None
+        self.faults: tuple[str, ...] = ()
+        """What was wrong with the log when it was last verified or compared with its anchor."""
 
     @classmethod
     async def open(
@@ -92,11 +97,17 @@ class Journal:
         redact: Redactor | None = None,
         queue_limit: int = 10_000,
         deadline: timedelta = DEADLINE,
+        anchor: Path | None = None,
     ) -> Journal:
         """Open ``sqlite:////path`` or ``postgresql://...`` and bring its schema up to date.
 
-        At most ``queue_limit`` writes may wait. ``deadline`` bounds a statement, a lock or a connection. Raises JournalUnavailable.
+        At most ``queue_limit`` writes may wait. ``deadline`` bounds a statement, a lock or a connection. ``anchor`` is the file outside
+        that remembers where the chain stood; it begins where there is none. Raises JournalUnavailable, and JournalError for an anchor that
+        cannot be read or written.
         """
+        outside = Anchor(anchor) if anchor is not None else None
+        if outside is not None:
+            await asyncio.to_thread(outside.begin)
         store = Store(url, deadline=deadline)
         try:
             await asyncio.to_thread(_prepare, store)
@@ -105,7 +116,9 @@ class Journal:
             raise
         writer = Writer(store, clock, queue_limit=queue_limit, deadline=deadline)
         writer.start()
-        return cls(store, writer, clock, redact or Redactor(), deadline)
+        journal = cls(store, writer, clock, redact or Redactor(), deadline)
+        journal._anchor = outside
+        return journal
 
     async def close(self) -> None:
         """Commit what waits, take nothing more, give the store back. A second call does nothing."""
@@ -400,8 +413,31 @@ class Journal:
         return await self._read(queries.entries, ref, kind, after, limit)
 
     async def verify(self) -> ChainReport:
-        """Check the log's chain, and every row against the last entry about it; takes about two minutes per million entries."""
-        return await self._read(audit.verify, within=_WHOLE_READ)
+        """Check the log's chain, every row against the last entry about it, and both against the anchor outside, where there is one.
+
+        Takes about two minutes per million entries.
+        """
+        report = await self._read(audit.verify, self._anchor, within=_WHOLE_READ)
+        self.faults = tuple(report.problems)
+        return report
+
+    async def anchor(self) -> tuple[str, ...]:
+        """Compare the log with the anchor outside, and write down there where it stands now; what does not agree, or cannot be done.
+
+        Nothing is written where something does not agree. Without an anchor it does nothing. Raises JournalUnavailable.
+        """
+        if self._anchor is None:
+            return ()
+        problems, marks = await self._read(audit.against_anchor, self._anchor)
+        seq, hash_ = await self._read(queries.head)
+        if not problems and seq and (not marks or marks[-1].seq < seq):
+            try:
+                await asyncio.to_thread(self._anchor.add, Mark(seq=seq, hash=hash_, at=self._clock.now()))
+            except JournalError as error:
+                problems = [str(error)]
+        if problems:
+            self.faults = tuple(problems)
+        return tuple(problems)
 
     async def export(self) -> AsyncIterator[Exported]:
         """The whole log, oldest first, with the records of which it has only digests; also what is added meanwhile.

@@ -51,6 +51,7 @@ __all__ = [
     "entries",
     "episodes",
     "exported",
+    "head",
     "histories",
     "last",
     "last_note",
@@ -229,6 +230,12 @@ def last_note(connection: Connection, kind: str) -> Entry | None:
     """The newest entry of that kind."""
     row = connection.execute(select(ENTRY).where(ENTRY.c.kind == key(kind)).order_by(ENTRY.c.seq.desc()).limit(1)).first()
     return None if row is None else _entry(row)
+
+
+def head(connection: Connection) -> tuple[int, str]:
+    """Number and hash of the last entry."""
+    row = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).one()
+    return row.seq, row.hash
 
 
 def last_number(connection: Connection) -> int:

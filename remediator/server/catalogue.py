@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 
 from remediator.bgp.coverage import Report
 from remediator.model import Page
+from remediator.playbook.tested import known_tests
 from remediator.server import query
 from remediator.server.auth import Scope
 from remediator.server.problems import no_such
@@ -27,13 +29,14 @@ async def playbooks(call: Call) -> Page[dict[str, Any]]:
 
 
 async def playbook(call: Call) -> dict[str, Any]:
-    """``GET /api/v1/playbooks/{name}``: with its text, and how it did lately."""
+    """``GET /api/v1/playbooks/{name}``: with its text, its tests by name, and how it did lately."""
     name = call.named("name")
     for found in call.service.library.playbooks:
         if found.name == name:
             service = call.service
             record = await service.record(found)
-            more = {"in_force": _in_force(found, service), "record": record, "text": found.text}
+            tests = [one._asdict() for one in await asyncio.to_thread(known_tests, found.source)]
+            more = {"in_force": _in_force(found, service), "record": record, "text": found.text, "tests": tests}
             return {**found.describe(), **service.mode_of(found), **more}
     raise no_such("playbook", name)
 

@@ -12,7 +12,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from remediator.document import draft7, suggest
 from remediator.settings.load import load_settings, settings_of, variables
-from remediator.settings.model import API_VERSION, LEAST_RETENTION, PLACES, Breaker, Event, Grafana, Notify, Settings, Share, Storm
+from remediator.settings.model import (
+    API_VERSION,
+    LEAST_RETENTION,
+    PLACES,
+    URGENT,
+    Breaker,
+    Event,
+    Grafana,
+    Notify,
+    Settings,
+    Share,
+    Slack,
+    Storm,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,12 +36,14 @@ __all__ = [
     "API_VERSION",
     "LEAST_RETENTION",
     "PLACES",
+    "URGENT",
     "Breaker",
     "Event",
     "Grafana",
     "Notify",
     "Settings",
     "Share",
+    "Slack",
     "Storm",
     "effective_mode",
     "idle_modes",

@@ -34,7 +34,21 @@ from remediator.windows import Window
 if TYPE_CHECKING:
     from pydantic import ValidationInfo
 
-__all__ = ["API_VERSION", "LEAST_RETENTION", "PLACES", "Breaker", "Event", "Grafana", "Notify", "Section", "Settings", "Share", "Storm"]
+__all__ = [
+    "API_VERSION",
+    "LEAST_RETENTION",
+    "PLACES",
+    "URGENT",
+    "Breaker",
+    "Event",
+    "Grafana",
+    "Notify",
+    "Section",
+    "Settings",
+    "Share",
+    "Slack",
+    "Storm",
+]
 
 API_VERSION: Literal["remediator.dev/v1"] = "remediator.dev/v1"
 
@@ -235,6 +249,11 @@ class Store(Section):
         description="how long records are kept, at least 31d since the breaker and the gates look back; what is open or not put back stays",
     )
 
+    anchor: FilePath | None = Field(
+        default=None,
+        description="a file on another volume that remembers where the journal's chain stood; a journal that was rewritten then shows",
+    )
+
     @model_validator(mode="after")
     def _one_password(self) -> Store:
         parts = urlsplit(self.url)
@@ -376,6 +395,7 @@ class Event(StrEnum):
     EXPIRED = "expired"
     BREAKER = "breaker"
     STEP = "step"
+    BEGUN = "begun"
     HEALED = "healed"
     DONE = "done"
     CANCELLED = "cancelled"
@@ -385,7 +405,8 @@ class Event(StrEnum):
 PLACES = ("event", "playbook", "target", "state", "reason", "detail", "alert", "run", "summary", "link", "approve")
 """What a message's templates may name."""
 _PLACE = re.compile(r"\$\{([^}]*)\}?")
-_TOLD = (Event.APPROVAL, Event.NOT_HEALED, Event.FAILED, Event.UNKNOWN, Event.EXPIRED, Event.BREAKER, Event.STEP)
+URGENT = (Event.APPROVAL, Event.NOT_HEALED, Event.FAILED, Event.UNKNOWN, Event.EXPIRED, Event.BREAKER, Event.STEP)
+"""What needs people; told of by default."""
 
 
 def _words(value: str) -> str:
@@ -398,15 +419,24 @@ def _words(value: str) -> str:
 Words = Annotated[str, AfterValidator(_words)]
 
 
+class Slack(Section):
+    """A channel of Slack, or of what speaks its Web API, in which a run has one message that is kept up to date."""
+
+    token_file: FilePath = Field(description="token of a bot that is in the channel and may chat:write")
+    channel: str = Field(pattern=r"^\S{1,80}$", description="its id, such as C0123456789; a name may do for public ones")
+    url: Url = Field(default="https://slack.com/api", description="of the Web API")
+
+
 class Notify(Section):
-    """One way to tell people: a signed webhook, or whatever apprise knows."""
+    """One way to tell people: a signed webhook, whatever apprise knows, or a message in Slack that is kept up to date."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$")] = Field(description="in logs and metrics")
     url: Url | None = Field(default=None, description="of a webhook")
     url_file: FilePath | None = Field(default=None, description="a file with the webhook's URL, where the URL itself is a secret")
     secret_file: FilePath | None = Field(default=None, description="what webhooks are signed with (HMAC-SHA256)")
     apprise_file: FilePath | None = Field(default=None, description="a file with apprise URLs, one a line; needs the extra apprise")
-    events: tuple[Event, ...] = Field(default=_TOLD, min_length=1, description="what it tells of")
+    slack: Slack | None = Field(default=None, description="one message a run, kept up to date")
+    events: tuple[Event, ...] = Field(default=URGENT, min_length=1, description="what it tells of")
     playbooks: tuple[str, ...] = Field(default=("*",), min_length=1, description="of runs of these, by name or glob")
     title: Words = Field(default="remediator: ${playbook} on ${target}: ${event}", max_length=500)
     text: Words = Field(default="${summary}", max_length=4000)
@@ -416,11 +446,11 @@ class Notify(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> Notify:
-        given = [key for key in ("url", "url_file", "apprise_file") if getattr(self, key) is not None]
+        given = [key for key in ("url", "url_file", "apprise_file", "slack") if getattr(self, key) is not None]
         if len(given) != 1:
-            raise ValueError(f"needs one of url, url_file and apprise_file; it has {' and '.join(given) or 'none'}")
-        if self.secret_file is not None and self.apprise_file is not None:
-            raise fault("signs webhooks; apprise has none", key="secret_file")
+            raise ValueError(f"needs one of url, url_file, apprise_file and slack; it has {' and '.join(given) or 'none'}")
+        if self.secret_file is not None and (self.apprise_file is not None or self.slack is not None):
+            raise fault(f"signs webhooks; {'Slack' if self.slack else 'apprise'} has none", key="secret_file")
         if self.approve_links and self.link is None:
             raise fault("needs link: where the daemon's pages are", key="approve_links")
         return self

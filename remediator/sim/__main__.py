@@ -1,4 +1,4 @@
-"""The simulation as a process of its own: ``python -m remediator.sim --port N [--rate R] [--nodes N]``.
+"""The simulation as a process of its own: ``python -m remediator.sim --port N [--rate R] [--nodes N] [--pods N]``.
 
 Prints one JSON line with its URLs when it serves, and runs until SIGTERM or SIGINT.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -23,6 +24,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1.0, help="how many times as fast as the wall clock")
     parser.add_argument("--start", type=parse_time, help="when its time begins; now if absent")
     parser.add_argument("--nodes", type=int, default=5)
+    parser.add_argument("--pods", type=int, default=0, help="so many further pods, spread over the nodes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--token", help="the bearer token that the Kubernetes API asks for; none if absent")
     parser.add_argument("--bare", action="store_true", help="without Cilium and workloads")
@@ -33,12 +35,13 @@ async def _serve(options: argparse.Namespace) -> None:
     clock: Clock = SystemClock()
     if options.rate != 1 or options.start:
         clock = FastClock(options.rate, start=options.start)
-    sim = Simulation(nodes=options.nodes, clock=clock, seed=options.seed, token=options.token, cilium=not options.bare)
+    sim = Simulation(nodes=options.nodes, clock=clock, seed=options.seed, token=options.token, cilium=not options.bare, pods=options.pods)
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     await sim.start(options.host, options.port)
+    gc.freeze()  # what a large cluster begins with stays; walking it again and again would hold up answers for seconds
     sys.stdout.write(json.dumps(Control(sim).info()) + "\n")
     sys.stdout.flush()
     await ended.wait()

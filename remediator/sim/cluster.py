@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from remediator.errors import UsageError
-from remediator.sim import bootstrap, status
+from remediator.sim import bootstrap, crowd, status
 from remediator.sim.calls import Logged, RequestLog
 from remediator.sim.controllers import (
     AgentController,
@@ -97,6 +97,8 @@ class Cluster:
     """Changes that each resource's log keeps for watches and old versions."""
     cilium: bool = True
     """Whether Cilium is installed; without it the cluster is bare, as the real test bed starts."""
+    pods: int = 0
+    """How many further pods are there from the start (see ``crowd``)."""
 
     def __post_init__(self) -> None:
         self.store = Store(self.clock, seed=self.seed, history=self.history)
@@ -150,6 +152,7 @@ class Cluster:
         self.booting = True
         for obj in bootstrap.objects(self.nodes, cilium=self.cilium, now=self.clock.now()):
             self.create(obj)
+        crowd.fill(self, self.pods)
         self.loop.drain()
         self.bgp.report()
         self.booting = False

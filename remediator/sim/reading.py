@@ -9,7 +9,10 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from remediator.sim import status
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ListOptions", "Page", "list_page", "parse_version"]
 
+_EQUAL = re.compile(r"([\w./-]+)={1,2}([\w.-]+)(?:,|$)")
+"""A selector that begins by asking for one value of a label."""
 _TOO_OLD_PAGE = (
     "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue "
     "parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token "
@@ -93,20 +98,28 @@ def parse_version(text: str) -> int | None:
 
 def list_page(store: Store, resource: Resource, namespace: str, options: ListOptions) -> Page:
     """The page that ``options`` ask for."""
-    test = selector_test(options.labels, options.fields, resource, namespace)
+    test = selector_test(options.labels, options.fields, resource)
     table = store.table(resource)
     version, start = _position(store, options)
     exact = bool(options.token) or options.match == "Exact"
     objects = _snapshot(table, version, start) if exact and version != store.version else table.objects
-    keys = table.ordered() if objects is table.objects else sorted(objects)
-    items = [objects[key] for key in keys if (start is None or key > start) and (test is None or test(objects[key]))]
+    equal = _EQUAL.match(options.labels) if objects is table.objects else None
+    every = table.labelled(*equal.groups()) if equal else table.ordered() if objects is table.objects else sorted(objects)
+    keys = _between(every, namespace, start)
+    fitting = (objects[key] for key in keys if test is None or test(objects[key]))
+    items = list(islice(fitting, options.limit + 1) if options.limit else fitting)
     shown = str(version if exact else store.version)
     if not options.limit or len(items) <= options.limit:
         return Page(items, shown)
     last = items[options.limit - 1]["metadata"]
-    selected = bool(options.labels or options.fields)
-    remaining = None if selected else len(items) - options.limit
-    return Page(items[: options.limit], shown, _token(int(shown), last), remaining)
+    rest = None if options.labels or options.fields else len(keys) - options.limit  # as the real server, which counts no selector's rest
+    return Page(items[: options.limit], shown, _token(int(shown), last), rest)
+
+
+def _between(keys: list[tuple[str, str]], namespace: str, start: tuple[str, str] | None) -> list[tuple[str, str]]:
+    """The part of the ordered ``keys`` that is in the namespace (empty: in any) and after ``start``."""
+    first = bisect_right(keys, start) if start is not None else bisect_left(keys, (namespace, ""))
+    return keys[first : bisect_left(keys, (f"{namespace}\0", "")) if namespace else len(keys)]
 
 
 def _position(store: Store, options: ListOptions) -> tuple[int, tuple[str, str] | None]:

@@ -44,9 +44,10 @@ class Simulation:
         token: str | None = None,
         cilium: bool = True,
         history: int = 2000,
+        pods: int = 0,
     ) -> None:
         self.clock = clock
-        self.cluster = Cluster(clock, nodes, seed, timing or Timing(), history, cilium)
+        self.cluster = Cluster(clock, nodes, seed, timing or Timing(), history, cilium, pods)
         self.prometheus = Prometheus(self.cluster)
         self.alertmanager = Alertmanager(clock, self.cluster.loop.after)
         self.rules = RuleEngine(self.cluster, self.prometheus, self.alertmanager)

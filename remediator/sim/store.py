@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections import deque
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
-from remediator.sim.objects import clone, encode, key_of, rfc3339
+from remediator.sim.objects import clone, encode, key_of, labels_of, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -58,12 +58,22 @@ class Table:
         """Every change with a greater version is still in the log."""
         self._encoded: dict[Key, tuple[str, bytes]] = {}
         self._sorted: list[Key] | None = None
+        self._labelled: dict[str, defaultdict[str, set[Key]]] = {}
+        """By label and value, for those labels that were asked for."""
 
     def ordered(self) -> list[Key]:
         """All keys in the order in which a list shows them."""
         if self._sorted is None:
             self._sorted = sorted(self.objects)
         return self._sorted
+
+    def labelled(self, label: str, value: str) -> list[Key]:
+        """The keys of what has that label, in order, without a look at all others."""
+        if label not in self._labelled:
+            known = self._labelled[label] = defaultdict(set)
+            for key, obj in self.objects.items():
+                known[labels_of(obj).get(label, "")].add(key)
+        return sorted(self._labelled[label].get(value, ()))
 
     def encoded(self, obj: Obj) -> bytes:
         """The JSON of a stored object as an item of a list, without apiVersion and kind; encoded once a version."""
@@ -77,6 +87,11 @@ class Table:
     def record(self, change: Change) -> None:
         """Apply a change and remember it."""
         key = key_of(change.obj)
+        for label, known in self._labelled.items():
+            if change.before is not None:
+                known[labels_of(change.before).get(label, "")].discard(key)
+            if change.kind != "DELETED":
+                known[labels_of(change.obj).get(label, "")].add(key)
         if change.kind == "DELETED":
             self.objects.pop(key, None)
             self._encoded.pop(key, None)
@@ -95,9 +110,12 @@ class Table:
         return [change for change in self.history if change.version > version]
 
     def at(self, version: int) -> dict[Key, Obj]:
-        """The table as it was at ``version``, by taking back what came after. Raises TooOldError."""
+        """The table as it was at ``version``, by taking back what came after; its own objects if nothing did. Raises TooOldError."""
+        later = self.since(version)
+        if not later:
+            return self.objects
         objects = dict(self.objects)
-        for change in reversed(self.since(version)):
+        for change in reversed(later):
             if change.before is None:
                 objects.pop(key_of(change.obj), None)
             else:

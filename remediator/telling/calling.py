@@ -26,6 +26,8 @@ __all__ = ["TRIES", "Caller", "LaterError", "RefusedError", "secret"]
 T = TypeVar("T")
 TRIES: Final = 5
 _LATER: Final = frozenset({408, 425, 429})
+_LONGEST_PAUSE: Final = timedelta(minutes=5)
+"""Whoever asks for a longer one is asked again all the same."""
 _LONGEST: Final = 64 * 1024
 """Bytes of an answer that are read."""
 
@@ -35,7 +37,11 @@ class RefusedError(RemediatorError):
 
 
 class LaterError(RemediatorError):
-    """It did not get through this time."""
+    """It did not get through this time. ``after``: how long the receiver wants to be left alone (``Retry-After``)."""
+
+    def __init__(self, message: str, *, after: timedelta = timedelta(0)) -> None:
+        super().__init__(message)
+        self.after = after
 
 
 class Caller:
@@ -55,7 +61,7 @@ class Caller:
         """What ``work`` gives, tried again with growing pauses while it raises LaterError. Raises that after ``TRIES``."""
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(LaterError),
-            wait=tenacity.wait_random_exponential(multiplier=1, max=60),
+            wait=_pause,
             stop=tenacity.stop_after_attempt(TRIES),
             sleep=self._sleep,
             reraise=True,
@@ -75,16 +81,30 @@ class Caller:
         limits = aiohttp.ClientTimeout(total=within.total_seconds())
         try:
             async with self._session.request(method, url, data=body, headers=whole, timeout=limits, allow_redirects=False) as answer:
-                status, told = answer.status, await answer.content.read(_LONGEST)
+                status, asked, told = answer.status, _asked(answer.headers.get("Retry-After", "")), await answer.content.read(_LONGEST)
         except (aiohttp.InvalidURL, ValueError) as error:
             raise RefusedError("its URL is none") from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise LaterError(f"no answer: {type(error).__name__}") from error  # the error's own words hold the URL
         if status >= 500 or status in _LATER:
-            raise LaterError(f"status {status}")
+            raise LaterError(f"status {status}", after=asked)
         if status >= 300:
             raise RefusedError(f"status {status}")
         return told
+
+
+_growing = tenacity.wait_random_exponential(multiplier=1, max=60)
+
+
+def _pause(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next try: growing, and no less than the receiver asks for."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    return max(_growing(state), error.after.total_seconds() if isinstance(error, LaterError) else 0)
+
+
+def _asked(value: str) -> timedelta:
+    """Of a ``Retry-After`` in seconds; a date there asks for nothing."""
+    return min(timedelta(seconds=int(value)), _LONGEST_PAUSE) if value.isascii() and value.isdecimal() and len(value) < 9 else timedelta(0)
 
 
 def secret(file: Path | None) -> str:

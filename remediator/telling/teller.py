@@ -18,13 +18,15 @@ from remediator.errors import UsageError
 from remediator.model import encode
 from remediator.telemetry import METRICS
 from remediator.telling.calling import TRIES, Caller, LaterError, RefusedError, secret
+from remediator.telling.slack import Forgetful, Slack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 
     from remediator.clock import Clock
     from remediator.settings import Notify
     from remediator.telling.message import Message
+    from remediator.telling.slack import Keeper
 
 __all__ = ["SIGNATURE", "Teller"]
 
@@ -39,10 +41,17 @@ _RESULTS: Final = ("sent", "refused", "failed", "dropped")
 class Teller:
     """All routes of the settings."""
 
-    def __init__(self, routes: Iterable[Notify] = (), *, clock: Clock | None = None) -> None:
-        """Raises UsageError if a route needs apprise and it is not installed. Files are read for every message, so that they may rotate."""
+    def __init__(self, routes: Iterable[Notify] = (), *, clock: Clock | None = None, keeper: Keeper | None = None) -> None:
+        """Raises UsageError if a route needs apprise and it is not installed. Files are read for every message, so that they may rotate.
+
+        ``keeper``: where it is written down which message of Slack is a run's.
+        """
         self.routes = tuple(routes)
-        self._caller = Caller(clock or SystemClock())
+        clock, keeper = clock or SystemClock(), keeper or Forgetful()
+        self._caller = Caller(clock)
+        self._slack = {one.name: Slack(one, one.slack, self._caller, clock, keeper) for one in self.routes if one.slack is not None}
+        self._following: set[tuple[str, str]] = set()
+        """Routes and runs whose message is being brought up to date."""
         self._open = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         for route in self.routes:
@@ -66,9 +75,19 @@ class Teller:
 
     def tell_later(self, message: Message, names: Iterable[str] = ()) -> None:
         """As ``tell``, without waiting."""
-        task = asyncio.get_running_loop().create_task(self._quietly(message, tuple(names)), name="tell people")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._start(self._quietly(message, tuple(names)))
+
+    @property
+    def follows(self) -> bool:
+        """Whether any route keeps messages up to date."""
+        return bool(self._slack)
+
+    def follow(self, message: Message) -> None:
+        """How a run stands: where it has a message that is kept up to date, that says so from now on. Returns at once."""
+        for route in self.routes:
+            if slack := self._slack.get(route.name):
+                slack.heed(message)
+                self._catch_up(route, slack, message.run)
 
     async def close(self) -> None:
         """What is under way ends where it stands."""
@@ -77,6 +96,26 @@ class Teller:
         if self._tasks:
             await asyncio.wait(self._tasks)
         await self._caller.close()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work, name="tell people")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _catch_up(self, route: Notify, slack: Slack, run: str) -> None:
+        if (route.name, run) not in self._following:
+            self._following.add((route.name, run))
+            self._start(self._keep_up(route, slack, run))
+
+    async def _keep_up(self, route: Notify, slack: Slack, run: str) -> None:
+        """Only the latest is shown: what came and went meanwhile is in it, or is past."""
+        seen = None
+        try:
+            while (message := slack.latest(run)) is not None and message is not seen:
+                seen = message
+                await self._through(route, message, slack.show, message)
+        finally:
+            self._following.discard((route.name, run))
 
     async def _quietly(self, message: Message, names: tuple[str, ...]) -> None:
         await self.tell(message, names)
@@ -88,26 +127,37 @@ class Teller:
             return "dropped"
         self._open += 1
         try:
-            result, trouble = await self._patiently(route, message)
+            result = await self._through(route, message, self._send, route, message)
         finally:
             self._open -= 1
-        METRICS.notifications.labels(route.name, result).inc()
+        if message.run and (slack := self._slack.get(route.name)):
+            self._catch_up(route, slack, message.run)  # it may have gone on while this was under way
+        return result
+
+    async def _through(self, route: Notify, message: Message, work: Callable[..., Awaitable[Any]], *arguments: Any) -> str:
+        """How ``work`` ended, counted and logged; what says False had nothing to do."""
+        result, trouble = await self._patiently(work, *arguments)
+        if result:
+            METRICS.notifications.labels(route.name, result).inc()
         if trouble:
             log.error("people could not be told", channel=route.name, message=message.id, what=message.event.value, error=trouble)
         return result
 
-    async def _patiently(self, route: Notify, message: Message) -> tuple[str, str]:
+    async def _patiently(self, work: Callable[..., Awaitable[Any]], *arguments: Any) -> tuple[str, str]:
         try:
-            await self._caller.patiently(self._send, route, message)
+            done = await self._caller.patiently(work, *arguments)
         except RefusedError as error:
             return "refused", str(error)
         except LaterError as error:
             return "failed", f"{error}, {TRIES} times"
         except Exception as error:  # noqa: BLE001 - a fault here must not reach the run that is told of; its words may hold a URL
             return "failed", f"internal error: {type(error).__name__}"
-        return "sent", ""
+        return ("" if done is False else "sent"), ""
 
     async def _send(self, route: Notify, message: Message) -> None:
+        if slack := self._slack.get(route.name):
+            await slack.tell(message)
+            return
         worded = message.worded(route)
         if route.apprise_file is not None:
             await _by_apprise(route, worded)

@@ -79,12 +79,21 @@ def hidden():
 
 @pytest.fixture
 def receiver():
-    """A webhook's other end; ``told`` has the bodies and signatures, ``answers`` the status that it gives."""
+    """A webhook's other end, and Slack's; ``told`` has the bodies and signatures. Under ``/echo/`` Slack's error is the token."""
 
     class Receiver(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             type(self).told.append((self.path, body, self.headers.get("X-Remediator-Signature", "")))
+            if "/chat." in self.path:
+                token = self.headers["Authorization"].removeprefix("Bearer ")
+                answer = (
+                    {"ok": False, "error": token} if "/echo/" in self.path else {"ok": True, "channel": "C1", "ts": "1405894322.000100"}
+                )
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode())
+                return
             self.send_response(204 if "/up/" in self.path else 500)
             self.end_headers()
 
@@ -125,6 +134,16 @@ def given(hidden, receiver, tmp_path):
                 "events": ["step", "healed", "done", "approval", "failed"],
             },
             {"name": "in-vain", "url": f"{receiver.url}/down/{hidden.new('path of a hook in the settings')}", "events": ["healed"]},
+            {
+                "name": "slack",
+                "slack": {"token_file": file("bot"), "channel": "C1", "url": f"{receiver.url}/api"},
+                "events": ["step", "healed", "failed"],
+            },
+            {
+                "name": "echo",
+                "slack": {"token_file": file("other bot"), "channel": "C1", "url": f"{receiver.url}/echo"},
+                "events": ["healed"],
+            },
         ],
         "prometheus": {"token_file": file("prometheus")},
         "alertmanager": {"token_file": file("alertmanager")},
@@ -289,13 +308,15 @@ def test_a_whole_run_tells_no_secret(house, hidden, receiver, payload, tmp_path,
     wait = house.keeper.wait_for
     wait("the messages", lambda: len([path for path, _, _ in receiver.told if "/up/" in path]) >= 2)
     wait("a message given up", lambda: b'channel="in-vain",result="failed"} 1.0' in house.ask("GET", "/metrics")[1])
+    wait("Slack's messages", lambda: len([path for path, _, _ in receiver.told if path.startswith("/api/chat.")]) >= 3)
+    wait("Slack's refusal", lambda: b'channel="echo",result="refused"} 1.0' in house.ask("GET", "/metrics")[1])
     house.everything_that_answers([run, "leaky", NODE, *(one["id"] for one in house.get("/api/v1/deliveries")["items"])])
     assert house.places[f"GET /runs/{run} 200"].startswith(b"<!doctype html>")
     house.remains(store)
     key = hidden.values["signing"].encode()
-    for number, (path, body, signature) in enumerate(receiver.told):
+    for number, (path, body, signature) in enumerate(sorted(receiver.told, key=lambda one: "/chat." in one[0])):
         house.places[f"message {number}"] = body + signature.encode()
-        assert "/down/" in path or signature == f"sha256={hmac.new(key, body, hashlib.sha256).hexdigest()}"
+        assert "/down/" in path or "/chat." in path or signature == f"sha256={hmac.new(key, body, hashlib.sha256).hexdigest()}"
     assert len(house.places) > 40
     for said in (f"GET /api/v1/runs/{run} 200", "message 0", f"GET /runs/{run} 200", "what it wrote into the cluster"):
         assert b"redacted" in house.places[said], f"there was something to hide in {said}"

@@ -216,3 +216,32 @@ async def test_a_journal_that_was_altered_shows_in_a_metric_and_in_the_log(line,
     assert gauge("journal_whole") == ok
     assert gauge("journal_verified_timestamp_seconds") == pytest.approx(line.world.clock.now().timestamp(), abs=timedelta(hours=1).seconds)
     assert [entry["problems"] for entry in logged if entry["log_level"] == "error"] == ([] if ok else [report.problems])
+
+
+async def test_a_journal_that_its_anchor_does_not_know_shows_in_a_metric_the_log_and_the_status(house, text, logged, tmp_path):
+    anchor = tmp_path / "anchor.jsonl"
+    house.put("remedy.yaml", text())
+    store = {"url": "sqlite:///remediator.db", "anchor": str(anchor)}
+    await house.start(store=store)
+    assert anchor.read_text().count("\n") == 1
+    await house.journal.note("said", "", {})
+    await house.stop()
+    assert anchor.read_text().count("\n") == 2, "at start and at stop"
+
+    await house.start(store=store)
+    assert (house.operations.status().journal, gauge("journal_whole")) == ("ok", 1)
+    await house.stop()
+    known = anchor.read_text()
+    anchor.write_text(known.replace('"hash":"', '"hash":"0', 1))
+    await house.start(store=store)
+    assert gauge("journal_whole") == 0
+    assert "entry 1 is not the one that the anchor has" in house.operations.status().journal
+    assert "the journal is not what its anchor says" in house.log.getvalue()
+    status, report = await house.http("GET", "/api/v1/journal/verify")
+    assert (status, report["ok"]) == (200, False)
+    await house.stop()
+
+    anchor.write_text(known)
+    await house.start(store=store)
+    assert await Vitals(house.daemon.world, house.daemon._pipeline).verify()
+    assert (house.operations.status().journal, gauge("journal_whole")) == ("ok", 1)

@@ -1,4 +1,4 @@
-"""Webhooks of a whole daemon: the messages of a run, signed, each once; and receivers that refuse, fail or never answer stop nothing."""
+"""Messages of a whole daemon: webhooks in their order, signed, each once; one message in Slack; and receivers that fail stop nothing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import json
 import pytest
 from aiohttp import web
 from pipeline.test_approval import CORDON, asking, cordoned, decision_of, say, waits  # noqa: F401 - asking is a fixture
+from standins.slack import slack_server
 
 from remediator.errors import UsageError
 
@@ -139,6 +140,42 @@ async def test_receivers_that_fail_refuse_or_hang_stop_no_run_and_are_counted(as
     failures = [line for line in house.log.getvalue().splitlines() if "people could not be told" in line and '"broken"' in line]
     assert len(failures) == 3
     assert receivers.url not in "".join(failures)
+
+
+@pytest.fixture
+async def slack():
+    async with slack_server() as stand_in:
+        yield stand_in
+
+
+async def test_a_run_has_one_message_in_slack_over_a_restart_to_its_undo(asking, house, slack):  # noqa: F811 - the fixture
+    (house.folder / "bot").write_text(slack.token)
+    route = {"name": "slack", "slack": {"token_file": "bot", "channel": "oncall", "url": slack.url}, "link": "https://r.test"}
+    run = await asking(settings={"notify": [route]})
+
+    async def shows(*words):
+        return len(slack.shown()) == 1 and all(word in slack.shown()[0] for word in words)
+
+    await house.until(lambda: shows("waits for 1 person", f"<https://r.test/runs/{run.id}|Look at it, approve or reject>"), "the question")
+
+    async def noted():
+        journal = house.daemon.world.journal
+        kept = await journal.entries(ref=run.id, kind="slack")
+        return kept and await journal.entries(ref=run.id, kind="told") and kept
+
+    (note,) = await house.until(noted, "the note")
+    assert note.data == {"route": "slack", "channel": "C024BE91L", "ts": next(iter(slack.messages))}
+    await house.stop()
+    await house.start(mode="auto", notify=[route])
+    await say(house, run.id, "approve", reason="<!channel> go")
+    done = await house.ended(run.id)
+    assert done.state == "healed", done.detail
+    await house.until(lambda: shows("Node/node-3: healed", "approved by anna", "&lt;!channel&gt; go", "cordon: succeeded"), "the end")
+    await say(house, run.id, "undo", reason="that was it")
+    await house.until(lambda: shows("Node/node-3: healed", "cordon: was undone"), "the undo")
+    assert slack.shown(replies=True) == [], "nothing of it needed people again"
+    written = "".join(str(entry.data) for entry in await house.daemon.world.journal.entries())
+    assert slack.token not in written + house.log.getvalue()
 
 
 class TestLinks:

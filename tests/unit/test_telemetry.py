@@ -6,6 +6,7 @@ import io
 import logging
 
 import pytest
+import structlog
 
 from remediator import telemetry
 from remediator.journal import Redactor
@@ -30,3 +31,24 @@ def test_a_library_that_logs_a_secret(logged):
     assert "could not connect with <redacted>" in said
     assert "ConnectionError" in said
     assert SECRET not in said
+
+
+class _Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize("json", [True, False])
+def test_what_strangers_wrote_moves_no_cursor_in_the_log(monkeypatch, json):
+    evil, out = "\x1b[2J\u202e\x07", _Terminal()
+    monkeypatch.setattr(telemetry, "_given", {"stream": out, "json": json})
+    telemetry.configure_logging()
+    try:
+        structlog.get_logger().info("refused", detail=evil, by=[evil])
+        logging.getLogger("library").warning("said %s", evil)
+    finally:
+        monkeypatch.undo()
+        telemetry.configure_logging()
+    assert not set(out.getvalue()) & {"\u202e", "\x07"}
+    assert "\x1b[2J" not in out.getvalue()
+    assert out.getvalue().count("\\u202e") == 3

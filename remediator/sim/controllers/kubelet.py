@@ -14,18 +14,41 @@ from remediator.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from remediator.sim.cluster import Cluster
     from remediator.sim.objects import Obj
     from remediator.sim.store import Change
 
-__all__ = ["START_AFTER", "STOP_AFTER", "Kubelets"]
+__all__ = ["START_AFTER", "STOP_AFTER", "Kubelets", "report_running"]
 
 START_AFTER = "controlplane/start-after"
 STOP_AFTER = "controlplane/stop-after"
 RUNS_FOR = "controlplane/runs-for"
 """Annotations; that of stopping is known to the real control plane's test bed (kwok) too, the last is about pods of Jobs."""
 _STATES = ("PodScheduled", "Initialized", "ContainersReady", "Ready")
+
+
+def report_running(pod: Obj, now: datetime, address: str, host: str, *, ready: bool) -> None:
+    """Write into a clone that the pod's containers were started, and whether they are ready."""
+    state = pod["status"]
+    state.update(phase="Running", startTime=rfc3339(now), podIP=address, podIPs=[{"ip": address}])
+    state.update(hostIP=host, hostIPs=[{"ip": host}])
+    state["containerStatuses"] = [
+        {
+            "name": c["name"],
+            "state": {"running": {"startedAt": rfc3339(now)}},
+            "lastState": {},
+            "ready": ready,
+            "restartCount": 0,
+            "image": c["image"],
+            "imageID": "",
+            "started": ready,
+        }
+        for c in pod["spec"]["containers"]
+    ]
+    for kind in _STATES:
+        set_condition(pod, kind, str(ready or kind in ("PodScheduled", "Initialized")), now, lastProbeTime=None)
 
 
 class Kubelets:
@@ -68,27 +91,7 @@ class Kubelets:
         copy = self.cluster.store.edit(self.cluster.kind("Pod"), pod)
         now = self.cluster.clock.now()
         agent = self.cluster.is_agent(pod)
-        state = copy["status"]
-        address = self._address(pod)
-        node_address = self.cluster.node_address(pod["spec"]["nodeName"])
-        state.update(phase="Running", startTime=rfc3339(now), podIP=address, podIPs=[{"ip": address}])
-        state.update(hostIP=node_address, hostIPs=[{"ip": node_address}])
-        running = {"running": {"startedAt": rfc3339(now)}}
-        state["containerStatuses"] = [
-            {
-                "name": c["name"],
-                "state": running,
-                "lastState": {},
-                "ready": not agent,
-                "restartCount": 0,
-                "image": c["image"],
-                "imageID": "",
-                "started": not agent,
-            }
-            for c in pod["spec"]["containers"]
-        ]
-        for kind in _STATES:
-            set_condition(copy, kind, str(not agent or kind in ("PodScheduled", "Initialized")), now, lastProbeTime=None)
+        report_running(copy, now, self._address(pod), self.cluster.node_address(pod["spec"]["nodeName"]), ready=not agent)
         saved = self.cluster.store.replace(self.cluster.kind("Pod"), copy)
         if agent:
             self._later(saved, "ready", self.cluster.timing.agent_start, self._probe)

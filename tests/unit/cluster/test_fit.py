@@ -29,10 +29,16 @@ class Cluster:
     def __init__(self, *objects):
         self.objects, self.asked = objects, Counter()
 
-    async def list(self, kind, namespace="", *, decode):
+    async def list(self, kind, namespace="", *, decode, fields=""):
+        return await self.collect(kind, msgspec.json.Decoder(decode).decode, namespace, fields=fields)
+
+    async def collect(self, kind, convert, namespace="", *, fields=""):
         self.asked[kind.kind] += 1
         found = [o for o in self.objects if o["kind"] == kind.kind and namespace in ("", o["metadata"].get("namespace"))]
-        return Listing(msgspec.json.decode(json.dumps(found), type=list[decode]), "1")
+        if fields:
+            node = fields.removeprefix("spec.nodeName=")
+            found = [o for o in found if o["spec"].get("nodeName") == node]
+        return Listing([convert(json.dumps(o).encode()) for o in found], "1")
 
 
 async def judged(*objects, nodes=NODES):
@@ -51,12 +57,12 @@ async def test_all_of_it_at_once_and_that_few_lists_are_asked_for():
     found, asked = await judged(*(thing for case in TABLE for thing in case.objects))
     assert {name.partition("/")[2] for name in found.homeless} == {name for case in TABLE for name in case.homeless}
     kinds = ("Node", "Pod", "Namespace", "PersistentVolumeClaim", "PersistentVolume", "StorageClass")
-    assert asked == dict.fromkeys(kinds, 1)
+    assert asked == dict.fromkeys(kinds, 1) | {"Pod": 2}, "those of the node, then all"
 
 
 async def test_nobody_asks_for_what_no_pod_needs():
     _, asked = await judged(Furniture(NAMESPACE).pod("plain"))
-    assert asked == {"Node": 1, "Pod": 1}
+    assert asked == {"Node": 1, "Pod": 2}
 
 
 @pytest.mark.parametrize(

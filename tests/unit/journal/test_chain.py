@@ -45,14 +45,9 @@ def test_a_digest_is_that_of_the_text(size):
     assert digest(text) == hashlib.sha256(text.encode()).hexdigest()
 
 
-class Row:
-    def __init__(self, values):
-        self.seq, self.at, self.kind, self.ref, self.data, self.previous, self.hash = values
-
-
 def links(count):
     chain = Chain(0, GENESIS, "2026-01-05T10:00:00.000000Z")
-    rows = [Row(chain.append("note", f"ref-{number}", f'{{"n":{number}}}')) for number in range(count)]
+    rows = [list(chain.append("note", f"ref-{number}", f'{{"n":{number}}}')) for number in range(count)]
     return rows, chain.mark()
 
 
@@ -61,10 +56,10 @@ def test_an_untouched_chain_is_fine():
     assert list(check_links([], (0, GENESIS))) == []
 
 
-@given(number=st.integers(0, 4), field=st.sampled_from(["at", "kind", "ref", "data", "previous", "hash"]))
+@given(number=st.integers(0, 4), field=st.integers(1, 6))
 def test_any_altered_field_shows(number, field):
     rows, head = links(5)
-    setattr(rows[number], field, getattr(rows[number], field) + " ")
+    rows[number][field] += " "
     assert any(f"entry {number + 1} " in problem or "head" in problem for problem in check_links(rows, head))
 
 
@@ -163,5 +158,5 @@ async def test_a_report_is_bounded(journal, outsider):
 
 
 def test_all_tables_are_audited():
-    audited = {book.table.name for book in audit._BOOKS} | {"run", "step", "entry", "head", "checkpoint"}
+    audited = {book.table.name for book in audit.BOOKS} | {"run", "step", "entry", "head", "checkpoint"}
     assert audited == set(METADATA.tables)

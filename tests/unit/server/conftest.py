@@ -312,7 +312,12 @@ def a_playbook() -> Any:
     shown = {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab"}
     gates = {"gates": {}}
     return SimpleNamespace(
-        name="cilium-agent-down", text="apiVersion: remediator.dev/v1\n", ladder=(), disruptive=True, describe=lambda: {**shown, **gates}
+        name="cilium-agent-down",
+        source="/nowhere/x.yaml",
+        text="apiVersion: remediator.dev/v1\n",
+        ladder=(),
+        disruptive=True,
+        describe=lambda: {**shown, **gates},
     )
 
 

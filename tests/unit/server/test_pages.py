@@ -335,7 +335,7 @@ class TestWhatStrangersWrote:
             assert "unsafe" not in policy
 
 
-async def test_a_playbook(read, service):
+async def test_a_playbook(read, service, root):
     described = {
         "summary": "An agent is down",
         "source": "x.yaml",
@@ -345,11 +345,15 @@ async def test_a_playbook(read, service):
     (old,) = service.library.playbooks
     shown = {**old.describe(), **described}
     service.library = SimpleNamespace(playbooks=(SimpleNamespace(**{**vars(old), "describe": lambda: shown, "text": "a: 1\nb: <i>\n"}),))
+    assert "None beside it." in (await read("/playbooks/cilium-agent-down")).text
+    service.library.playbooks[0].source = str(root / "playbooks" / "cilium-agent-down.yaml")
     page = await read("/playbooks/cilium-agent-down")
     assert [one["id"] for one in page.all("span", **{"class": "row"})] == ["L1", "L2"]
     assert "b: <i>" in page.text
     assert "up to 2 times" in page.text
     assert "disturbs" in page.text
+    assert "heals a hung agent by replacing its pod once" in page.text
+    assert "remediator test /" in page.text
     assert "cilium-agent-down" in (await read("/playbooks")).text
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -273,3 +274,30 @@ async def test_only_a_manual_clock_can_be_moved():
 
 def _now():
     return Deletion(), Options()
+
+
+async def test_a_crowd_is_there_from_the_start_and_moves_like_other_pods(clock):
+    async with Simulation(clock=clock, seed=1, nodes=4, pods=120) as sim:
+        crowd = [pod for pod in sim.cluster.objects("Pod") if pod["metadata"]["namespace"].startswith("crowd-")]
+        assert len(crowd) == 120
+        assert Counter(pod["spec"]["nodeName"] for pod in crowd) == {"node-2": 40, "node-3": 40, "node-4": 40}
+        assert all(is_ready(pod) and pod["status"]["podIP"] for pod in crowd)
+        sim.cluster.registry.delete(sim.cluster.kind("Pod"), "crowd-1", crowd[0]["metadata"]["name"], Deletion(), Options())
+        await sim.run_for(timedelta(seconds=40))
+        names = {pod["metadata"]["name"] for pod in sim.cluster.objects("Pod") if pod["metadata"]["namespace"].startswith("crowd-")}
+        assert len(names) == 120
+        assert crowd[0]["metadata"]["name"] not in names
+
+
+def test_what_has_a_label_is_found_as_it_changes(sim):
+    table = sim.cluster.store.table(("", "pods"))
+    agents = {key for key, pod in table.objects.items() if labels_of(pod).get("k8s-app") == "cilium"}
+    assert set(table.labelled("k8s-app", "cilium")) == agents
+    kind, (_, name) = sim.cluster.kind("Pod"), min(agents)
+    copy = sim.cluster.store.edit(kind, table.objects[min(agents)])
+    copy["metadata"]["labels"] = {"k8s-app": "other"}
+    sim.cluster.store.replace(kind, copy)
+    assert table.labelled("k8s-app", "other") == [("kube-system", name)]
+    assert set(table.labelled("k8s-app", "cilium")) == agents - {("kube-system", name)}
+    sim.cluster.store.remove(kind, copy)
+    assert table.labelled("k8s-app", "other") == []

@@ -106,3 +106,23 @@ async def test_a_step_tells_people_and_a_dry_run_does_not(stage, receiver, watch
     assert (await stage.step("notify", text="x", routes=["nobody"])).detail.startswith("nobody is told")
     receiver.statuses = [401]
     assert (await stage.step("notify", text="x")).detail == "tells oncall", "trouble with a receiver stops nothing"
+
+
+async def test_a_run_that_begins_is_told_to_whoever_asks_for_it_and_a_dry_one_to_nobody(stage, receiver):
+    world = stage.world
+    world.teller = Teller([Notify(name="oncall", url=receiver.url, events=["begun"])], clock=world.clock)
+    watch = asyncio.create_task(Notices(world).watch())
+    await stage.begin(stage.playbook("wait", **{"for": "1s"}), node="node-4", dry_run=True)
+    run = await stage.begin(stage.playbook("wait", **{"for": "1s"}), node="node-3")
+    for one in await world.journal.open_runs():
+        world.feed.publish("run", one.id)
+    while not (noted := await world.journal.entries(kind=NOTE)):
+        await world.clock.sleep(world.asking.expires / 10_000)
+    assert [entry.data["id"] for entry in noted] == [f"{run.id}.begun"]
+    watch.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watch
+    await world.teller.close()
+    ((_, body),) = receiver.calls
+    told = json.loads(body)
+    assert (told["event"], told["text"]) == ("begun", "one-step on Node/node-3 is running")

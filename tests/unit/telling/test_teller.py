@@ -100,7 +100,7 @@ async def test_routes_take_what_they_ask_for(receiver, telling):
 async def test_by_default_healed_and_predicted_runs_are_quiet(telling):
     teller = telling(url="http://x.test")
     quiet = {event for event in Event if not teller.routes[0].takes(event, "dns")}
-    assert quiet == {Event.HEALED, Event.DONE, Event.CANCELLED, Event.PREDICTED}
+    assert quiet == {Event.BEGUN, Event.HEALED, Event.DONE, Event.CANCELLED, Event.PREDICTED}
 
 
 async def test_apprise_must_be_installed_where_a_route_names_it(telling, tmp_path, monkeypatch):
