@@ -10,6 +10,7 @@ import pytest
 import structlog
 
 from remediator import telemetry
+from remediator.model import encode
 from remediator.telemetry import configure_logging
 
 CORDON = {"cordon": {"action": "node.cordon"}}
@@ -17,7 +18,7 @@ CORDON = {"cordon": {"action": "node.cordon"}}
 
 async def everything(house):
     """All that the daemon has written or would tell."""
-    exported = [json.dumps(entry.data) + entry.ref async for entry in house.journal.export()]
+    exported = [encode(entry).decode() async for entry in house.journal.export()]
     paths = ("runs", "decisions", "deliveries", "alerts", "changes", "status", "playbooks")
     answers = [json.dumps((await house.http("GET", f"/api/v1/{path}", token="read"))[1]) for path in paths]
     answers.append((await house.http("GET", "/metrics", token="read"))[1])
