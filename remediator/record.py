@@ -13,7 +13,7 @@ import structlog
 from remediator.errors import JournalUnavailable
 from remediator.model import Decision, DecisionKind, Run, RunState, evolve
 from remediator.reasons import Reason
-from remediator.telemetry import METRICS, exemplar, zero
+from remediator.telemetry import METRICS, elapsed, exemplar, zero
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,10 +111,10 @@ async def ended(world: World, run: Run, state: RunState, reason: Reason | None, 
         await world.journal.save_run(closed)
     point = exemplar(run.id, world.tracing.trace_id(run))
     METRICS.runs.labels(run.playbook, state.value).inc(exemplar=point)
-    METRICS.run_duration.labels(run.playbook).observe((now - run.started_at).total_seconds(), point)
+    METRICS.run_duration.labels(run.playbook).observe(elapsed(run.started_at, now), point)
     if state is RunState.HEALED:
         since = run.alert.starts_at if run.alert is not None else run.started_at
-        METRICS.time_to_heal.labels(run.playbook).observe((now - since).total_seconds(), point)
+        METRICS.time_to_heal.labels(run.playbook).observe(elapsed(since, now), point)
     count_open(run.playbook, -1)
     world.events.ended(closed)
     await traced(world, world.tracing.ended, closed)

@@ -23,7 +23,7 @@ from remediator.gates import Case, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
 from remediator.preview import preview
 from remediator.reasons import Reason
-from remediator.telemetry import METRICS, exemplar
+from remediator.telemetry import METRICS, elapsed, exemplar
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -164,7 +164,7 @@ async def run_step(world: World, playbook: Playbook, run: Run, step: Step, spec:
     world.tracing.step(run, done)
     point = exemplar(run.id, world.tracing.trace_id(run))
     METRICS.action_attempts.labels(step.action, ending.end.value).inc(exemplar=point)
-    METRICS.action_duration.labels(step.action).observe((world.clock.now() - now).total_seconds(), point)
+    METRICS.action_duration.labels(step.action).observe(elapsed(now, world.clock.now()), point)
     log.info("step ended", step=step.name, end=ending.end.value, reason=ending.reason, detail=ending.detail)
     return ending
 

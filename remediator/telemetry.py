@@ -19,9 +19,10 @@ from remediator.neutral import visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from datetime import datetime
     from typing import TextIO
 
-__all__ = ["METRICS", "Metrics", "configure_logging", "exemplar", "zero"]
+__all__ = ["METRICS", "Metrics", "configure_logging", "elapsed", "exemplar", "zero"]
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STALLS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5)
@@ -122,6 +123,11 @@ def zero(metric: Counter | Gauge | Histogram, *values: Iterable[str]) -> None:
     """Let ``metric`` begin at 0 for every combination of its labels' ``values``, in their order: a first event is an increase then."""
     for labels in product(*values):
         metric.labels(*labels)
+
+
+def elapsed(since: datetime, until: datetime) -> float:
+    """Seconds, none where clocks disagree: Prometheus refuses everything once the sum of a histogram is negative."""
+    return max(0.0, (until - since).total_seconds())
 
 
 def exemplar(run: str | None, trace_id: str = "") -> dict[str, str] | None:

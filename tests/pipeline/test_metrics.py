@@ -8,6 +8,7 @@ import time
 from datetime import timedelta
 
 import pytest
+from pipeline.test_approval import decision_of
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
@@ -118,6 +119,17 @@ async def test_a_scraper_that_asks_for_openmetrics_gets_it_with_the_run_behind_a
     body, media = telemetry.METRICS.written()
     assert media.startswith("text/plain; version=0.0.4")
     assert run.encode() not in body
+
+
+async def test_an_alert_that_began_in_the_future_by_our_clock_leaves_metrics_that_can_be_read(house, text, symptom):
+    symptom.cured = lambda _: True
+    house.put("remedy.yaml", text())
+    await house.start(mode="auto")
+    ahead = house.outside.fire(since=house.stage.world.clock.now() + timedelta(days=1))
+    decision = await decision_of(house, ahead)
+    assert (await house.ended(decision.run)).state == "healed"
+    found = samples(telemetry.METRICS.written(OPENMETRICS)[0].decode(), openmetrics)
+    assert next(s.value for s in found if s.name == "remediator_time_to_heal_seconds_sum" and s.labels == {"playbook": "remedy"}) >= 0
 
 
 def gauge(name):
