@@ -85,6 +85,7 @@ def test_the_agent_of_one_node_is_replaced_and_proved(stage, control_plane, agen
     assert daemon.cli("journal", "verify").returncode == 0
 
 
+@pytest.mark.long
 def test_a_dry_run_predicts_the_very_calls_and_changes_nothing(stage, control_plane, agents, free_port):
     before = agents()
     daemon = stage.start(free_port, "--dry-run")

@@ -12,7 +12,7 @@ from plugins.bgp import REAL, with_crds
 from standins import objects
 from standins.network import SPEAKERS
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.gobgp, pytest.mark.alertmanager, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.controlplane, pytest.mark.gobgp, pytest.mark.alertmanager, pytest.mark.timeout(300)]
 
 EVACUATE = """\
 apiVersion: remediator.dev/v1
@@ -166,7 +166,6 @@ def test_a_failing_node_is_withdrawn_and_drained_and_comes_back_when_the_alert_i
     assert daemon.cli("journal", "verify").returncode == 0
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(("bgp_cluster", "selector", "key", "before", "after"), METHODS, indirect=["bgp_cluster"])
 def test_withdrawn_means_gone_from_the_router_and_undone_means_back_in_it(bgp_network, keeper, shift, selector, key, before, after):
     vip, others = bgp_network.vip("web"), set(SPEAKERS) - {"node-3"}
@@ -209,7 +208,6 @@ def test_one_of_two_speakers_is_refused_and_the_router_hears_nothing_of_it(bgp_n
     assert shapes(bgp_network) == before
 
 
-@pytest.mark.long
 @pytest.mark.prometheus
 @REAL_ONLY
 def test_with_prometheus_the_series_have_to_vanish_too_and_a_speaker_without_a_fresh_sample_counts_for_nobody(
@@ -270,7 +268,6 @@ def test_a_withdrawal_that_does_not_arrive_has_failed_and_is_put_back(bgp_networ
     bgp_network.until("all to speak", lambda: bgp_network.announcers(bgp_network.vip("web")) == set(SPEAKERS))
 
 
-@pytest.mark.long
 @REAL_ONLY
 def test_a_kill_between_label_and_convergence_repeats_nothing(bgp_network, keeper, shift):
     vip = bgp_network.vip("web")

@@ -39,6 +39,7 @@ def test_drain_and_return_leave_the_node_as_it_was(keeper, ground, control_plane
     control_plane.wait_for("the node as it was", lambda: shape(control_plane.get("node", NODE)) == before)
 
 
+@pytest.mark.long
 def test_6_4_a_budget_that_never_yields_fails_in_time_and_the_cordon_goes_back(keeper, ground, control_plane):
     before = shape(control_plane.get("node", NODE))
     ground.plant(ground.deployment("web", 3), ground.pdb("web", minAvailable=3))

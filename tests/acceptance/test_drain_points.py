@@ -18,7 +18,7 @@ from remediator.reasons import Reason
 from remediator.run import StepEnd
 from remediator.undo import undo
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.controlplane, pytest.mark.timeout(300)]
 
 ACTION = "node.drain"
 
@@ -233,7 +233,6 @@ async def test_unready_pods_go_as_the_budget_says(real, ground, control_plane):
     assert done.end is StepEnd.SUCCEEDED, done.detail
 
 
-@pytest.mark.long
 async def test_w6_a_dead_kubelet(real, ground, control_plane):
     ground.plant(deployment("web", 2))
     control_plane.kubectl("label", "node", NODE, "type-")

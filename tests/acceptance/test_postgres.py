@@ -93,6 +93,7 @@ def test_postgresql_restarts_while_a_run_is_at_a_step(postgres_server, postgres_
 MOVED = RESTART.replace("  steps:\n", "  steps:\n  - ask: {action: approve, message: May I?, expires: 1h}\n")
 
 
+@pytest.mark.long
 def test_a_journal_moves_to_postgresql_with_the_question_that_is_open(postgres_database, simulation_process, daemon):
     cluster = simulation_process(rate=10)
     before = cluster.agents()

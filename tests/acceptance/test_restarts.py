@@ -112,6 +112,7 @@ def test_a_person_restarts_one_agent_and_reads_the_plan_first(keeper, control_pl
     assert "prometheus.url" in evidence(run, "not checked")[0]
 
 
+@pytest.mark.long
 def test_killed_between_delete_and_ready_it_sends_nothing_again(keeper, control_plane, agents):
     """kill -9 as soon as the delete is in the audit log; the successor is made slow, so that it cannot be ready by then."""
     before, sent = agents(), len(control_plane.writes())
@@ -149,6 +150,7 @@ def test_a_restart_that_would_upgrade_is_refused_by_the_real_revisions(keeper, c
         control_plane.kubectl("-n", "kube-system", "rollout", "status", "ds/cilium", "--timeout=60s")
 
 
+@pytest.mark.long
 def test_bgp_sessions_must_be_established_anew(keeper, control_plane, agents):
     """A NodeConfig as Cilium 1.20's CRD takes it; the test plays the agent that writes its status."""
     agents()

@@ -91,6 +91,7 @@ def test_a_node_that_a_person_drains(once):
         assert said in done.stdout
 
 
+@pytest.mark.long
 def test_a_restart_that_a_person_asks_for(once):
     done = once("-m", "remediator", "demo", "--once", "--scenario", "agent-restart")
     assert (done.returncode, done.stderr) == (0, "")

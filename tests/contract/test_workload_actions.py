@@ -87,6 +87,7 @@ async def grown(api, space):
     return pods
 
 
+@pytest.mark.long
 async def test_restarts_and_evictions(api, space, namespace_name, carry, grown):
     for kind in ("Deployment", "StatefulSet", "DaemonSet"):
         before = await grown(kind)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 
-ROUNDS = 20
+ROUNDS = 8
 # Forks one writer after the other, so that each begins at once. A writer prints its pid, and then each id after its commit.
 WRITERS = """
 import asyncio, os, sys
