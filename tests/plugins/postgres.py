@@ -19,6 +19,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -131,7 +132,8 @@ class PrivateServer(Server):
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in (self._process.pid, *map(int, children)):
-            os.kill(pid, number)
+            with suppress(ProcessLookupError):  # a session that ended since must not leave the others frozen
+                os.kill(pid, number)
 
     def _run(self, *command: str) -> None:
         done = subprocess.run(self._command(*command), cwd=self._folder, capture_output=True, check=False, timeout=120, user=self._uid())
