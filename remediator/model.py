@@ -32,7 +32,6 @@ __all__ = [
     "Entry",
     "Episode",
     "Evidence",
-    "ExportEnd",
     "Exported",
     "Mode",
     "Page",
@@ -538,14 +537,8 @@ class Exported(Entry, frozen=True, kw_only=True, omit_defaults=True):
     record: str | None = None
     playbook: str | None = None
     """Of a playbook's text: its name."""
-
-
-class ExportEnd(Noun, frozen=True, kw_only=True):
-    """What the last line of the journal's export says under ``end``: how many entries it has, the number and the hash of the last one."""
-
-    entries: int
-    seq: int
-    hash: str
+    end: int | None = None
+    """Of the last line: how many there are."""
 
 
 class Page(Noun, Generic[T], frozen=True, kw_only=True):

@@ -136,7 +136,7 @@ def _exported(source: str, first: bytes, rest: Any) -> Iterator[Delivery]:
     from remediator.model import Delivery, Exported, from_json
 
     for number, line in enumerate(chain((first,), rest), start=1):
-        if not line.strip() or line.startswith(b'{"end"'):
+        if not line.strip():
             continue
         try:
             entry = from_json(line, Exported)

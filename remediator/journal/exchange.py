@@ -29,7 +29,7 @@ from remediator.journal.schema import CHECKPOINT, ENTRY, RUN, STEP
 from remediator.journal.store import Store, outage_of
 from remediator.journal.transaction import Statements, Transaction
 from remediator.journal.writes import drop_steps
-from remediator.model import ExportEnd, Noun, Run, Step, encode, from_json
+from remediator.model import Noun, Run, Step, encode, evolve, from_json
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Iterable
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Table
 
     from remediator.journal.audit import Book
-    from remediator.model import Entry
+    from remediator.model import Exported
 
 __all__ = ["Imported", "lines_of", "take_in"]
 
@@ -72,23 +72,21 @@ class _Line(msgspec.Struct):
     hash: str
     record: str | None = None
     playbook: str | None = None
-
-
-class _Last(msgspec.Struct, forbid_unknown_fields=True):
-    end: ExportEnd
+    end: int | None = None
 
 
 _entry = msgspec.json.Decoder(_Line).decode
-_last = msgspec.json.Decoder(_Last).decode
 
 
-async def lines_of(entries: AsyncIterable[Entry]) -> AsyncIterator[bytes]:
-    """A line an entry, and a last one that tells a whole export from one that was cut."""
-    count, seq, hash_ = 0, 0, GENESIS
+async def lines_of(entries: AsyncIterable[Exported]) -> AsyncIterator[bytes]:
+    """A line an entry; the last one says under ``end`` how many there are, which tells a whole export from one that was cut."""
+    count, held = 0, None
     async for entry in entries:
-        count, seq, hash_ = count + 1, entry.seq, entry.hash
-        yield encode(entry) + b"\n"
-    yield encode({"end": ExportEnd(entries=count, seq=seq, hash=hash_)}) + b"\n"
+        if held is not None:
+            yield encode(held) + b"\n"
+        count, held = count + 1, entry
+    if held is not None:
+        yield encode(evolve(held, end=count)) + b"\n"
 
 
 def take_in(url: str, lines: Iterable[bytes], *, source: str, by: str, now: datetime) -> Imported:
@@ -136,11 +134,7 @@ class _Intake:
                 continue
             if ended:
                 raise self._broken("there are lines after the last one, so this is not one export")
-            if line.startswith(b'{"end"'):
-                self._end(line)
-                ended = True
-                continue
-            self._take(line)
+            ended = self._take(line)
             if self._number % _FLUSH == 0:
                 self._tx.flush()
         if not ended:
@@ -152,7 +146,8 @@ class _Intake:
             entries=self._kinds.total(), seq=self._tx.chain.seq, hash=self._tx.chain.hash, kinds=dict(sorted(self._kinds.items()))
         )
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, line: bytes) -> bool:
+        """Whether it is the last one."""
         try:
             entry = _entry(line)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:  # also ValidationError
@@ -174,6 +169,9 @@ class _Intake:
             self._keep(entry, data)
         except msgspec.DecodeError as error:
             raise self._odd(f"the record of entry {entry.seq} ({entry.kind} {entry.ref}) cannot be read: {error}") from error
+        if entry.end is not None and entry.end != self._kinds.total():
+            raise self._broken(f"the export had {entry.end} entries, here are {self._kinds.total()}")
+        return entry.end is not None
 
     def _keep(self, entry: _Line, data: str) -> None:
         """The row that follows from an entry. One without its record is an older word on it."""
@@ -218,16 +216,6 @@ class _Intake:
         while found := self._tx.execute(wanted.where(ENTRY.c.seq > last), on=ENTRY).all():
             self._tx.execute(close, [{"closed": row.ref, "moment": msgspec.json.decode(row.data)["at"]} for row in found], on=table)
             last = found[-1].seq
-
-    def _end(self, line: bytes) -> None:
-        try:
-            end = _last(line).end
-        except msgspec.DecodeError as error:
-            raise self._odd(f"not the last line of a journal's export: {error}") from error
-        if (end.entries, end.seq, end.hash) != (self._kinds.total(), *self._tx.chain.mark()):
-            raise self._broken(
-                f"the export had {end.entries} entries up to {end.seq}, here are {self._kinds.total()} up to {self._tx.chain.seq}"
-            )
 
     def _odd(self, what: str) -> UsageError:
         return UsageError(f"{self._source}:{self._number}: {what}; {_NOTHING_KEPT}. Export the journal again")

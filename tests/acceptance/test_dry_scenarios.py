@@ -40,7 +40,7 @@ class Kept(Daemons):
 
     async def __aexit__(self, *error):
         entries = [json.loads(line) async for line in self._house.client.export()]
-        decisions = [msgspec.convert(entry["data"], Decision) for entry in entries if entry["kind"] == "decision"]
+        decisions = [msgspec.convert(entry["data"], Decision) for entry in entries if entry.get("kind") == "decision"]
         runs = (await self._house.client.runs(limit=500)).items
         calls = [call for call in self.simulation.cluster.request_log if not beside(call)]
         decisions = in_true_time(decisions, {off for _, off in self.scenario.clock_is_off} | {timedelta(0)})

@@ -32,6 +32,7 @@ from remediator.model import (
     Done,
     Entry,
     Episode,
+    Exported,
     Mode,
     Page,
     Pause,
@@ -137,7 +138,7 @@ class FakeJournal:
 
     async def export(self):
         for seq in range(1, self.entries_held + 1):
-            yield Entry(seq=seq, at=NOW, kind="note", ref="x", data={"text": "y" * 1000}, previous="p", hash="h")
+            yield Exported(seq=seq, at=NOW, kind="note", ref="x", data={"text": "y" * 1000}, previous="p", hash="h")
 
     def _page(self, name, query, items):
         self.asked[name] = query
