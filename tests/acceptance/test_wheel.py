@@ -71,13 +71,10 @@ def run(*command, **options):
     return done.stdout
 
 
-def test_it_plays_the_demo(installed, tmp_path):
+def test_it_plays_the_demo_and_holds_no_tools(installed, stages, tmp_path):
     assert "healed" in run(installed / "bin/remediator", "demo", "--once", cwd=tmp_path)
     listed = run(installed / "bin/python", "-c", "from remediator.playbook import shipped; print(shipped())", cwd=tmp_path)
     assert str(installed) in listed
-
-
-def test_the_image_holds_what_the_daemon_needs_and_no_tools(installed, stages):
     assert ("COPY", "--from=build /opt/remediator /opt/remediator") in stages[-1]
     assert ("USER", "65532:65532") in stages[-1]
     (packages,) = installed.glob("lib/python*/site-packages")

@@ -1,12 +1,14 @@
 """The real ``kubectl drain`` and ``node.drain`` on a real control plane, the same pods gone, the same left, the same refused
 
-Each state is made of its seed alone; ``-k "[17]"`` plays one. What may differ stands in ``differences.py``. Beside them, the real kubectl
+Each state is made of its seed alone; the variable DRAIN_SEEDS="17 18" plays those only. All are one test, so that of several workers one
+plays them. What may differ stands in ``differences.py``. Beside them, the real kubectl
 drains the simulated cluster: there nothing may differ.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from datetime import timedelta
 from pathlib import Path
@@ -49,39 +51,23 @@ async def _play(plane: Any, seeds: Iterable[int]) -> dict[int, Played]:
             return await play(seeds, drainers)
 
 
-@pytest.fixture(scope="module")
-def played(control_plane, request):
-    """Every state whose tests are to run, played once."""
-    wanted = {item.callspec.params["seed"] for item in request.session.items if item.path == request.path and hasattr(item, "callspec")}
-    return asyncio.run(_play(control_plane, sorted(wanted) or SEEDS))
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_remediator_drains_as_kubectl_does(played, seed):
-    this = played[seed]
-    case = Case(this.state, this.by("kubectl"), this.by("ours"))
-    unexplained = [str(finding) for finding, listed in explain(case, DIFFERENCES) if listed is None]
-    assert not unexplained, "\n".join([*unexplained, str(case), case.kubectl.said, case.ours.said])
-
-
-@pytest.mark.parametrize("seed", SEEDS)
-def test_the_simulated_cluster_is_drained_as_the_real_one(played, seed):
-    this = played[seed]
-    real, simulated = this.by("kubectl"), this.by("simulated")
-    found = [str(finding).replace("ours", "simulated").replace("kubectl", "real") for finding in compare(Case(this.state, real, simulated))]
-    assert not found, "\n".join([*found, str(this.state), str(real), str(simulated), real.said, simulated.said])
-
-
-def test_every_listed_difference_occurs(played):
-    if set(played) != set(SEEDS):
-        pytest.skip("only some states were played")
-    cases = [Case(p.state, p.by("kubectl"), p.by("ours")) for p in played.values()]
-    seen = {listed.name for case in cases for _, listed in explain(case, DIFFERENCES) if listed is not None}
-    assert seen == {difference.name for difference in DIFFERENCES}
-
-
-def test_most_states_are_the_same_without_any_difference(played):
-    if set(played) != set(SEEDS):
-        pytest.skip("only some states were played")
-    same = [p for p in played.values() if not compare(Case(p.state, p.by("kubectl"), p.by("ours")))]
-    assert len(same) >= len(SEEDS) // 2
+def test_every_state(control_plane, subtests):
+    wanted = [int(word) for word in os.environ.get("DRAIN_SEEDS", "").split()] or SEEDS
+    played = asyncio.run(_play(control_plane, wanted))
+    for seed, this in played.items():
+        with subtests.test("remediator drains as kubectl does", seed=seed):
+            case = Case(this.state, this.by("kubectl"), this.by("ours"))
+            unexplained = [str(finding) for finding, listed in explain(case, DIFFERENCES) if listed is None]
+            assert not unexplained, "\n".join([*unexplained, str(case), case.kubectl.said, case.ours.said])
+        with subtests.test("the simulated cluster is drained as the real one", seed=seed):
+            real, simulated = this.by("kubectl"), this.by("simulated")
+            found = [str(one).replace("ours", "simulated").replace("kubectl", "real") for one in compare(Case(this.state, real, simulated))]
+            assert not found, "\n".join([*found, str(this.state), str(real), str(simulated), real.said, simulated.said])
+    if wanted is not SEEDS:
+        return  # what follows is about all of them
+    cases = [Case(this.state, this.by("kubectl"), this.by("ours")) for this in played.values()]
+    with subtests.test("every listed difference occurs"):
+        seen = {listed.name for case in cases for _, listed in explain(case, DIFFERENCES) if listed is not None}
+        assert seen == {difference.name for difference in DIFFERENCES}
+    with subtests.test("most states are the same without any difference"):
+        assert len([case for case in cases if not compare(case)]) >= len(SEEDS) // 2
