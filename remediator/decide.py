@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from remediator.errors import HandsOver, JournalError, JournalUnavailable, KubeE
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
 from remediator.gates.self import only_here
-from remediator.match import about_ourselves, choose, find, nearest, resolve
+from remediator.match import about_ourselves, assumed, choose, find, nearest, resolve
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -55,12 +56,16 @@ if TYPE_CHECKING:
 __all__ = ["Decider", "Judged"]
 
 log = structlog.get_logger(__name__)
-_SLICE = timedelta(milliseconds=10)
-"""Real time that deliveries are judged for before what was decided is kept and requests have their turn."""
-_AHEAD = 20
-"""Alerts of one delivery whose targets are asked for at once."""
-_ALERTS_IN_A_ROW = 100
-"""Of one delivery, before requests have their turn."""
+_SLICE = timedelta(milliseconds=250)
+"""Real time that deliveries are judged for before what was decided is kept; so old the facts may get that they share."""
+_TURN = 0.005
+"""Seconds of judging after which requests have their turn."""
+_AHEAD = 500
+"""Alerts of a slice whose targets are asked for together."""
+_CULPRITS_AHEAD = 20
+"""Alerts of a slice for whose target a culprit is sought, likewise."""
+_MOST_TOGETHER = 32
+"""Deliveries that are prepared for together, at most."""
 _BEGIN = (DecisionKind.RUN, DecisionKind.REFUSED)
 """Decisions whose run begins with them: what is refused may be observed by a dry run."""
 _LAST_WORDS = 20
@@ -98,11 +103,19 @@ class _Batch:
 
 
 class _Slice:
-    """What was judged and is not on disk yet, and the episodes as they will stand."""
+    """What was judged and is not on disk yet, the episodes as they will stand, and the facts of its moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
         self.batches: list[_Batch] = []
         self.episodes: dict[tuple[str, datetime], Episode] = {}
+        self._since = time.monotonic()
+
+    async def give_way(self) -> None:
+        """Let requests have their turn, if it is time."""
+        if time.monotonic() - self._since > _TURN:
+            await asyncio.sleep(0)
+            self._since = time.monotonic()
 
     def take(self) -> list[_Batch]:
         taken, self.batches = self.batches, []
@@ -117,6 +130,8 @@ class Decider:
         self._episodes = episodes
         self._one_at_a_time = asyncio.Lock()
         self._to_begin: list[Run] = []
+        self._together = _MOST_TOGETHER
+        """Deliveries that are prepared for together: one after a run began, since that makes facts old; then more and more again."""
 
     def episode(self, alert: Alert) -> Episode | None:
         """What is known of the alert's episode."""
@@ -139,15 +154,20 @@ class Decider:
         may be decided. In every case ask ``runs_to_begin``.
         """
         async with self._one_at_a_time:
+            waiting = waiting[: self._together]
             until = time.monotonic() + _SLICE.total_seconds()
-            slice_ = _Slice()
+            slice_ = _Slice(Facts(self._world))
+            for delivery, _ in waiting:
+                self._world.beginnings.arrived(delivery.alerts, self._world.clock.now())
+            await self._look_ahead([delivery for delivery, _ in waiting], slice_.facts)
             for count, (delivery, again) in enumerate(waiting, start=1):
                 await self._judge_all(delivery, slice_, again=again)
-                if self._to_begin or time.monotonic() > until or count == len(waiting):
+                if self._to_begin or slice_.facts.silent or time.monotonic() > until or count == len(waiting):
                     break
             else:
                 return 0
             await self._keep_all(slice_.take())
+            self._together = 1 if self._to_begin else min(2 * self._together, _MOST_TOGETHER)
             return count
 
     async def held(self) -> int:
@@ -184,18 +204,15 @@ class Decider:
         done = await self._decided_before(delivery) if again else Counter()
         if done is None:
             return
-        batch, facts = _Batch(delivery.id), Facts(self._world)
-        self._world.beginnings.arrived(delivery.alerts, self._world.clock.now())
-        await self._look_ahead(delivery, facts)
+        batch = _Batch(delivery.id)
         for alert in delivery.alerts:
-            if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
-                await asyncio.sleep(0)
+            await slice_.give_way()
             key = alert.episode
             if done[key, alert.status]:
                 done[key, alert.status] -= 1  # an alert that is in it twice has two decisions
                 continue
             known = slice_.episodes.get(key) or self._episodes.get(key)
-            judged = await self._safely(delivery, alert, known, facts)
+            judged = await self._safely(delivery, alert, known, slice_.facts)
             await self._leave_to_others(judged.decision)
             slice_.episodes[key] = episode = Episodes.after(known, judged.decision, alert)
             batch.add(judged, episode)
@@ -203,7 +220,7 @@ class Decider:
                 # A run is on disk before the next alert is judged, so that it counts for it.
                 if delivery.id in await self._keep_all([*slice_.take(), batch]):
                     return  # it must not be closed without its decision
-                batch, facts = _Batch(delivery.id), Facts(self._world)
+                batch, slice_.facts = _Batch(delivery.id), Facts(self._world)
         batch.closed_at = self._world.clock.now()
         slice_.batches.append(batch)
 
@@ -214,16 +231,25 @@ class Decider:
         if target is not None and hand_over is not None and len(no) == 1 and only_here(no[0], target) and await hand_over(target):
             raise HandsOver(f"{target.key} is left to another replica, since this one runs there")
 
-    async def _look_ahead(self, delivery: Delivery, facts: Facts) -> None:
-        """What several alerts of a delivery will ask, asked at once; what is not found so is asked again, and told, with its own alert."""
-        new = [alert for alert in delivery.alerts if alert.status is AlertStatus.FIRING and self._episodes.get(alert.episode) is None]
-        if len(new) > 1 and not delivery.truncated:
-            found = await asyncio.gather(*(self._glance(alert, facts) for alert in new[:_AHEAD]), return_exceptions=True)
-            await facts.look_ahead(target for target in found if isinstance(target, Target))
-
-    async def _glance(self, alert: Alert, facts: Facts) -> Target | None:
-        playbook = choose(alert.labels, self._world.library)
-        return None if playbook is None or playbook.when is None else await self.aim(playbook, playbook.when.target, alert, facts)
+    async def _look_ahead(self, deliveries: Sequence[Delivery], facts: Facts) -> None:
+        """What the alerts will ask of their targets, asked at once; what is not found so is asked again, and told, with its own alert."""
+        named: list[Target] = []
+        sought: list[tuple[Playbook, TargetSpec, Alert]] = []
+        for delivery in deliveries:
+            for alert in delivery.alerts if len(named) < _AHEAD else ():
+                if self._without_questions(delivery, alert, self._episodes.get(alert.episode)) is not None:
+                    continue
+                playbook = choose(alert.labels, self._world.library)
+                if playbook is None or playbook.when is None:
+                    continue
+                if playbook.when.target.culprit is not None:
+                    sought.append((playbook, playbook.when.target, alert))
+                else:
+                    with suppress(Refused):
+                        named.append(assumed(playbook.when.target, alert))
+        culprits = (self.aim(*one, facts) for one in sought[:_CULPRITS_AHEAD])
+        *found, _ = await asyncio.gather(*culprits, facts.look_ahead(named), return_exceptions=True)
+        await facts.look_ahead(target for target in found if isinstance(target, Target))
 
     async def _keep_all(self, batches: Sequence[_Batch]) -> set[str | None]:
         """Ask for all of them at once, so that they share a commit. Out: the deliveries of those that the journal refused for good.

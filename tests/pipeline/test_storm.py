@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 import pytest
 
-from remediator import decide, inbox
+from remediator import decide, facts, inbox
 from remediator.errors import JournalUnavailable
 from remediator.inbox import Inbox
 from remediator.model import new_id
@@ -50,6 +51,51 @@ async def test_an_episode_counts_every_delivery_of_a_slice(remedy, outside):
     assert (episode.deliveries, episode.labels) == (3, alert["labels"])
     await remedy.decide(alert)
     assert (await remedy.episode(alert)).labels == alert["labels"]
+
+
+async def test_deliveries_of_a_slice_share_what_they_ask(remedy, outside, monkeypatch):
+    asked, active = [], remedy.world.alertmanager.active
+
+    async def counted():
+        asked.append(1)
+        return await active()
+
+    monkeypatch.setattr(remedy.world.alertmanager, "active", counted)
+    waiting = [(await remedy.stored(outside.fire(node=f"node-{n}", known=False)), False) for n in (1, 2, 3, 1)]
+    assert await remedy.decider.deliveries(waiting) == 4
+    found = [(d.reason, d.target.name) for one, _ in waiting for d in await remedy.decisions(one)]
+    assert found == [("not_firing", f"node-{n}") for n in (1, 2, 3, 1)]
+    assert asked == [1]
+
+
+async def test_a_run_makes_the_facts_old(remedy, outside):
+    """Two alerts of one node in one delivery and a second delivery: the run of the first stands in the way of the others."""
+    alerts = [outside.fire(), outside.fire(pod="another"), outside.fire(pod="a third")]
+    waiting = [(await remedy.stored(*alerts[:2]), False), (await remedy.stored(alerts[2]), False)]
+    assert await remedy.decider.deliveries(waiting) == 1
+    assert await remedy.decider.deliveries(waiting[1:]) == 1
+    found = [(d.decision, d.reason) for one, _ in waiting for d in await remedy.decisions(one)]
+    assert found == [("run", None), ("refused", "target_busy"), ("refused", "target_busy")]
+
+
+async def test_who_got_no_answer_keeps_no_other_delivery_from_asking(remedy, outside, monkeypatch):
+    active, calls = remedy.world.alertmanager.active, []
+
+    async def silent_once():
+        calls.append(1)
+        if len(calls) == 1:
+            await asyncio.Event().wait()
+        return await active()
+
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=0.05))
+    monkeypatch.setattr(remedy.world.alertmanager, "active", silent_once)
+    waiting = [(await remedy.stored(outside.fire("Symptom", node="node-1", known=False)), False) for _ in range(2)]
+    assert await remedy.decider.deliveries(waiting) == 1
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=20))
+    assert await remedy.decider.deliveries(waiting[1:]) == 1
+    first, second = [(await remedy.decisions(one))[0] for one, _ in waiting]
+    assert "unreadable" in {verdict.reason for verdict in first.gates}
+    assert [verdict.reason for verdict in second.gates if not verdict.allowed] == ["not_firing"]
 
 
 async def test_time_ends_a_slice(remedy, outside, monkeypatch):
