@@ -28,10 +28,10 @@ demo: setup ## an incident on a simulated cluster, live; ARGS=--once ends by its
 	$(BIN)/remediator demo $(ARGS)
 
 test: setup ## the tests; parts that need something absent say so
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 test-long: setup ## matrices that take minutes
-	$(BIN)/python -m pytest -m long --timeout 900 --numprocesses $(LONG_JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m long --timeout 900 --numprocesses $(LONG_JOBS) $(ARGS)
 
 lint: setup ## format, lint, types, layers, dependencies
 	$(BIN)/ruff format --check
