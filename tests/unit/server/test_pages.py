@@ -372,6 +372,9 @@ async def test_the_cluster_and_what_cannot_be_read(read, service):
     assert "1 of 2 nodes disturbed" in page.text
     assert [one["class"] for one in page.all("td") if "heat" in one.get("class", "")] == ["heat-none", "heat-4", "heat-0", "heat-none"]
     assert page.text.count("◀ blamed") == 2
+    a, b = (one["class"] for one in page.all("li") if one.get("class") in ("good", "bad", "busy"))
+    assert (a, b) == ("good", "busy")
+    assert "cordoned, blamed for latency" in page.text
     service.unreachable = True
     page = await read("/cluster")
     assert "The nodes cannot be read" in page.text
