@@ -6,8 +6,8 @@ ARGS   ?=
 RUNBOOKS ?=
 REPOSITORY ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
-JOBS   ?= 3
-LONG_JOBS ?= 3
+JOBS   ?= 4
+LONG_JOBS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long lint check bench rules dashboard rbac reference docs pictures lock format clean

@@ -1,7 +1,7 @@
-"""Which worker runs which tests, where there are several: those of a file together, and all that need the control plane on one.
+"""Which worker runs which tests, where there are several: all that need the control plane are one worker's, so one API server runs.
 
-So what a file makes for its tests is made once, and one real API server runs instead of one per worker. What takes long comes first,
-so that no worker is left with it alone at the end.
+Tests of a file that makes something for all of them stay together too. What takes long comes first, so that no worker is left with it
+alone at the end.
 """
 
 from __future__ import annotations
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 _ROOT = Path(__file__).parent.parent.parent
 _CONTRACT = "tests/contract/"
 """Contracts hold on the simulated cluster and on the real one."""
-_FIRST = ("tests/acceptance/", "tests/recovery/", "tests/differential/", "tests/pipeline/", "tests/cli/")
+_FIRST = ("tests/differential/", "tests/acceptance/", "tests/recovery/", "tests/pipeline/", "tests/cli/", "tests/unit/actions/")
 """The others follow."""
 
 
 @cache
+def _text(path: str) -> str:
+    return (_ROOT / path).read_text()
+
+
+@cache
 def _with_controlplane(path: str) -> bool:
-    return path.startswith(_CONTRACT) or "mark.controlplane" in (_ROOT / path).read_text()
+    return path.startswith(_CONTRACT) or "mark.controlplane" in _text(path)
 
 
 def _path(nodeid: str) -> str:
@@ -32,7 +37,10 @@ def _path(nodeid: str) -> str:
 
 
 def _group(nodeid: str) -> str:
-    return "control plane" if _with_controlplane(_path(nodeid)) else _path(nodeid)
+    path = _path(nodeid)
+    if _with_controlplane(path):
+        return "control plane"
+    return path if 'scope="module"' in _text(path) else nodeid
 
 
 def _rank(nodeid: str) -> int:
