@@ -20,7 +20,7 @@ from remediator.settings import load_settings
 
 @pytest.fixture
 async def restart(stage):
-    playbook = stage.playbook("cilium.restart_agent", ready_for="1s")
+    playbook = stage.playbook("cilium.restart_agent", lasting="15m", ready_for="1s")
     return playbook, await stage.begin(playbook, node="node-3")
 
 
