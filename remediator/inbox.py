@@ -76,6 +76,8 @@ class Inbox:
         self._outside = 0
         """How many are there, as far as known."""
         self._on_disk = False
+        self._full = False
+        """Whether more is there than is queued; then it is looked for when half of that is decided."""
         self._after_restart = True
         self._unkept: set[str] = set()
         """Those whose decisions the store would not have. They stay undecided on disk and are left for the next start."""
@@ -114,7 +116,7 @@ class Inbox:
                 self._arriving -= _size(delivery)
                 self._add(delivery)
                 await asyncio.sleep(0)  # requests have their turn
-            if self._on_disk and self._turns.alerts < _QUEUED:
+            if self._on_disk and self._turns.alerts < (_QUEUED // 2 if self._full else _QUEUED):
                 await self._look_on_disk()
             if self._turns.waits:
                 shares = self._turns.take(most)
@@ -189,19 +191,19 @@ class Inbox:
     async def _look_on_disk(self) -> None:
         """What is there and not known here, the oldest first, into the queues. What arrives meanwhile is there too: it is found next."""
         before, self._outside = self._beyond, 0
-        after, full = "", False
+        after, self._full = "", False
         while names := await self._journal.undecided_names(_NAMES, after):
             after = names[-1]
             unknown = [id_ for id_ in names if id_ not in self._came and id_ not in self._arrived and id_ not in self._unkept]
             for first in range(0, len(unknown), _PAGE):
-                full = self._turns.alerts >= _QUEUED
-                if full:
+                self._full = self._turns.alerts >= _QUEUED
+                if self._full:
                     self._outside += len(unknown) - first
                     break
                 for delivery in await self._journal.undecided_of(unknown[first : first + _PAGE]):
                     self._found(delivery)
                     await asyncio.sleep(0)  # as above
-        if not full and before == self._beyond:
+        if not self._full and before == self._beyond:
             self._on_disk = self._after_restart = False
         self._tell()
 

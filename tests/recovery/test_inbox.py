@@ -24,8 +24,10 @@ class Disk:
         self.left = {delivery.id: delivery for delivery in deliveries}
         self.fails = False
         self.read = Counter()
+        self.looks = 0
 
     async def undecided_names(self, limit, after=""):
+        self.looks += after == ""
         return [id_ for id_ in sorted(self.left) if id_ > after][:limit]
 
     async def undecided_of(self, ids):
@@ -157,6 +159,7 @@ async def test_beyond_what_is_queued_the_rest_comes_in_its_order(monkeypatch):
     assert inbox._turns.alerts < 50 + 2 * 10 + 1
     assert names(await handled(inbox, disk, most=4)) == sorted(f"{number:04d}" for number in range(200))
     assert len(inbox) == 0
+    assert disk.looks <= 1 + 400 // 25 + 1, "as often as half of what is queued is decided"
 
 
 async def test_what_failed_is_looked_at_carefully_and_in_the_same_order():
