@@ -37,7 +37,7 @@ def status(form: Form) -> None:
 
 def _undecided(found: Status, old: Callable[[datetime | None], str]) -> str:
     since = found.undecided_since
-    return f"{found.undecided} deliveries" + (f", the oldest waits for {old(since)}" if since is not None else "")
+    return f"{found.undecided} deliveries" + (f", the oldest for {old(since)}" if since is not None else "")
 
 
 def _text(found: Status) -> str:
@@ -56,10 +56,7 @@ def _text(found: Status) -> str:
             ("Last reload", f"{'accepted' if reload.ok else 'REFUSED, the old playbooks stay'}, {stamp(reload.at)}"),
             *(("Problem", problem) for problem in reload.problems),
             ("Open runs", str(found.open_runs)),
-            (
-                "Undecided",
-                f"{found.undecided} deliveries" + (f", the oldest for {old(found.undecided_since)}" if found.undecided_since else ""),
-            ),
+            ("Undecided", _undecided(found, old)),
             ("Journal", found.journal),
             ("Kubernetes", found.kubernetes),
             ("Prometheus", found.prometheus),
