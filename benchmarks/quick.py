@@ -32,7 +32,7 @@ QUICK: dict[str, dict[str, Any]] = {
     "history": {"RUNS": 100_000},
     "verify": {"DELIVERIES": 2_500},
     "backtest": {"ALERTS": 10_000},
-    "listing": {"PODS": 1_000, "REPEAT": 3},
+    "listing": {"REPEAT": 2},
     "attribution": {"CASES": 1_000},
     "scenarios": {"EVERY": 6},
     "intake": {"ROUNDS": 2, "SECONDS": 1.0},
