@@ -33,7 +33,7 @@ async def test_the_invariants_hold(postgres_server, postgres_database, simulatio
         record = await trial.read()
         found = breaches(record)
         assert found == [], "\n".join([*found, trial.story()])
-    ends = Counter(entries[-1].data["state"] for entries in record.runs.values())
+    ends = Counter(f"{run['state']}, {run['reason']}" for run in (entries[-1].data for entries in record.runs.values()))
     counts = {
         "seed": seed,
         "strikes": len(strikes),
@@ -45,5 +45,7 @@ async def test_the_invariants_hold(postgres_server, postgres_database, simulatio
     }
     sys.stdout.write(f"{counts}\n")
     record_property("trial", str(counts))
-    assert ends["healed"] >= 0.8 * ends.total(), counts
+    # What a gate refuses in mid-run ends otherwise, and the mark of an earlier run may still be there; but nothing is left to people.
+    assert {words.partition(",")[0] for words in ends} <= {"healed", "failed", "cancelled"}, counts
+    assert ends["healed, healed"] >= 0.6 * ends.total(), counts
     assert ends.total() >= 0.7 * INCIDENTS, "most incidents last until their run has ended"
