@@ -41,7 +41,8 @@ LIMITS = Limits(runs=6, disruptive=5, nodes=5)
 NODES = 10
 LOOK = 0.25
 REPEAT = (3.0, 6.0)
-"""Seconds between two notifications about an alert that still fires."""
+"""Seconds between two notifications about an alert that still fires, of few; of many each comes less often."""
+FEW = 10
 PATIENCE = 120.0
 """For what has to come about by itself once all is mended."""
 PLAYBOOK = """\
@@ -236,17 +237,20 @@ class Trial:
         await self._post(one)
         began = told = time.monotonic()
         await self._deliver([one])
-        pause = self._chance.uniform(*REPEAT)
+        pause = self._pause()
         while not (self.states.get(str(number)) if lasts is None else time.monotonic() - began > lasts):
             await asyncio.sleep(LOOK)
             if time.monotonic() - told > pause:
-                told, pause = time.monotonic(), self._chance.uniform(*REPEAT)
+                told, pause = time.monotonic(), self._pause()
                 others = [other for other in self._firing.values() if other is not one]
                 await self._deliver([one, *self._chance.sample(others, min(len(others), self._chance.randint(0, 2)))])
         del self._firing[number]
         one.resolved_at = parse_time((await self._ask("GET", "/sim/clock"))["now"])
         await self._post(one)
         await self._deliver([one])
+
+    def _pause(self) -> float:
+        return self._chance.uniform(*REPEAT) * max(1.0, len(self._firing) / FEW)
 
     async def _post(self, one: Incident) -> None:
         ends = one.resolved_at or one.starts_at + timedelta(days=30)
