@@ -19,6 +19,7 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy.engine import make_url
 
 from remediator.errors import RemediatorError
+from remediator.journal.store import given_up_after
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -33,6 +34,8 @@ EXECUTOR = "remediator"
 """One executor id for every start, so that a pod with a new name takes up what the old one left."""
 FORMAT = "1"
 """The version of the run body's shape that DBOS recovers by; it changes only when a stored run could not be continued."""
+_DEADLINE = 10
+"""Seconds after which a store that is gone without a word is given up, as the journal does."""
 _RECOVERIES = 1_000_000
 """DBOS parks a workflow after so many recoveries; a run ends by its own deadline instead."""
 
@@ -81,6 +84,8 @@ class Engine:
             log_level="ERROR",
             notification_listener_polling_interval_sec=1.0,
         )
+        if not self._store.startswith("sqlite"):
+            config["db_engine_kwargs"] = {"connect_args": {"application_name": "remediator engine", **given_up_after(_DEADLINE)}}
         try:
             DBOS(config=config)
             DBOS.launch()

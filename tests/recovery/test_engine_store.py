@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from datetime import timedelta
 
 import pytest
+from dbos._dbos import _get_dbos_instance
 from dbos._sys_db import SystemDatabase
 from sqlalchemy.exc import OperationalError
 
@@ -147,3 +150,22 @@ async def test_what_comes_of_a_step_is_not_kept_once_another_process_leads(tmp_p
         await healed.wait()
     assert entered == [True, True]
     await engine.stop(timedelta(seconds=10))
+
+
+@pytest.mark.postgres
+async def test_a_postgresql_whose_machine_is_gone_without_a_word_is_given_up(postgres_database):
+    """By default the kernel asks after two hours whether the other side is still there, and a run would stand still so long."""
+
+    async def body(_):
+        return "healed"
+
+    engine = Engine(postgres_database, body)
+    engine.launch()
+    try:
+        with _get_dbos_instance()._sys_db.engine.connect() as connection:
+            line = connection.connection.dbapi_connection.fileno()
+            with socket.socket(fileno=os.dup(line)) as handle:
+                assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+                assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+    finally:
+        await engine.stop(timedelta(seconds=10))
