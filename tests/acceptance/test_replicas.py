@@ -32,9 +32,10 @@ def cluster(simulation_process):
 
 
 @pytest.fixture
-def database(postgres_database):
-    """The URL; tests of a full disk have another one."""
-    return postgres_database
+def database(request):
+    """The URL; the test of a full disk asks for another one."""
+    found = request.getfixturevalue(getattr(request, "param", "postgres_database"))
+    return getattr(found, "url", found)
 
 
 @pytest.fixture
@@ -225,28 +226,24 @@ def test_postgresql_is_read_only_under_two_replicas(outage, postgres_server, dat
     outage.is_over()
 
 
-class TestFull:
-    @pytest.fixture
-    def database(self, small_disk):
-        return small_disk.url
-
-    def test_the_disk_of_postgresql_is_full_under_two_replicas(self, outage, small_disk):
-        """What is small still fits for a while, into pages that have room. In the end nothing does, and the run waits where it is."""
-        outage.begin()
-        small_disk.fill()
-        try:
-            leader = outage.pair[0]
-            assert [outage.deliver(one, size=60_000) for one in outage.pair] == [503, 503]
-            leader.wait_for(
-                "nothing fits any more", lambda: [outage.deliver(one, size=size) for one in outage.pair for size in (0, 500)] == [503] * 4
-            )
-            leader.wait_for("the run waits", lambda: WAITS in leader.program.output(), seconds=120)
-            assert "No space left on device" in leader.program.output()
-            assert outage.both() == [503, 503]
-            assert cordons(outage.cluster) == [], "nothing is sent whose intent cannot be kept"
-        finally:
-            small_disk.free()
-        outage.is_over()
+@pytest.mark.parametrize("database", ["small_disk"], indirect=True)
+def test_the_disk_of_postgresql_is_full_under_two_replicas(outage, small_disk):
+    """What is small still fits for a while, into pages that have room. In the end nothing does, and the run waits where it is."""
+    outage.begin()
+    small_disk.fill()
+    try:
+        leader = outage.pair[0]
+        assert [outage.deliver(one, size=60_000) for one in outage.pair] == [503, 503]
+        leader.wait_for(
+            "nothing fits any more", lambda: [outage.deliver(one, size=size) for one in outage.pair for size in (0, 500)] == [503] * 4
+        )
+        leader.wait_for("the run waits", lambda: WAITS in leader.program.output(), seconds=120)
+        assert "No space left on device" in leader.program.output()
+        assert outage.both() == [503, 503]
+        assert cordons(outage.cluster) == [], "nothing is sent whose intent cannot be kept"
+    finally:
+        small_disk.free()
+    outage.is_over()
 
 
 WAITS = "the run waits for the journal"
