@@ -151,11 +151,12 @@ class Outage:
         try:
             self.kept.append(to.send(self._payload(alert))["delivery"])
         except HTTPError as error:
-            refused = error
+            with error:
+                status, later = error.code, error.headers["Retry-After"]
         else:
             return 200
-        assert refused.code != 503 or int(refused.headers["Retry-After"]) > 0
-        return refused.code
+        assert status != 503 or int(later) > 0
+        return status
 
     def both(self):
         return [self.deliver(one) for one in self.pair]
