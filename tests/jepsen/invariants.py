@@ -138,12 +138,14 @@ def _one_leader(record: Record) -> Iterator[str]:
 
 
 def _leader_acts(record: Record) -> Iterator[str]:
-    """A call takes effect while the one who wrote its intent holds the Lease, in the order in which the cluster saw both."""
+    """A call takes effect while the one who sent it, and wrote its intent, holds the Lease, in the order in which the cluster saw both."""
     holder = ""
     for call in record.calls:
         if call.holder is not None:
             holder = call.holder
             continue
+        if call.sender and call.sender != holder.rpartition("_")[0]:
+            yield f"{_words(call)} was sent by {call.sender}, while {holder or 'nobody'} held the Lease"
         said = record.changes.get(call.request_id)
         owner = record.leader_at(said[0].seq) if said else ""
         if said and owner != holder:

@@ -12,6 +12,7 @@ import socket
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from collections.abc import Set as AbstractSet
 
 HOST = "127.0.0.1"
@@ -30,6 +31,8 @@ class Proxy:
         self._through.set()
         self._lines: dict[asyncio.StreamWriter, int] = {}
         """To the server, each with its port on our side."""
+        self.on_line: Callable[[int], None] = lambda port: None
+        """Told of each new one's port."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -69,7 +72,8 @@ class Proxy:
         try:
             await self._through.wait()
             back, there = await asyncio.open_connection(HOST, self._target)
-            self._lines[there] = there.get_extra_info("sockname")[1]
+            self._lines[there] = port = there.get_extra_info("sockname")[1]
+            self.on_line(port)
             await asyncio.gather(self._pump(reader, there), self._pump(back, writer))
         except OSError:
             pass  # either side is gone: the other one hears of it below

@@ -35,6 +35,8 @@ class Call:
     resource: str
     name: str
     request_id: str = ""
+    sender: str = ""
+    """The replica by whose way it came; empty: it cannot be told."""
     holder: str | None = None
     """Of the election's Lease: who holds it from here on."""
     cordons: bool | None = None

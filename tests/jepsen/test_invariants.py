@@ -54,7 +54,7 @@ def a_clean_history():
     story.deliver("one", "run", "r1")
     story.run("r1", "running")
     story.change("c1", "intended")
-    story.call("patch", "nodes", "node-2", request_id="c1", cordons=True)
+    story.call("patch", "nodes", "node-2", request_id="c1", sender="replica-0", cordons=True)
     story.lead(2, "replica-1_bb")
     story.change("c1", "applied")
     story.deliver("two", "duplicate", "r1")
@@ -149,6 +149,7 @@ FAULTS = {
     ],
     "only who leads changes the cluster": [
         lambda r: altered(r, 2, holder="replica-2_cc"),
+        lambda r: altered(r, 1, sender="replica-1"),
         lambda r: replace(r, calls=(r.calls[0], r.calls[2], r.calls[1], *r.calls[3:])),
         lambda r: replace(r, calls=r.calls[1:]),
     ],

@@ -32,6 +32,7 @@ async def test_the_invariants_hold(postgres_server, postgres_database, simulatio
         await trial.play(strikes, incidents=INCIDENTS, seconds=SECONDS)
         record = await trial.read()
         found = breaches(record)
+        assert all(call.sender for call in record.calls if call.request_id), "of each change it is known who sent it"
         assert found == [], "\n".join([*found, trial.story()])
     ends = Counter(f"{run['state']}, {run['reason']}" for run in (entries[-1].data for entries in record.runs.values()))
     counts = {

@@ -164,6 +164,8 @@ class Trial:
     calls: dict[int, Call] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
     """What the nemesis did."""
+    _ways: dict[int, str] = field(default_factory=dict)
+    """The port of a connection to the cluster -> the replica by whose way it was made last."""
     states: dict[str, str] = field(default_factory=dict)
     """incident -> the state of its run"""
 
@@ -185,6 +187,7 @@ class Trial:
         for number in range(3):
             replica = Replica(number, self.folder, self.database, port)
             self.replicas.append(replica)
+            replica.to_cluster.on_line = lambda port, name=replica.name: self._ways.update({port: name})
             self._stack.push_async_callback(replica.to_database.close)
             self._stack.push_async_callback(replica.to_cluster.close)
             await self._mend(replica)
@@ -428,7 +431,7 @@ class Trial:
         after = max(self.calls, default=0)
         for item in (await self._ask("GET", f"/sim/requests?writes=1&service=kubernetes&after={after}"))["items"]:
             at = real - (now - parse_time(item["at"])) / clock["rate"]
-            self.calls[item["seq"]] = _call(item, at)
+            self.calls[item["seq"]] = _call(item, at, self._ways.get(item["peer"], ""))
 
     async def _nodes(self) -> dict[str, Any]:
         """What people see of them, but for what the cluster itself keeps up to date."""
@@ -468,13 +471,13 @@ def _entry(entry: Any) -> Entry:
     return Entry(entry.seq, entry.at, entry.kind, entry.ref, data, text)
 
 
-def _call(item: dict[str, Any], at: datetime) -> Call:
+def _call(item: dict[str, Any], at: datetime, sender: str) -> Call:
     body, holder, cordons = item["body"], None, None
     if item["resource"] == "leases.coordination.k8s.io" and item["name"] in ("", "remediator"):
         holder = body["spec"].get("holderIdentity", "")
     if item["resource"] == "nodes":
         cordons = _cordons(body)
-    return Call(at, item["verb"], item["resource"], item["name"], item["audit_id"], holder, cordons)
+    return Call(at, item["verb"], item["resource"], item["name"], item["audit_id"], sender, holder, cordons)
 
 
 def _cordons(body: Any) -> bool | None:
