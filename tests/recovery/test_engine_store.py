@@ -169,3 +169,34 @@ async def test_a_postgresql_whose_machine_is_gone_without_a_word_is_given_up(pos
                 assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
     finally:
         await engine.stop(timedelta(seconds=10))
+
+
+async def test_a_run_that_another_process_took_and_left_is_taken_up(tmp_path, monkeypatch):
+    """The store holds it for being worked on, but nobody works on it: as if a leader that was followed had asked for it first."""
+    entered, ended = [], asyncio.Event()
+
+    async def body(run):
+        entered.append(run)
+        if len(entered) == 1:
+            await asyncio.Event().wait()
+        ended.set()
+        return "healed"
+
+    store = f"sqlite:///{tmp_path}/journal.db"
+    engine = Engine(store, body)
+    engine.launch()
+    await engine.start("run-1")
+    async with asyncio.timeout(30):
+        while not entered:  # noqa: ASYNC110 - what DBOS calls tells nobody
+            await asyncio.sleep(0.01)
+    assert [await engine.take_up_astray() for _ in range(3)] == [frozenset()] * 3, "it is under way"
+    await engine.stop(timedelta(seconds=10))
+
+    monkeypatch.setattr("dbos._dbos.startup_recovery_thread", lambda *_: None)
+    engine = Engine(store, body)
+    engine.launch()
+    assert [await engine.take_up_astray() for _ in range(2)] == [frozenset(), frozenset({"run-1"})], "once it is seen twice"
+    async with asyncio.timeout(30):
+        await ended.wait()
+    assert entered == ["run-1"] * 2
+    await engine.stop(timedelta(seconds=10))
