@@ -65,6 +65,8 @@ _TOGETHER = 320
 """Alerts decided on together, about."""
 _STORM = 16
 """Writes that wait for the journal, from which on decisions give way to requests."""
+_LOOK_FOR_ASTRAY = timedelta(seconds=5)
+"""Real time between two looks for runs that nobody works on, since it is about other processes; two such looks tell."""
 _REST = timedelta(seconds=2)
 """Between two slices of decisions then; each costs as much as some hundred requests."""
 _PATIENCE = timedelta(seconds=4)
@@ -81,6 +83,7 @@ class Pipeline:
         self._inbox = Inbox(world.journal, self._queue_of)
         self._deciding: asyncio.Task[None] | None = None
         self._holding: asyncio.Task[None] | None = None
+        self._taking_up: asyncio.Task[None] | None = None
         self._after: set[asyncio.Task[None]] = set()
 
     @property
@@ -132,6 +135,8 @@ class Pipeline:
             log.info("deliveries from before the start are decided now", count=left)
         self._deciding = asyncio.create_task(self._decide_all(), name="decide")
         self._holding = asyncio.create_task(self._decide_held(), name="decide on held alerts")
+        if self._world.elector is not None:
+            self._taking_up = asyncio.create_task(self._take_up_astray(), name="take up runs that are astray")
 
     async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Delivery:
         """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored."""
@@ -169,7 +174,7 @@ class Pipeline:
 
     async def stop(self, within: timedelta) -> bool:
         """Decide nothing more, let the call under way end, leave open runs for the next start. Whether no call is under way any more."""
-        tasks = [*self._after, *(task for task in (self._deciding, self._holding) if task is not None)]
+        tasks = [*self._after, *(task for task in (self._deciding, self._holding, self._taking_up) if task is not None)]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -277,6 +282,16 @@ class Pipeline:
             if self._world.journal.queue_depth >= _STORM and self._waits_for() < _PATIENCE:
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
                 await asyncio.sleep(_REST.total_seconds())
+
+    async def _take_up_astray(self) -> None:
+        """Of several replicas: what one that led before, or died, had taken from the engine's queue after this one began to lead."""
+        while True:
+            await asyncio.sleep(_LOOK_FOR_ASTRAY.total_seconds())
+            try:
+                for run in await self._engine.take_up_astray():
+                    log.warning("a run was under way nowhere; it goes on here", run=run)
+            except EngineError as error:
+                log.warning("it cannot be told which runs are under way", error=str(error))
 
     async def _decide_held(self) -> None:
         """When no maintenance window is open any more, what one held is decided again, also after a restart in between."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-__all__ = ["READERS", "Store", "is_outage", "sentence"]
+__all__ = ["READERS", "Store", "given_up_after", "is_outage", "sentence"]
 
 READERS = 3
 """Threads and connections for reads."""
@@ -121,8 +121,7 @@ class Store:
             pool_pre_ping=reads,
             isolation_level="REPEATABLE READ" if reads else "READ COMMITTED",
             connect_args={
-                "connect_timeout": max(2, round(self._seconds)),
-                "tcp_user_timeout": milliseconds,
+                **given_up_after(self._seconds),
                 "application_name": name[:_LONGEST_NAME],
                 "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={idle}",
             },
@@ -145,6 +144,21 @@ class Store:
         event.listen(engine, "connect", on_connect)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         return engine
+
+
+def given_up_after(seconds: float) -> dict[str, int]:
+    """What libpq is told, so that a server whose machine is gone without a word is given up: by default it waits for hours.
+
+    ``seconds`` bounds a connection's making and what was sent without being acknowledged; an answer that does not come is asked about after
+    5 s, and given up 9 s later.
+    """
+    return {
+        "connect_timeout": max(2, round(seconds)),
+        "tcp_user_timeout": round(seconds * 1000),
+        "keepalives_idle": 5,
+        "keepalives_interval": 3,
+        "keepalives_count": 3,
+    }
 
 
 def _parse(url: str) -> URL:
