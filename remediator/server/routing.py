@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
+from aiohttp.hdrs import CONTENT_TYPE
 
 from remediator.model import Noun, encode
 from remediator.server.auth import Scope
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Call", "Hall", "Handler", "Route", "mount"]
 
 T = TypeVar("T")
-_JSON = {"Content-Type": "application/json"}
+_JSON: dict[str, str] = {CONTENT_TYPE: "application/json"}
 
 
 @dataclass(frozen=True, kw_only=True)
