@@ -17,6 +17,7 @@ from remediator.model import Noun, encode
 from remediator.server.auth import Scope
 from remediator.server.body import read_body, read_form, read_noun
 from remediator.server.query import Filter, read_query
+from remediator.server.whole import Whole
 
 if TYPE_CHECKING:
     from remediator.clock import Clock
@@ -151,7 +152,7 @@ def _bound(hall: Hall, route: Route) -> Callable[[web.Request], Awaitable[web.St
         query = {} if route.lenient else read_query(request.query, route.query, hall.clock.now())
         result = await route.handler(Call(hall, request, query, person))
         if isinstance(result, Noun):  # first, since it is the most frequent, and the next question is a slow one
-            return web.Response(body=encode(result), headers=_JSON)
+            return Whole(body=encode(result), headers=_JSON)
         if isinstance(result, web.StreamResponse):
             return result
         if isinstance(result, Answer):
