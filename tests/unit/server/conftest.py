@@ -155,6 +155,7 @@ class FakeService:
         self.unreachable = False
         self.waiting: tuple[Any, ...] = ()
         self.demoted: tuple[Any, ...] = ()
+        self.undecided: dict[str, Any] = {}
         self.journal = FakeJournal()
         self.feed = Feed(queue=8)
         self.library = SimpleNamespace(playbooks=(a_playbook(),))
@@ -305,7 +306,7 @@ class FakeService:
         )
 
     async def full_status(self):
-        return evolve(self.status(), waiting=self.waiting, demoted=self.demoted)
+        return evolve(self.status(), waiting=self.waiting, demoted=self.demoted, **self.undecided)
 
     def ready(self):
         return self.is_ready
