@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from remediator.errors import JournalUnavailable
 from remediator.telemetry import METRICS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-__all__ = ["READERS", "Store", "given_up_after", "is_outage", "sentence"]
+__all__ = ["READERS", "Store", "error_of", "given_up_after", "is_outage", "sentence"]
 
 READERS = 3
 """Threads and connections for reads."""
@@ -142,7 +142,7 @@ class Store:
             connection.execute("PRAGMA journal_size_limit = 67108864")
 
         event.listen(engine, "connect", on_connect)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        event.listen(engine, "begin", lambda connection: connection.connection.cursor().execute(begin))
         return engine
 
 
@@ -196,6 +196,18 @@ def is_outage(problem: BaseException) -> bool:
     if isinstance(problem, IntegrityError | DataError):
         return False
     return isinstance(problem, SQLAlchemyError | sqlite3.Error | OSError | JournalUnavailable)
+
+
+def error_of(connection: Connection, problem: Any) -> BaseException:
+    """What SQLAlchemy raises for ``problem`` of the driver, which came of a statement beside it; a broken connection is given up."""
+    dialect = connection.dialect
+    broken = dialect.is_disconnect(problem, connection.connection.dbapi_connection, None)
+    if broken:
+        connection.invalidate(problem)
+    told: BaseException = DBAPIError.instance(
+        None, None, problem, dialect.loaded_dbapi.Error, connection_invalidated=broken, dialect=dialect
+    )
+    return told
 
 
 def sentence(problem: BaseException) -> str:
