@@ -4,5 +4,5 @@ A new version: change schema.py, write ``versions/NNNN_what.py`` with ``down_rev
 Versions only go up: a journal is never taken back to an older schema.
 """
 
-HEAD = "0004"
+HEAD = "0005"
 VERSION_TABLE = "journal_version"

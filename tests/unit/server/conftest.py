@@ -133,7 +133,8 @@ class FakeJournal:
         held = {"decision-1": Entry(seq=1, at=NOW, kind=kind, ref=ref, data=to_json(self.decision), previous="", hash="")}
         return [held[ref]] if ref in held else []
 
-    async def verify(self):
+    async def verify(self, **query):
+        self.asked["verify"] = query
         return ChainReport(ok=True, entries=3, problems=[])
 
     async def export(self):
