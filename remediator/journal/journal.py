@@ -22,7 +22,7 @@ from remediator.errors import JournalError, JournalUnavailable, Occupied
 from remediator.journal import audit, queries, verification, writes
 from remediator.journal.anchor import Anchor, Mark
 from remediator.journal.migrate import migrate
-from remediator.journal.prune import SLICE, Pruned, prune
+from remediator.journal.prune import FIRST_SLICE, MOST_OF_A_SLICE, Pruned, next_slice, prune
 from remediator.journal.redact import Redactor, canonical
 from remediator.journal.rows import key, stamp
 from remediator.journal.seat import Seat
@@ -85,6 +85,7 @@ class Journal:
         self._seat: Seat | None = None
         self._unseated = False
         self._anchor: Anchor | None = None
+        self._slice = FIRST_SLICE
         self.faults: tuple[str, ...] = ()
         """What was wrong with the log when it was last verified or compared with its anchor."""
 
@@ -98,12 +99,13 @@ class Journal:
         queue_limit: int = 10_000,
         deadline: timedelta = DEADLINE,
         anchor: Path | None = None,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> Journal:
         """Open ``sqlite:////path`` or ``postgresql://...`` and bring its schema up to date.
 
         At most ``queue_limit`` writes may wait. ``deadline`` bounds a statement, a lock or a connection. ``anchor`` is the file outside
-        that remembers where the chain stood; it begins where there is none. Raises JournalUnavailable, and JournalError for an anchor that
-        cannot be read or written.
+        that remembers where the chain stood; it begins where there is none. ``ticks`` are real seconds, by which it is measured how long
+        long work holds up the writer. Raises JournalUnavailable, and JournalError for an anchor that cannot be read or written.
         """
         outside = Anchor(anchor) if anchor is not None else None
         if outside is not None:
@@ -114,7 +116,7 @@ class Journal:
         except BaseException:
             store.close()
             raise
-        writer = Writer(store, clock, queue_limit=queue_limit, deadline=deadline)
+        writer = Writer(store, clock, queue_limit=queue_limit, deadline=deadline, ticks=ticks)
         writer.start()
         journal = cls(store, writer, clock, redact or Redactor(), deadline)
         journal._anchor = outside
@@ -272,21 +274,24 @@ class Journal:
         text = _encoded(partial(canonical, plain)).decode()
         await self._writer.write(partial(writes.note, kind=key(kind), ref=key(ref), data=text), len(text))
 
-    async def prune(self, *, before: datetime, keep: int = 0, most: int = SLICE) -> Pruned:
+    async def prune(self, *, before: datetime, keep: int = 0, most: int = MOST_OF_A_SLICE) -> Pruned:
         """Take away what was written before ``before``, but for the last ``keep`` entries of the log and what must stay.
 
-        In slices of ``most`` entries, each a transaction of its own between which others have their turn. What must stay: open runs and
-        episodes, changes that were not put back, and what belongs to them (``remediator.journal.prune``). Raises JournalUnavailable, and
-        JournalError if what would go is not what was written.
+        In slices of at most ``most`` entries, each a transaction of its own between which others have their turn; smaller ones where they
+        take long. What must stay: open runs and episodes, changes that were not put back, and what belongs to them
+        (``remediator.journal.prune``). Raises JournalUnavailable, and JournalError if what would go is not what was written.
         """
         upto = await self._read(queries.last_number) - keep
-        slice_ = partial(prune, before=stamp(before), upto=upto, most=most)
         removed: Counter[str] = Counter()
+        slices, longest = 0, 0.0
         while True:
-            done = await self._writer.write(slice_)
+            size = min(self._slice, most)
+            done, held = await self._writer.hold(partial(prune, before=stamp(before), upto=upto, most=size))
             removed.update(done.removed)
+            slices, longest = slices + 1, max(longest, held)
             if not done.more:
-                return Pruned(through=done.through, removed=dict(sorted(removed.items())))
+                return Pruned(through=done.through, removed=dict(sorted(removed.items())), slices=slices, longest=longest)
+            self._slice = next_slice(size, held)
 
     # reads
 

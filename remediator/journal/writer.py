@@ -3,7 +3,8 @@
 In: units of work from the event loop, at most ``queue_limit`` of them and 64 MiB waiting. Out: each unit's future, resolved on the loop
 after the commit, all of a batch with one call. Refused with JournalUnavailable: a unit when the queue is full or the journal closed, and
 every unit of a batch whose transaction or commit failed; nothing of it is kept then. A unit that cannot be stored for its own fault
-(JournalError) does not fail the others: the batch is tried again with a savepoint around each.
+(JournalError) does not fail the others: the batch is tried again with a savepoint around each. Long work is a batch of its own (``hold``),
+so that it can be told how long it held up the others.
 
 After a failure the writer tries a commit of its own every second, so that ``healthy`` comes back when the store does.
 """
@@ -59,18 +60,24 @@ class _Unit:
     work: Callable[[Transaction], Any]
     size: int
     done: asyncio.Future[Any]
+    alone: bool = False
+    """A batch of its own; ``held`` says then how long its transaction took, in seconds."""
+    held: float = 0.0
     given_up: bool = False
 
 
 class Writer:
     """Owns the thread and its connection. All but the thread's own methods belong to the event loop."""
 
-    def __init__(self, store: Store, clock: Clock, *, queue_limit: int, deadline: timedelta) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, *, queue_limit: int, deadline: timedelta, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._clock = clock
         self._limit = queue_limit
         self._deadline = deadline.total_seconds()
         self._loop = asyncio.get_running_loop()
+        self._ticks = ticks
         self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
         self._waiting: dict[_Unit, None] = {}
         self._bytes = 0
@@ -80,6 +87,7 @@ class Writer:
         # of the thread
         self._statements = Statements(store.writing.dialect)
         self._connection: Connection | None = None
+        self._next_unit: _Unit | None = None
         self._began: float | None = None
         self._epoch: int | None = None
         self.deposed = False
@@ -97,19 +105,28 @@ class Writer:
 
     async def write(self, work: Callable[[Transaction], T], size: int = 0) -> T:
         """What ``work`` returns, after the commit. Raises JournalUnavailable (nothing kept) or JournalError (this unit cannot be)."""
+        done: T = await self._enqueue(_Unit(work, size, self._loop.create_future()))
+        return done
+
+    async def hold(self, work: Callable[[Transaction], T]) -> tuple[T, float]:
+        """As ``write``, in a transaction of its own; also for how many seconds, until the end of its commit, nobody else could write."""
+        unit = _Unit(work, 0, self._loop.create_future(), alone=True)
+        done: T = await self._enqueue(unit)
+        return done, unit.held
+
+    async def _enqueue(self, unit: _Unit) -> Any:
+        size = unit.size
         if self._closed:
             raise JournalUnavailable("the journal is closed")
         if len(self._waiting) >= self._limit or self._bytes + size > QUEUE_BYTES:
             METRICS.store_failures.labels("queue").inc()
             raise JournalUnavailable(f"{len(self._waiting)} writes wait for the journal already")
-        unit = _Unit(work, size, self._loop.create_future())
         self._waiting[unit] = None
         self._bytes += size
         if self._watch is None:
             self._watch = self._loop.call_later(self._deadline, self._look)
         self._queue.put(unit)
-        result: T = await unit.done
-        return result
+        return await unit.done
 
     async def lead(self, by: str) -> int:
         """From now on write only as the one that leads, and only until another one does; the number of it. Raises as ``write``."""
@@ -178,17 +195,21 @@ class Writer:
 
     def _next(self) -> list[_Unit] | None:
         """All that waits, up to the bounds of a batch; empty when it is time to probe a store that failed; None at the end."""
+        unit, self._next_unit = self._next_unit, None
         try:
-            unit = self._queue.get(timeout=None if self.healthy else PROBE_SECONDS)
+            unit = unit or self._queue.get(timeout=None if self.healthy else PROBE_SECONDS)
         except queue.Empty:
             return []
         if unit is None:
             return None
         batch, size = [unit], unit.size
-        while len(batch) < BATCH_UNITS and size < BATCH_BYTES and not self._queue.empty():
+        while not unit.alone and len(batch) < BATCH_UNITS and size < BATCH_BYTES and not self._queue.empty():
             unit = self._queue.get()
             if unit is None:
                 self._queue.put(None)  # the last one there is, so it is next again
+                break
+            if unit.alone:
+                self._next_unit = unit
                 break
             batch.append(unit)
             size += unit.size
@@ -220,6 +241,7 @@ class Writer:
 
     def _transact(self, batch: list[_Unit], *, apart: bool) -> list[Any]:
         connection, transaction = self._begin()
+        began = self._ticks()
         try:
             outcomes = [(_alone if apart else _together)(transaction, unit) for unit in batch]
             transaction.finish()
@@ -232,6 +254,8 @@ class Writer:
             self._drop()
             if not self._landed(transaction):
                 raise
+        if batch and batch[0].alone:
+            batch[0].held = self._ticks() - began
         return outcomes
 
     def _begin(self) -> tuple[Connection, Transaction]:

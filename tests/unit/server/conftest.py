@@ -250,7 +250,7 @@ class FakeService:
         await self._did("prune", request)
         if request.keep == 13:
             raise JournalError("the log is not whole")
-        return Pruned(through=7, removed={"run": 2})
+        return Pruned(through=7, removed={"run": 2}, slices=3, longest=0.02)
 
     async def reload(self):
         await self._did("reload", None)
