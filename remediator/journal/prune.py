@@ -193,8 +193,9 @@ class _Slice:
         """Its last entry and all those of its steps after that, since their order counts; and every note about it."""
         last = self._latest[run].get("run", self._last + 1)
         if last <= self._last:
-            # "0" follows "/" in ASCII: all refs that begin with the run and a slash.
-            later = ENTRY.c.ref > f"{run}/", ENTRY.c.ref < f"{run}0", ENTRY.c.kind == "step", ENTRY.c.seq > last
+            # "0" follows "/" in ASCII: all refs that begin with the run and a slash. The kind is spelled so that its index does not serve:
+            # it would read every step of the log.
+            later = ENTRY.c.ref > f"{run}/", ENTRY.c.ref < f"{run}0", ENTRY.c.kind.concat("") == "step", ENTRY.c.seq > last
             self._again |= {last, *self._tx.execute(select(ENTRY.c.seq).where(*later), on=ENTRY).scalars()}
         self._again |= {seq for seq, entry in self._old.items() if entry.ref == run and entry.kind not in OWN_KINDS}
 
