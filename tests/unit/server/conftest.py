@@ -302,7 +302,8 @@ class FakeService:
             leader=True,
         )
 
-    async def full_status(self):
+    async def full_status(self, *, with_records=True):
+        self.with_records = with_records
         return evolve(self.status(), waiting=self.waiting, demoted=self.demoted)
 
     def ready(self):

@@ -127,6 +127,7 @@ async def test_the_catalogue(api, service):
     assert (await api.get("/api/v1/actions/wait"))["summary"] == "Let time pass"
     assert (await api.get("/api/v1/gates"))["items"][0]["name"] == "paused"
     assert (await api.get("/api/v1/status"))["ready_detail"] == "leader"
+    assert service.with_records
     assert (await api.get("/api/v1/journal/verify"))["ok"] is True
     assert service.journal.asked["verify"] == {"full": False, "jobs": None}
     assert (await api.get("/api/v1/journal/verify?full=true&jobs=16"))["ok"] is True
