@@ -6,8 +6,8 @@ ARGS   ?=
 RUNBOOKS ?=
 REPOSITORY ?=
 # Tests mostly wait (for clocks, for processes), so more of them run at once than there are cores.
-JOBS   ?= 3
-LONG_JOBS ?= 3
+JOBS   ?= 4
+LONG_JOBS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long lint check bench rules dashboard rbac reference docs pictures lock format clean
@@ -28,10 +28,10 @@ demo: setup ## an incident on a simulated cluster, live; ARGS=--once ends by its
 	$(BIN)/remediator demo $(ARGS)
 
 test: setup ## the tests; parts that need something absent say so
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) $(ARGS)
 
 test-long: setup ## matrices that take minutes
-	$(BIN)/python -m pytest -m long --timeout 900 --numprocesses $(LONG_JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -m long --timeout 900 --numprocesses $(LONG_JOBS) $(ARGS)
 
 lint: setup ## format, lint, types, layers, dependencies
 	$(BIN)/ruff format --check

@@ -260,9 +260,11 @@ class Decider:
                 self._world.events.refused(decision)
 
     async def person(self, playbook: Playbook, target: Target, trigger: Trigger, **about: Any) -> Judged:
-        """A manual trigger through the same gates. ``about``: parameters, alert, dry_run."""
+        """A manual trigger through the same gates. ``about``: parameters, alert, dry_run. Raises HandsOver; then nothing is kept."""
         async with self._one_at_a_time:
             judged = await self.judge(playbook, target, trigger, facts=Facts(self._world), **about)
+            if not about.get("dry_run"):
+                await self._leave_to_others(judged.decision)
             batch = _Batch(None)
             batch.add(judged, None)
             if judged.run:

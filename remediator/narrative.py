@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from remediator.model import Alert, Decision, Delivery, Evidence, Run, Step, Verification
+    from remediator.model import Alert, Decision, Delivery, Entry, Evidence, Run, Step, Verification
 
 __all__ = ["Happening", "brief", "full", "sender"]
 
@@ -37,6 +37,8 @@ class Happening:
     decisions: list[Decision]
     run: Run | None = None
     delivery: Delivery | None = None
+    undos: Sequence[Entry] = ()
+    """Notes of the log on putting back what the run changed, once it had ended."""
 
     @property
     def first(self) -> Decision:
@@ -66,6 +68,7 @@ def full(happening: Happening) -> Iterator[str]:
         ("What was done", _done(happening.run, base)),
         ("How it was proved", _proved(happening.run, base)),
         ("What came after", _after(happening, base)),
+        ("How it was undone", _undone(happening.undos, base)),
         ("What is left behind", _left(happening.run)),
     ):
         section = list(lines)
@@ -314,6 +317,11 @@ def _after(happening: Happening, base: datetime) -> Iterator[str]:
             case _:
                 yield f"{at}  {_sentence_for(decision, happening.run)}{_again(repeats, last, base)}"
                 yield from _gates(decision)
+
+
+def _undone(undos: Sequence[Entry], base: datetime) -> Iterator[str]:
+    for note in undos:
+        yield f"{words.moment(note.at, base)}  {words.undoing(note.data)}"
 
 
 def _left(run: Run | None) -> Iterator[str]:

@@ -23,7 +23,17 @@ from remediator.clock import iso
 from remediator.demotion import Demotion
 from remediator.effect import effects
 from remediator.errands import Errands
-from remediator.errors import JournalUnavailable, KubeError, MonitoringError, Refused, RemediatorError, Unreadable, UsageError
+from remediator.errors import (
+    HandsOver,
+    JournalUnavailable,
+    KubeError,
+    MonitoringError,
+    NotLeading,
+    Refused,
+    RemediatorError,
+    Unreadable,
+    UsageError,
+)
 from remediator.facts import Facts
 from remediator.gates import gates
 from remediator.kube import kinds
@@ -189,7 +199,10 @@ class Operations:
             return await decider.refuse(playbook, alert, error.reason, error.detail)
         except KubeError as error:
             return await decider.refuse(playbook, alert, Reason.UNREADABLE, str(error))
-        judged = await decider.person(playbook, target, trigger, alert=alert, parameters=parameters, dry_run=request.dry_run)
+        try:
+            judged = await decider.person(playbook, target, trigger, alert=alert, parameters=parameters, dry_run=request.dry_run)
+        except HandsOver as error:
+            raise NotLeading(f"{error}: it gives up the lead now. Nothing was done; ask again in a few seconds.") from error
         if judged.run is not None:
             await self._pipeline.begin([judged.run])
         return judged.decision

@@ -102,7 +102,7 @@ _Found = tuple[str, list[str], list[str]]
 async def _by_id(journal: Source, ref: str) -> _Found | None:
     if run := await journal.run(ref):
         page = await journal.decisions(run=ref, limit=_LOOK_BACK)
-        happening = await _with_delivery(journal, Happening(sorted(page.items, key=_time), run))
+        happening = await _whole(journal, Happening(sorted(page.items, key=_time), run))
         return "run", list(full(happening)), [ref]
     if delivery := await journal.delivery(ref):
         return await _of_delivery(journal, delivery)
@@ -161,7 +161,7 @@ async def _several(journal: Source, groups: list[list[Decision]], runs: Sequence
     happenings = [Happening(group) for group in groups] + [Happening([], run) for run in runs]
     happenings.sort(key=lambda happening: happening.at, reverse=True)
     newest = happenings[0]
-    newest = await _episode(journal, newest.decisions) if newest.decisions else Happening([], newest.run)
+    newest = await _episode(journal, newest.decisions) if newest.decisions else await _whole(journal, Happening([], newest.run))
     lines = list(full(newest))
     older = happenings[1:]
     if older:
@@ -191,19 +191,22 @@ async def _run_of(journal: Source, decisions: Sequence[Decision]) -> Run | None:
 
 
 async def _episode(journal: Source, decisions: list[Decision]) -> Happening:
-    return await _with_delivery(journal, Happening(decisions, await _run_of(journal, decisions)))
+    return await _whole(journal, Happening(decisions, await _run_of(journal, decisions)))
 
 
 async def _single(journal: Source, decision: Decision, delivery: Delivery | None = None) -> Happening:
     """One decision alone; the run belongs to it only if this decision started it."""
     run = await journal.run(decision.run) if decision.decision is DecisionKind.RUN and decision.run else None
-    return await _with_delivery(journal, Happening([decision], run, delivery))
+    return await _whole(journal, Happening([decision], run, delivery))
 
 
-async def _with_delivery(journal: Source, happening: Happening) -> Happening:
+async def _whole(journal: Source, happening: Happening) -> Happening:
+    """With what is kept apart from decision and run: the delivery, and what became of the run's changes after its end."""
     wanted = happening.first.delivery if happening.decisions else None
     if wanted and happening.delivery is None:
         happening.delivery = await journal.delivery(wanted)
+    if happening.run is not None:
+        happening.undos = await journal.entries(ref=happening.run.id, kind="undo")
     return happening
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "state_words",
     "step_end",
     "took",
+    "undoing",
     "why_ended",
 ]
 
@@ -158,6 +159,15 @@ def why_ended(run: Run) -> str:
 def answered(said: Answer) -> str:
     """``approved by anna@laptop: the node is empty anyway``."""
     return f"{'approved' if said.approved else 'rejected'} by {folded(said.by)}" + (f": {folded(said.reason)}" if said.reason else "")
+
+
+def undoing(note: Mapping[str, Any]) -> str:
+    """A note of the log on an ended run: who asked to put back what it changed, or what came of that."""
+    if "outcome" in note:
+        outcome = folded(str(note["outcome"]))
+        return f"{outcome[:1].upper()}{outcome[1:]}."
+    reason = folded(str(note.get("reason", "")))
+    return f"{folded(str(note.get('by', ''))) or 'Somebody'} asked to put back what it changed" + (f": {reason}" if reason else ".")
 
 
 def more_people(asked: Approval) -> str:

@@ -36,14 +36,3 @@ def _logs_are_nobodys() -> Iterator[None]:
     yield
     if "structlog" in sys.modules:
         sys.modules["structlog"].reset_defaults()
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several workers: one of them has the control plane, the tests of a file stay together.
-
-    xdist 3.8 loses groups under pytest 9.2, which gives no test another id: until then tests are spread, and a worker makes what it needs.
-    """
-    for item in items:
-        alone = item.get_closest_marker("controlplane") is not None
-        item.add_marker(pytest.mark.xdist_group("controlplane" if alone else str(item.path)))

@@ -197,7 +197,7 @@ class Action(ABC, Generic[P]):
     optional_rbac: ClassVar[Mapping[str, tuple[Rule, ...]]] = {}
     """Parameter -> what it needs on top of ``rbac`` once a playbook turns it on; granted apart, and not by the shipped base."""
     ends_with_run: ClassVar[bool] = False
-    """Whether what it began goes on by itself, so that it is put back where the run ends before it did, whatever the playbook says."""
+    """Whether what it began goes on by itself, so that it is put back where the run ends before it did, however the run ends."""
     files: ClassVar[Mapping[str, FileReader]] = {}
     """Parameter that names a file beside the playbook -> who reads it when the playbook is loaded; ``ctx.files`` has what came of it."""
     fixed: ClassVar[Mapping[str, frozenset[str]]] = {}

@@ -1,4 +1,4 @@
-"""Mute what else is reported of the target while a run works: a silence in Alertmanager that ends by itself, and with the undo.
+"""Mute what else is reported of the target while a run works: a silence in Alertmanager that ends with the run, however that ends.
 
 In: matchers, or which labels the muted alerts share with the target or with the run's own alert. Out: one silence, marked as ours.
 Refused: a silence that would mute the run's own alert. Alertmanager tells of nothing that is muted, the end of an alert included, so the
@@ -43,7 +43,10 @@ class SilenceParameters(Parameters):
     """``{action: alertmanager.silence, duration: 1h}``, ``{..., labels: [node]}``, ``{..., matchers: ['node="${target.name}"']}``"""
 
     duration: Duration = Field(
-        default=timedelta(hours=1), gt=timedelta(0), le=timedelta(days=1), description="after which it ends by itself"
+        default=timedelta(hours=1),
+        gt=timedelta(0),
+        le=timedelta(days=1),
+        description="after which it ends by itself, if the run has not ended before",
     )
     matchers: tuple[Annotated[str, AfterValidator(_is_matcher)], ...] = Field(
         default=(), max_length=10, description="in Alertmanager's syntax; a muted alert fits all of them"
@@ -57,9 +60,10 @@ class Mute(Action[SilenceParameters]):
     """One silence."""
 
     name: ClassVar[str] = "alertmanager.silence"
-    summary: ClassVar[str] = "mute what else is reported of the target, for a while"
-    changes: ClassVar[str] = "one silence in Alertmanager, which ends by itself"
+    summary: ClassVar[str] = "mute what else is reported of the target while the run works"
+    changes: ClassVar[str] = "one silence in Alertmanager, which ends with the run, and else by itself"
     undone_by: ClassVar[str] = "ending the silence, if nobody changed it since"
+    ends_with_run: ClassVar[bool] = True
     Parameters: ClassVar[type[Parameters]] = SilenceParameters
 
     async def check(self, ctx: Context, parameters: SilenceParameters) -> None:
@@ -81,7 +85,7 @@ class Mute(Action[SilenceParameters]):
         words = f"{' '.join(map(str, matchers))} for {format_duration(parameters.duration)}"
         if ctx.changes:
             return f"muted {words}"
-        await ctx.plan([f"mute {words} in Alertmanager; it ends by itself, or when this is undone"])
+        await ctx.plan([f"mute {words} in Alertmanager; it ends with the run, or by itself"])
         starts = ctx.clock.now()
         wanted = [_match(matcher) for matcher in matchers]
         ends = starts + parameters.duration

@@ -1,10 +1,13 @@
-"""A person on call with a phone, in real Chromium: sees what waits, approves, watches it heal live, undoes; a stranger sees nothing."""
+"""A person on call with a phone, in real Chromium: sees what waits, approves, watches it heal live, undoes; a stranger sees nothing.
+
+The same by commands alone.
+"""
 
 from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.chromium, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 PHONE = {"width": 390, "height": 844}
 SLOW = 60_000
@@ -109,6 +112,7 @@ def seen(page, keeper, path):
     return page
 
 
+@pytest.mark.chromium
 def test_the_person_on_call(browser, field, keeper, waits):
     stranger = browser.new_context()
     nothing = stranger.new_page()
@@ -145,9 +149,39 @@ def test_the_person_on_call(browser, field, keeper, waits):
     press(page, "Undo", "Yes, put it back", "false alarm")
     page.locator("#changes .state", has_text="undone").first.wait_for()
     keeper.wait_for("a node that takes pods again", lambda: not cordoned(field))
-    assert "by anna" in keeper.why(run)
+    page.get_by_text("anna asked to put back what it changed: false alarm").wait_for()
+    assert "anna asked to put back what it changed: false alarm" in keeper.why(run)
     assert "1 target" in seen(page, keeper, "/report").inner_text("main")
     for path in ("/", f"/runs/{run}", "/cluster", "/playbooks", "/playbooks/keep-away"):
         seen(page, keeper, path)
     assert nothing.goto(f"{keeper.url}/runs/{run}").url.startswith(f"{keeper.url}/login")
     assert not faults
+
+
+def test_the_same_by_commands_alone(field, keeper, waits):
+    def said(*words, code=0):
+        done = keeper.cli(*words)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def escapes(text):
+        return "\x1b" in text
+
+    run = waits()
+    assert said("runs", "list", "--state", "awaiting_approval", "-o", "name") == f"{run}\n"
+    shown = said("runs", "show", run)
+    assert "keep-away" in shown
+    assert "Node/node-2" in shown
+    assert not escapes(shown)
+    assert not cordoned(field)
+    assert "approved" in said("runs", "approve", run, "--reason", "looked at it")
+    watched = said("runs", "watch", run)
+    assert "healed" in watched
+    assert cordoned(field)
+    assert "looked at it" in watched
+    said("runs", "undo", run, "--reason", "false alarm")
+    keeper.wait_for("a node that takes pods again", lambda: not cordoned(field))
+    keeper.wait_for("the record of it", lambda: "undone" in said("runs", "show", run))
+    told = said("why", run)
+    assert "asked to put back what it changed: false alarm" in told
+    assert not escapes(told + said("alerts", "list", "--all"))

@@ -20,7 +20,7 @@ from remediator.settings import load_settings
 
 @pytest.fixture
 async def restart(stage):
-    playbook = stage.playbook("cilium.restart_agent", ready_for="1s")
+    playbook = stage.playbook("cilium.restart_agent", lasting="15m", ready_for="1s")
     return playbook, await stage.begin(playbook, node="node-3")
 
 
@@ -136,3 +136,28 @@ class TestALeaderOnTheNodeThatIsToBeDisturbed:
     async def test_other_nodes_are_its_own_business(self, restarts, outside, handed_over):
         (decision,) = await restarts.decide(outside.fire(node="node-2"))
         assert (decision.decision, handed_over) == ("run", [])
+
+    @pytest.fixture
+    async def asked(self, house, text, monkeypatch, handed_over):
+        """``await asked(dry_run=...)``: what a daemon on node-3 answers who asks by hand for a restart there."""
+        monkeypatch.setenv("NODE_NAME", "node-3")
+        house.put("remedy.yaml", text(steps=[{"restart": {"action": "cilium.restart_agent"}}], gates={"cooldown": "1s"}))
+        daemon = await house.start(mode="auto")
+        daemon.world.hand_over = house.stage.world.hand_over
+
+        async def ask(**more):
+            return await house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-3", **more})
+
+        return ask
+
+    async def test_a_person_is_told_to_ask_again_and_nothing_is_kept(self, asked, house, handed_over):
+        status, problem = await asked()
+        assert (status, handed_over) == (503, ["Node/node-3"])
+        assert "Node/node-3 is left to another replica, since this one runs there" in problem["detail"]
+        assert "ask again in a few seconds" in problem["detail"]
+        assert (await house.journal.decisions()).items == ()
+
+    async def test_a_dry_run_by_hand_moves_nobody(self, asked, handed_over):
+        status, refused = await asked(dry_run=True)
+        assert (status, handed_over) == (409, [])
+        assert refused["reason"] == "self"

@@ -234,6 +234,7 @@ async def test_a_journal_that_its_anchor_does_not_know_shows_in_a_metric_the_log
     anchor = tmp_path / "anchor.jsonl"
     house.put("remedy.yaml", text())
     store = {"url": "sqlite:///remediator.db", "anchor": str(anchor)}
+    telemetry.METRICS.journal_whole.set(1)  # as in a process that begins
     await house.start(store=store)
     assert anchor.read_text().count("\n") == 1
     await house.journal.note("said", "", {})

@@ -12,14 +12,17 @@ from remediator.server.pages.frame import render
 from remediator.server.records import the_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from aiohttp import web
 
-    from remediator.model import Decision, Delivery, Run
+    from remediator.model import Decision, Delivery, Entry, Run
     from remediator.server.routing import Call
 
 __all__ = ["Happened", "happenings", "page", "plan_of", "verbs"]
+
+_UNDOS = 100
+"""Notes on putting back that a page shows; a person wrote each, or a try ended."""
 
 
 class Happened(Noun, frozen=True, kw_only=True):
@@ -39,6 +42,7 @@ async def page(call: Call) -> web.Response:
     delivery = await journal.delivery(run.delivery) if run.delivery else None
     decisions = (await journal.decisions(run=run.id)).items
     decision = next((one for one in reversed(decisions) if one.decision is DecisionKind.RUN), None)
+    undos = await journal.entries(ref=run.id, kind="undo", limit=_UNDOS)
     series = await call.service.series(run)
     begun = [step for step in run.steps if step.started_at is not None]
     marks = [(step.started_at, f"{step.name}: {step.action}") for step in begun if step.started_at is not None]
@@ -49,7 +53,7 @@ async def page(call: Call) -> web.Response:
         verbs=verbs(run),
         asked=run.approvals[-1] if run.state is RunState.AWAITING_APPROVAL and run.approvals else None,
         plan=plan_of(run),
-        happened=sorted(happenings(run, delivery, decision), key=lambda one: (one.at is None, one.at)),
+        happened=sorted(happenings(run, delivery, decision, undos), key=lambda one: (one.at is None, one.at)),
         changes=[(step, change) for step in run.steps for change in step.changes],
         series=series,
         drawing=plot(series, marks),
@@ -83,7 +87,7 @@ def _came(delivery: Delivery) -> str:
     return f"{count} {'alert' if count == 1 else 'alerts'} from {delivery.sender or 'Alertmanager'}"
 
 
-def happenings(run: Run, delivery: Delivery | None, decision: Decision | None) -> Iterator[Happened]:
+def happenings(run: Run, delivery: Delivery | None, decision: Decision | None, undos: Iterable[Entry] = ()) -> Iterator[Happened]:
     """Everything that has a time, and the steps still to come."""
     if delivery is not None:
         yield Happened(at=delivery.received_at, title="Delivered", lines=(_came(delivery),))
@@ -111,3 +115,5 @@ def happenings(run: Run, delivery: Delivery | None, decision: Decision | None) -
             yield Happened(at=None, title="Verifying", state="verifying", lines=(words.folded(proof.last), f"{proof.checks} looks so far"))
     if run.ended_at is not None:
         yield Happened(at=run.ended_at, title=f"Ended: {words.state_words(run.state)}", state=run.state, lines=(words.why_ended(run),))
+    for note in undos:
+        yield Happened(at=note.at, title=words.undoing(note.data), state="undoing")

@@ -7,9 +7,12 @@ of one label set, many-to-many matching) is refused with ``QueryError`` of type 
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+import re
+import statistics
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from remediator.sim.prometheus.functions import EACH, OVER, Window, bucket_quantile, predicted, quantile
 from remediator.sim.prometheus.parse import (
     COMPARISONS,
     SETS,
@@ -47,6 +50,8 @@ _DUPLICATE = (
     "found duplicate series for the match group on the right hand-side of the operation; "
     "many-to-many matching not allowed: matching labels must be unique on one side"
 )
+_SEVERAL = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)"
+_AMBIGUOUS = "multiple matches for labels: grouping labels must ensure unique matches"
 Vector: TypeAlias = list[Element]
 Matrix: TypeAlias = "list[tuple[str, Labels, list[tuple[float, float]]]]"
 Value: TypeAlias = "float | str | Vector | Matrix"
@@ -115,53 +120,127 @@ def _unique(vector: Vector) -> Vector:
 
 # --- functions -------------------------------------------------------------------------------------------------------
 
-_EACH: dict[str, Callable[[float], float]] = {
-    "abs": abs,
-    "ceil": lambda v: float(math.ceil(v)) if math.isfinite(v) else v,
-    "floor": lambda v: float(math.floor(v)) if math.isfinite(v) else v,
-}
-_OVER: dict[str, Callable[[list[float]], float]] = {
-    "min_over_time": min,
-    "max_over_time": max,
-    "avg_over_time": lambda vs: math.fsum(vs) / len(vs),
-    "sum_over_time": math.fsum,
-    "count_over_time": lambda vs: float(len(vs)),
-    "last_over_time": lambda vs: vs[-1],
-    "present_over_time": lambda _vs: 1.0,
-    "changes": lambda vs: float(sum(a != b for a, b in pairwise(vs))),
-}
-
 
 def _call(expr: Call, series: SeriesStore, at: float) -> float | Vector:
-    name, argument = expr.name, expr.arguments[0] if expr.arguments else None
-    if argument is None:
+    name, arguments = expr.name, expr.arguments
+    if name == "time":
         return at
     if name == "vector":
-        return [Element("", (), _scalar(argument, series, at), at)]
-    if name.endswith("_over_time") or name == "changes":
-        return _over(name, argument, _window(argument, series, at), at)
-    vector = _vector(argument, series, at)
-    if name == "absent":
-        return _absent(argument, vector, at)
-    if name == "scalar":
-        return vector[0].value if len(vector) == 1 else math.nan
-    limit = _scalar(expr.arguments[-1], series, at) if len(expr.arguments) > 1 else 0.0
-    return _unique([_plain(e, _each(name, e, limit)) for e in vector])
+        return [Element("", (), _scalar(arguments[0], series, at), at)]
+    if name in OVER or name in ("absent_over_time", "quantile_over_time", "predict_linear"):
+        return _over(expr, series, at)
+    if name == "histogram_quantile":
+        return _histograms(_scalar(arguments[0], series, at), _vector(arguments[1], series, at), at)
+    return _of_vector(expr, _vector(arguments[0], series, at) if arguments else [Element("", (), at, at)], series, at)
 
 
-def _over(name: str, argument: Expr, found: Matrix, at: float) -> Vector:
+def _of_vector(expr: Call, vector: Vector, series: SeriesStore, at: float) -> float | Vector:
+    """A function whose first argument is an instant vector."""
+    name, arguments = expr.name, expr.arguments
+    match name:
+        case "absent":
+            return _absent(arguments[0], vector, at)
+        case "scalar":
+            return vector[0].value if len(vector) == 1 else math.nan
+        case "sort" | "sort_desc":
+            return _sorted(vector, descending=name == "sort_desc")
+        case "label_replace" | "label_join":
+            return _unique(_relabelled(name, vector, [a.value if isinstance(a, Text) else "" for a in arguments[1:]]))
+        case _:
+            return _of_each(name, vector, [_scalar(argument, series, at) for argument in arguments[1:]])
+
+
+def _of_each(name: str, vector: Vector, limits: list[float]) -> Vector:
+    nothing = name == "clamp" and limits[0] > limits[1]
+    return [] if nothing else _unique([_plain(e, _each(name, e, limits)) for e in vector])
+
+
+def _over(expr: Call, series: SeriesStore, at: float) -> Vector:
+    """A function of windows; a series of which it says nothing is left out."""
+    name = expr.name
+    selector = next(argument for argument in expr.arguments if isinstance(argument, Selector))
+    found = _window(selector, series, at)
     if name == "absent_over_time":
-        return _absent(argument, found, at)
-    keeps = name == "last_over_time"
-    return _unique([Element(metric if keeps else "", labels, _OVER[name]([v for _, v in vs]), at) for metric, labels, vs in found])
+        return _absent(selector, found, at)
+    end = at - selector.offset
+    start = end - (selector.window or 0.0)
+    of = OVER.get(name)
+    if name == "quantile_over_time":
+        share = _scalar(expr.arguments[0], series, at)
+        of = lambda window: quantile(share, window.values)  # noqa: E731 - one of the table, with its parameter
+    elif name == "predict_linear":
+        ahead = _scalar(expr.arguments[1], series, at)
+        of = lambda window: predicted(window, ahead, at)  # noqa: E731 - as above
+    assert of is not None  # noqa: S101 - the parser knows no others
+    values = [(metric if name == "last_over_time" else "", labels, of(Window(samples, start, end))) for metric, labels, samples in found]
+    return _unique([Element(metric, labels, value, at) for metric, labels, value in values if value is not None])
 
 
-def _each(name: str, element: Element, limit: float) -> float:
-    if name == "timestamp":
-        return element.at
-    if name in _EACH:
-        return float(_EACH[name](element.value))
-    return max(element.value, limit) if name == "clamp_min" else min(element.value, limit)
+def _each(name: str, element: Element, limits: list[float]) -> float:
+    value = element.value
+    match name:
+        case "timestamp":
+            return element.at
+        case "clamp_min":
+            return max(value, limits[0])
+        case "clamp_max":
+            return min(value, limits[0])
+        case "clamp":
+            return max(limits[0], min(limits[1], value))
+        case "round":
+            inverse = 1 / (limits[0] if limits else 1.0)
+            return math.floor(value * inverse + 0.5) / inverse if math.isfinite(value) else value
+        case _:
+            return float(EACH[name](value))
+
+
+def _sorted(vector: Vector, *, descending: bool) -> Vector:
+    """By value, what is none last."""
+    some = [e for e in vector if not math.isnan(e.value)]
+    return [*sorted(some, key=lambda e: e.value, reverse=descending), *(e for e in vector if math.isnan(e.value))]
+
+
+def _histograms(share: float, vector: Vector, at: float) -> Vector:
+    """A quantile of each set of buckets, which are what differs by ``le`` alone; what has none is left out."""
+    buckets: dict[Labels, dict[float, float]] = {}
+    for element in vector:
+        try:
+            bound = float(dict(element.labels).get("le", ""))
+        except ValueError:
+            continue
+        of = buckets.setdefault(tuple(pair for pair in element.labels if pair[0] != "le"), {})
+        of[bound] = of.get(bound, 0.0) + element.value
+    return [Element("", labels, bucket_quantile(share, found), at) for labels, found in buckets.items()]
+
+
+def _relabelled(name: str, vector: Vector, words: list[str]) -> Vector:
+    target = words[0]
+    if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", target):
+        raise QueryError(f"invalid destination label name in {name}(): {target}", "execution")
+    found = []
+    for element in vector:
+        labels = {"__name__": element.name, **dict(element.labels)}
+        if name == "label_join":
+            value: str | None = words[1].join(labels.get(source, "") for source in words[2:])
+        else:
+            value = _replaced(labels.get(words[2], ""), words[3], words[1])
+        if value is not None:
+            labels[target] = value
+        rest = tuple(sorted((k, v) for k, v in labels.items() if v and k != "__name__"))
+        found.append(Element(labels["__name__"], rest, element.value, element.at))
+    return found
+
+
+def _replaced(value: str, pattern: str, template: str) -> str | None:
+    """``template`` with the groups of ``pattern`` in it as Go expands them (``$1``, ``${1}``, ``$name``), if that is all of ``value``."""
+    try:
+        match = re.fullmatch(pattern, value, re.DOTALL)
+    except re.error:
+        raise QueryError(f"invalid regular expression in label_replace(): {pattern}", "execution") from None
+    if match is None:
+        return None
+    groups: dict[str, str | None] = {**{str(n): g for n, g in enumerate((match[0], *match.groups()))}, **match.groupdict()}
+    return re.sub(r"\$(?:(\$)|(\w+)|\{(\w+)\})", lambda m: m[1] or groups.get(m[2] or m[3]) or "", template)
 
 
 def _absent(argument: Expr, found: Vector | Matrix, at: float) -> Vector:
@@ -184,33 +263,25 @@ _AGGREGATE: dict[str, Callable[[list[float]], float]] = {
     "avg": lambda vs: math.fsum(vs) / len(vs),
     "count": lambda vs: float(len(vs)),
     "group": lambda _vs: 1.0,
+    "stddev": statistics.pstdev,
+    "stdvar": statistics.pvariance,
 }
 
 
 def _aggregate(expr: Aggregate, series: SeriesStore, at: float) -> Vector:
-    groups: dict[Labels, list[float]] = {}
+    groups: dict[Labels, Vector] = {}
     for element in _vector(expr.inner, series, at):
-        groups.setdefault(_group_key(element.labels, expr), []).append(element.value)
-    if expr.parameter is not None:
-        share = _scalar(expr.parameter, series, at)
-        return [Element("", labels, _quantile(share, values), at) for labels, values in groups.items()]
-    return [Element("", labels, float(_AGGREGATE[expr.operator](values)), at) for labels, values in groups.items()]
+        groups.setdefault(_group_key(element.labels, expr), []).append(element)
+    parameter = math.nan if expr.parameter is None else _scalar(expr.parameter, series, at)
+    if expr.operator in ("topk", "bottomk"):
+        most = 0 if math.isnan(parameter) else max(0, int(parameter))
+        return [e for group in groups.values() for e in _sorted(group, descending=expr.operator == "topk")[:most]]
+    of = partial(quantile, parameter) if expr.operator == "quantile" else _AGGREGATE[expr.operator]
+    return [Element("", labels, float(of([e.value for e in group])), at) for labels, group in groups.items()]
 
 
 def _group_key(labels: Labels, expr: Aggregate) -> Labels:
     return tuple((k, v) for k, v in labels if (k in expr.labels) != expr.without)
-
-
-def _quantile(share: float, values: list[float]) -> float:
-    if math.isnan(share) or not values:
-        return math.nan
-    if share < 0 or share > 1:
-        return math.copysign(math.inf, share - 0.5)
-    ordered = sorted(values)
-    rank = share * (len(ordered) - 1)
-    low, high = math.floor(rank), min(len(ordered) - 1, math.floor(rank) + 1)
-    weight = rank - low
-    return ordered[low] * (1 - weight) + ordered[high] * weight
 
 
 # --- operators -------------------------------------------------------------------------------------------------------
@@ -222,7 +293,7 @@ def _binary(expr: Binary, left: float | Vector, right: float | Vector) -> float 
     if isinstance(left, list) and isinstance(right, list):
         if expr.operator in SETS:
             return _set(expr, left, right)
-        return _one_to_one(expr, left, right)
+        return _matched(expr, left, right)
     if isinstance(left, list) and isinstance(right, float):
         return _with_scalar(expr, left, right, swapped=False)
     if isinstance(right, list) and isinstance(left, float):
@@ -247,29 +318,42 @@ def _signature(labels: Labels, matching: Matching) -> Labels:
     return tuple((k, v) for k, v in labels if (k in matching.labels) == matching.on)
 
 
-def _one_to_one(expr: Binary, left: Vector, right: Vector) -> Vector:
+def _matched(expr: Binary, left: Vector, right: Vector) -> Vector:
+    """Every element of the one side with its partner of the other; with ``group_left`` or ``group_right`` several may have the same."""
+    matching, filters = expr.matching, expr.operator in COMPARISONS and not expr.returns_bool
+    many, ones = (right, left) if matching.many == "right" else (left, right)
     partners: dict[Labels, Element] = {}
-    for element in right:
-        signature = _signature(element.labels, expr.matching)
+    for element in ones:
+        signature = _signature(element.labels, matching)
         if signature in partners:
             raise QueryError(_DUPLICATE, "execution")
         partners[signature] = element
-    result, used = [], set()
-    for element in left:
-        signature = _signature(element.labels, expr.matching)
+    result: Vector = []
+    used: set[tuple[str, Labels]] = set()
+    for element in many:
+        signature = _signature(element.labels, matching)
         partner = partners.get(signature)
         if partner is None:
             continue
-        value = _compute(expr.operator, element.value, partner.value)
-        filters = expr.operator in COMPARISONS and not expr.returns_bool
+        first, second = (partner, element) if matching.many == "right" else (element, partner)
+        value = _compute(expr.operator, first.value, second.value)
         if filters and not value:
             continue
-        if signature in used:
-            raise QueryError("multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)", "execution")
-        used.add(signature)
-        name = element.name if filters and not expr.matching.on else ""
-        result.append(Element(name, signature, element.value if filters else value, element.at))
+        labels = _brought(element, partner, matching) if matching.many else signature
+        name = element.name if filters and (matching.many or not matching.on) else ""
+        if (name if matching.many else "", labels) in used:
+            raise QueryError(_AMBIGUOUS if matching.many else _SEVERAL, "execution")
+        used.add((name if matching.many else "", labels))
+        result.append(Element(name, labels, first.value if filters else value, element.at))
     return result
+
+
+def _brought(element: Element, one: Element, matching: Matching) -> Labels:
+    """The labels of one of many, with those that its partner gives it."""
+    theirs = dict(one.labels)
+    return tuple(
+        sorted({**dict(element.labels), **{k: theirs.get(k, "") for k in matching.brings}}.items() - {(k, "") for k in matching.brings})
+    )
 
 
 def _set(expr: Binary, left: Vector, right: Vector) -> Vector:

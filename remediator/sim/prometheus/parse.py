@@ -1,15 +1,17 @@
 """PromQL as far as it is supported, read into a tree.
 
-In comes the text; out comes an ``Expr``. What Prometheus would not parse, and what this subset leaves out (rates, histograms, subqueries,
-many-to-one matching, ...), is refused with ``QueryError``; nothing is ever answered by guessing.
+In comes the text; out comes an ``Expr``. What Prometheus would not parse, and what this subset leaves out (subqueries, ``@``, native
+histograms, ...), is refused with ``QueryError``; nothing is ever answered by guessing.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from remediator.sim.prometheus.functions import CALENDAR, EACH, OVER
 from remediator.sim.prometheus.series import LabelMatcher
 from remediator.units import parse_duration
 
@@ -83,10 +85,14 @@ class Aggregate:
 
 @dataclass(frozen=True)
 class Matching:
-    """``on (...)`` or ``ignoring (...)``."""
+    """``on (...)`` or ``ignoring (...)``, and ``group_left (...)`` or ``group_right (...)``."""
 
     labels: tuple[str, ...] = ()
     on: bool = False
+    many: str = ""
+    """The side that may have several for one of the other: ``left``, ``right``, or neither."""
+    brings: tuple[str, ...] = ()
+    """Labels that the one gives to the many."""
 
 
 @dataclass(frozen=True)
@@ -110,28 +116,41 @@ class Unary:
 
 Expr: TypeAlias = "Number | Text | Selector | Call | Aggregate | Binary | Unary"
 
-AGGREGATIONS = ("sum", "min", "max", "avg", "count", "group", "quantile")
-_OTHER_AGGREGATIONS = ("topk", "bottomk", "stddev", "stdvar", "count_values", "limitk", "limit_ratio")
-_RANGE = ("min", "max", "avg", "sum", "count", "last", "present", "absent")
+AGGREGATIONS = ("sum", "min", "max", "avg", "count", "group", "stddev", "stdvar", "quantile", "topk", "bottomk")
+_WITH_PARAMETER = ("quantile", "topk", "bottomk")
+_OTHER_AGGREGATIONS = ("count_values", "limitk", "limit_ratio")
 FUNCTIONS: dict[str, tuple[str, ...]] = {
     "absent": ("vector",),
+    "absent_over_time": ("matrix",),
     "time": (),
     "timestamp": ("vector",),
     "vector": ("scalar",),
     "scalar": ("vector",),
-    "abs": ("vector",),
-    "ceil": ("vector",),
-    "floor": ("vector",),
+    "sort": ("vector",),
+    "sort_desc": ("vector",),
+    "round": ("vector", "scalar?"),
+    "clamp": ("vector", "scalar", "scalar"),
     "clamp_min": ("vector", "scalar"),
     "clamp_max": ("vector", "scalar"),
-    "changes": ("matrix",),
-    **{f"{name}_over_time": ("matrix",) for name in _RANGE},
+    "histogram_quantile": ("scalar", "vector"),
+    "quantile_over_time": ("scalar", "matrix"),
+    "predict_linear": ("matrix", "scalar"),
+    "label_replace": ("vector", "string", "string", "string", "string"),
+    "label_join": ("vector", "string", "string", "string*"),
+    **dict.fromkeys(OVER, ("matrix",)),
+    **dict.fromkeys(EACH, ("vector",)),
+    **dict.fromkeys(CALENDAR, ("vector?",)),
 }
+"""The kinds of each one's arguments; ``?``: may be left out, ``*``: as many as there are."""
 _LEFT_OUT = (
-    "rate", "irate", "increase", "delta", "idelta", "deriv", "predict_linear", "histogram_quantile", "label_replace",
-    "label_join", "quantile_over_time", "stddev_over_time", "holt_winters", "resets", "sort", "sort_desc", "round",
-    "clamp", "exp", "ln", "log2", "log10", "sqrt", "sgn", "day_of_week", "hour", "minute",
-)  # fmt: skip
+    "holt_winters",
+    "double_exponential_smoothing",
+    "mad_over_time",
+    "histogram_count",
+    "histogram_sum",
+    "histogram_fraction",
+    "sort_by_label",
+)
 _PRECEDENCE = [("or",), ("and", "unless"), ("==", "!=", "<=", "<", ">=", ">"), ("+", "-"), ("*", "/", "%")]
 COMPARISONS, SETS = _PRECEDENCE[2], ("or", "and", "unless")
 
@@ -238,6 +257,8 @@ class _Parser:
             raise self._error("bool modifier can only be used on comparison operators")
         if expr.operator in COMPARISONS and kinds == ("scalar", "scalar") and not expr.returns_bool:
             raise self._error("comparisons between scalars must use BOOL modifier")
+        if expr.matching.many and expr.operator in SETS:
+            raise self._error(f'no grouping allowed for "{expr.operator}" operation')
         if expr.matching != Matching() and "scalar" in kinds:
             raise self._error("vector matching only allowed between instant vectors")
         return expr
@@ -246,8 +267,11 @@ class _Parser:
         found = Matching()
         if keyword := self.accept("on", "ignoring"):
             found = Matching(self.label_list(), keyword == "on")
-        if self.word in ("group_left", "group_right"):
-            raise self._unsupported(self.word)
+            if keyword := self.accept("group_left", "group_right"):
+                brings = self.label_list() if self.word == "(" else ()
+                found = Matching(found.labels, found.on, keyword.removeprefix("group_"), brings)
+                if found.on and set(brings) & set(found.labels):
+                    raise self._error(f'label "{min(set(brings) & set(found.labels))}" must not occur in ON and GROUP clause at once')
         return found
 
     def unary(self) -> Expr:
@@ -299,12 +323,14 @@ class _Parser:
         arguments = self.arguments()
         if not keyword:
             keyword, labels = self.grouping()
-        if len(arguments) != (2 if operator == "quantile" else 1):
+        if len(arguments) != (2 if operator in _WITH_PARAMETER else 1):
             raise self._error("wrong number of arguments for aggregate expression provided")
         inner = arguments[-1]
         if kind_of(inner) != "vector":
             raise self._error(f"expected type instant vector in aggregation expression, got {_named_kind(inner)}")
-        parameter = arguments[0] if operator == "quantile" else None
+        parameter = arguments[0] if operator in _WITH_PARAMETER else None
+        if parameter is not None and kind_of(parameter) != "scalar":
+            raise self._error(f"expected type scalar in aggregation parameter, got {_named_kind(parameter)}")
         return Aggregate(operator, inner, labels, keyword == "without", parameter)
 
     def grouping(self) -> tuple[str, tuple[str, ...]]:
@@ -337,9 +363,11 @@ class _Parser:
                 raise self._unsupported(name)
             raise self._error(f'unknown function with name "{name}"')
         wanted, found = FUNCTIONS[name], self.arguments()
-        if len(found) != len(wanted):
-            raise self._error(f'expected {len(wanted)} argument(s) in call to "{name}", got {len(found)}')
-        for argument, kind in zip(found, wanted, strict=True):
+        fewest, most = sum(kind[-1] not in "?*" for kind in wanted), math.inf if any(kind[-1] == "*" for kind in wanted) else len(wanted)
+        if not fewest <= len(found) <= most:
+            raise self._error(f'expected {fewest if len(found) < fewest else most} argument(s) in call to "{name}", got {len(found)}')
+        for number, argument in enumerate(found):
+            kind = wanted[min(number, len(wanted) - 1)].rstrip("?*")
             if kind_of(argument) != kind:
                 raise self._error(f'expected type {_KIND_NAMES[kind]} in call to function "{name}", got {_named_kind(argument)}')
         return Call(name, found)

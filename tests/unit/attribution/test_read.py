@@ -15,7 +15,7 @@ from remediator.clock import ManualClock, SystemClock
 from remediator.monitoring import Prometheus
 from remediator.monitoring.errors import PrometheusStale, PrometheusUnreachable
 from remediator.sim import Simulation
-from remediator.sim.prometheus import Sample
+from remediator.sim.prometheus import QueryError, Sample
 
 MAX_AGE = timedelta(minutes=2)
 
@@ -100,8 +100,21 @@ class TestSimulated:
         assert len(values["node-2"]) == 3
         assert values["node-2"][-1] == UNREACHABLE_SECONDS
 
-    async def test_what_this_prometheus_cannot_be_asked_is_a_gap(self, read):
-        assert any(gap.startswith("smokeping_prober: ") for gap in (await read(Symptom.LATENCY, 0.005)).gaps)
+    async def test_what_a_prometheus_cannot_be_asked_is_a_gap(self, sim, read, monkeypatch):
+        answer = sim.prometheus._route
+
+        def refuse(path, form):
+            if "smokeping" in form.get("query", ""):
+                raise QueryError("parse error: no such function")
+            return answer(path, form)
+
+        monkeypatch.setattr(sim.prometheus, "_route", refuse)
+        found = await read(Symptom.LATENCY, 0.005)
+        assert [gap for gap in found.gaps if gap.startswith("smokeping_prober: ") and "no such function" in gap]
+        assert found.observations
+
+    async def test_a_prober_that_nobody_runs_is_no_gap(self, read):
+        assert not [gap for gap in (await read(Symptom.LATENCY, 0.005)).gaps if "smokeping" in gap]
 
     async def test_a_prometheus_that_takes_no_more_samples_is_an_error_and_no_finding(self, sim, read):
         sim.cluster.network.degrade_node("node-3", latency=0.040)

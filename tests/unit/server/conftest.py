@@ -95,6 +95,7 @@ class FakeJournal:
         self.the_runs: dict[str, Run] = {}
         self.the_deliveries: dict[str, Any] = {}
         self.the_pauses: list[Pause] = []
+        self.the_notes: list[Entry] = []
         self.next: str | None = None
         self.decision = Decision(id="decision-1", delivery="d1", at=NOW, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED)
         self.episode = Episode(
@@ -127,9 +128,11 @@ class FakeJournal:
         self.asked["pauses"] = {"now": now}
         return self.the_pauses
 
-    async def entries(self, *, ref, kind, limit):
+    async def entries(self, *, ref, kind, limit=1000):
         from remediator.model import to_json
 
+        if kind == "undo":
+            return [note for note in self.the_notes if note.ref == ref][:limit]
         held = {"decision-1": Entry(seq=1, at=NOW, kind=kind, ref=ref, data=to_json(self.decision), previous="", hash="")}
         return [held[ref]] if ref in held else []
 

@@ -18,6 +18,7 @@ from remediator.model import (
     Approval,
     ApprovalState,
     DecisionKind,
+    Entry,
     Episode,
     Evidence,
     Pause,
@@ -230,7 +231,10 @@ class TestRun:
             ),
         )
         service.the_series = Series(query="up", operator="==", limit=1.0, points=((NOW, 0.0), (NOW + timedelta(minutes=1), 1.0)))
+        asked = {"by": "ben", "reason": "false alarm"}
+        service.journal.the_notes.append(Entry(seq=1, at=NOW, kind="undo", ref="run-1", data=asked, previous="", hash=""))
         page = await read("/runs/run-1")
+        assert "ben asked to put back what it changed: false alarm" in page.text
         for words in ("approved by ada: go", "1. restart", "succeeded after 30s", "after 7 looks", "1 of 2 refused", "boom", "up gives 1"):
             assert words in page.text, words
         assert page.all("svg")
@@ -369,6 +373,9 @@ async def test_the_cluster_and_what_cannot_be_read(read, service):
     assert "1 of 2 nodes disturbed" in page.text
     assert [one["class"] for one in page.all("td") if "heat" in one.get("class", "")] == ["heat-none", "heat-4", "heat-0", "heat-none"]
     assert page.text.count("◀ blamed") == 2
+    a, b = (one["class"] for one in page.all("li") if one.get("class") in ("good", "bad", "busy"))
+    assert (a, b) == ("good", "busy")
+    assert "cordoned, blamed for latency" in page.text
     service.unreachable = True
     page = await read("/cluster")
     assert "The nodes cannot be read" in page.text

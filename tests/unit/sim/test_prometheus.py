@@ -51,7 +51,7 @@ class TestApi:
         [
             ({"promql": "up{"}, 'invalid parameter "query": 1:4: parse error: '),
             ({"promql": ""}, 'invalid parameter "query": 1:1: parse error: no expression found in input'),
-            ({"promql": "rate(up[5m])"}, "does not support rate"),
+            ({"promql": "max_over_time(up[5m:1m])"}, "does not support subquery"),
             ({"promql": "up", "time": "soon"}, 'invalid parameter "time": cannot parse "soon" to a valid timestamp'),
         ],
     )

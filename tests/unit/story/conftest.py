@@ -42,7 +42,7 @@ NODE = Target(kind="Node", name="node-3", uid="7b1f")
 
 class FakeJournal:
     def __init__(self):
-        self._deliveries, self._decisions, self._runs = {}, [], {}
+        self._deliveries, self._decisions, self._runs, self._notes = {}, [], {}, []
 
     async def add_delivery(self, delivery):
         self._deliveries[delivery.id] = delivery
@@ -70,7 +70,12 @@ class FakeJournal:
     async def save_change(self, change):
         """It is in its run already."""
 
+    async def note(self, kind, ref, data):
+        self._notes.append(SimpleNamespace(kind=kind, ref=ref, data=data, at=START + timedelta(minutes=15)))
+
     async def entries(self, *, ref=None, kind=None, limit=1000):
+        if kind != "decision":
+            return [note for note in self._notes if (note.kind, note.ref) == (kind, ref)]
         return [SimpleNamespace(data=to_json(d)) for d in self._decisions if kind == "decision" and d.id == ref]
 
     async def decisions(self, *, delivery=None, fingerprint=None, target=None, run=None, name=None, limit=50):

@@ -286,3 +286,26 @@ async def test_manual_start_on_a_target_that_does_not_exist(journal, incident):
     assert story.kind == "target"
     assert story.lines[0].startswith("The manual start of restart-agent was refused")
     assert (await tell(journal, "Node/node-9")).kind == "nothing"
+
+
+def undone(story):
+    """The section, without its times, which are of the journal's clock."""
+    first = story.lines.index("How it was undone") + 1
+    return [line.strip().partition("  ")[2] for line in story.lines[first : story.lines.index("", first)]]
+
+
+@pytest.mark.parametrize("ref", ["run", "CiliumAgentDown", "node-3"])
+async def test_who_asked_to_undo_it_and_what_came_of_it(journal, incident, ref):
+    record = await incident.healed()
+    await journal.note("undo", record.run.id, {"by": "anna", "reason": "false \n alarm"})
+    await journal.note("undo", record.run.id, {"outcome": "undone: patch Node/node-3"})
+    await journal.note("undo", "another", {"outcome": "undone: patch Node/node-4"})
+    story = await tell(journal, record.run.id if ref == "run" else ref)
+    assert undone(story) == ["anna asked to put back what it changed: false alarm", "Undone: patch Node/node-3."]
+
+
+async def test_a_run_that_a_person_began_tells_it_too(journal, incident):
+    run = incident.run(0, trigger=Trigger(kind=TriggerKind.MANUAL, by="ana@laptop"))
+    await journal.save_run(run)
+    await journal.note("undo", run.id, {"by": "", "reason": ""})
+    assert undone(await tell(journal, "node-3")) == ["Somebody asked to put back what it changed."]

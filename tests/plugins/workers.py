@@ -1,0 +1,68 @@
+"""Which worker runs which tests, where there are several: all that need the control plane are one worker's, so one API server runs.
+
+Tests of a file that makes something for all of them stay together too. What takes long comes first, so that no worker is left with it
+alone at the end.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+_ROOT = Path(__file__).parent.parent.parent
+_CONTRACT = "tests/contract/"
+"""Contracts hold on the simulated cluster and on the real one."""
+_FIRST = ("tests/differential/", "tests/acceptance/", "tests/recovery/", "tests/pipeline/", "tests/cli/", "tests/unit/actions/")
+"""The others follow."""
+
+
+@cache
+def _text(path: str) -> str:
+    return (_ROOT / path).read_text()
+
+
+@cache
+def _with_controlplane(path: str) -> bool:
+    return path.startswith(_CONTRACT) or "mark.controlplane" in _text(path)
+
+
+def _path(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+def _group(nodeid: str) -> str:
+    path = _path(nodeid)
+    if _with_controlplane(path):
+        return "control plane"
+    return path if 'scope="module"' in _text(path) else nodeid
+
+
+def _rank(nodeid: str) -> int:
+    if _with_controlplane(_path(nodeid)):
+        return -1
+    return next((rank for rank, folder in enumerate(_FIRST) if nodeid.startswith(folder)), len(_FIRST))
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-randomly, whose order stays within each rank
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order in which workers take the tests."""
+    items.sort(key=lambda item: _rank(item.nodeid))
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Groups in the order of their first test."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByGroup(config, log)
