@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects import sqlite as sqlite_dialect
 from sqlalchemy.schema import CreateIndex
 
+from benchmarks.processes import ROOT
 from remediator.ids import new_id
 from remediator.journal.chain import GENESIS, Chain, digest_of
 from remediator.journal.redact import canonical
@@ -121,6 +122,7 @@ def _fill_postgres(store: Store, rows: _Stories) -> None:
     with store.apart("vacuum") as connection:
         connection.exec_driver_sql("SET statement_timeout = 0")
         connection.exec_driver_sql("VACUUM (ANALYZE)")
+        connection.invalidate()  # nobody else has its engine
 
 
 def _indexes() -> list[Any]:
@@ -244,7 +246,7 @@ class _Stories:
 
     def batches(self) -> Iterator[tuple[Table, list[tuple[Any, ...]]]]:
         """In bounded memory."""
-        text = "apiVersion: remediator.dev/v1\nkind: Playbook\n"
+        text = (ROOT / "playbooks" / "bgp-session-operator.yaml").read_text(encoding="utf-8")
         self.chain.at = stamp(self._began)
         self._rows[REVISION].append(("0123456789ab", "playbook-0", text))
         self._log("revision", "0123456789ab", digest_of(text))

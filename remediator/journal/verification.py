@@ -56,7 +56,7 @@ __all__ = ["MOST_JOBS", "usual_jobs", "verify"]
 
 MOST_JOBS = 16
 _USUAL_JOBS = 2
-"""However many cores there are: each process takes 60 MB beside the daemon."""
+"""However many cores there are: each process takes 75 MB beside the daemon."""
 _PIECE = 100_000
 """Entries of one piece, about a second of work; after each it is written down how far it came."""
 _WORTH = 4
