@@ -11,7 +11,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -368,7 +367,8 @@ def _main() -> None:
     else:
         with given.to.open("rb") as lines:
             count = take_in(given.into, lines, source=str(given.to), by="benchmark", now=datetime.now(UTC)).entries
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count what our parent had as well
+    peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")) * 1024 / 1e6
     with suppress(BrokenPipeError):
         print(json.dumps({"entries": count, "seconds": time.perf_counter() - began, "peak": peak}))
 
