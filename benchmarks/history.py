@@ -60,8 +60,7 @@ def rows() -> list[Row]:
         folder = Path(name)
         stores = os.environ.get("HISTORY_STORES", "").split()
         if not stores:
-            (folder / "pg").mkdir()
-            postgres = stack.enter_context(server(folder / "pg"))
+            postgres = stack.enter_context(server())
             stores = [f"sqlite:///{folder}/remediator.db", *([postgres] if postgres else [])]
         return [row for url in stores for row in _of_store(url, entries, folder)] + _moved(folder)
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of Debian's binaries in a folder, for as long as a ``with`` lasts: durable, as it comes but for its memory."""
+"""A PostgreSQL server of Debian's binaries, for as long as a ``with`` lasts: durable, and as it comes but for its memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,18 +24,17 @@ _PATIENCE = 60.0
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[str | None]:
+def server() -> Iterator[str | None]:
     """The URL of its empty database; None where there is no PostgreSQL. It refuses to run as root, so root starts it as ``postgres``."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: float(path.parts[-3]))
     user = next((one for one in pwd.getpwall() if one.pw_name == "postgres"), None) if os.geteuid() == 0 else None
     if not binaries or (os.geteuid() == 0 and user is None):
         yield None
         return
+    folder = Path(tempfile.mkdtemp(prefix="history-postgres-"))
     data, port, uid = folder / "data", free_port(), user.pw_uid if user else None
-    data.mkdir()
     if user:
-        os.chown(data, user.pw_uid, user.pw_gid)
-        folder.chmod(0o755)
+        os.chown(folder, user.pw_uid, user.pw_gid)
     words = ["-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"]
     subprocess.run([binaries[-1], *words], check=True, capture_output=True, cwd="/", user=uid)
     settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "shared_buffers": "512MB"}
@@ -53,4 +53,4 @@ def server(folder: Path) -> Iterator[str | None]:
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(_PATIENCE)
-        shutil.rmtree(data)
+        shutil.rmtree(folder)
