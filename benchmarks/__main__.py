@@ -34,7 +34,7 @@ NAMES = {
     "growth": "nodes, pods, alerts, open runs and history, each doubled four times: time and memory",
     "soak": "weeks of incidents on a clock that leaps: whether anything grows",
     "drain": "draining a node, beside kubectl drain on a real control plane",
-    "history": "lists of a store with a million runs",
+    "history": "a million entries on SQLite and PostgreSQL: lists, start, verifying, pruning, export, import",
     "verify": "journal verify, entries a second",
     "backtest": "100,000 alerts of a month replayed through the shipped playbooks",
     "listing": "5,000 pods: how long the event loop stands still",

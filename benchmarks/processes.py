@@ -28,7 +28,7 @@ SETTINGS = """\
 apiVersion: remediator.dev/v1
 kind: Settings
 server: {{listen: '127.0.0.1:{port}', webhook_token_file: token, read_token_file: token, write_token_file: token}}
-store: {{url: 'sqlite:///{database}'}}
+store: {{url: '{store}'}}
 kubernetes: {{server: '{kubernetes}'}}
 {more}
 """
@@ -139,12 +139,14 @@ class SimulatedCluster(Process):
 class Daemon(Process):
     """``remediator serve`` with its journal in ``folder``; the same folder again is a restart."""
 
-    def __init__(self, folder: Path, *, kubernetes: str = NOWHERE, more: str = "") -> None:
+    def __init__(self, folder: Path, *, kubernetes: str = NOWHERE, more: str = "", store: str = "") -> None:
+        """``store``: its URL, where the journal is not that of ``folder``."""
         self.database = folder / "journal.db"
         port = free_port()
         (folder / "token").write_text(TOKEN)
         settings = folder / "settings.yaml"
-        settings.write_text(SETTINGS.format(port=port, database=self.database, kubernetes=kubernetes, more=more))
+        store = store or f"sqlite:///{self.database}"
+        settings.write_text(SETTINGS.format(port=port, store=store, kubernetes=kubernetes, more=more))
         super().__init__([program("remediator"), "serve", "--config", str(settings)], port, folder / "daemon.log")
 
     def wait_until_ready(self, seconds: float = 60) -> float:

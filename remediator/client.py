@@ -240,11 +240,14 @@ class Client(Transport):
 
         return await self.submit("POST", "/-/reload", ReloadReport, None)
 
-    async def verify(self) -> ChainReport:
-        """Whether the journal's hash chain is whole. May take long for a long journal."""
+    async def verify(self, *, full: bool = False, jobs: int | None = None) -> ChainReport:
+        """Whether the journal's hash chain is whole, since the last time that it was or from its beginning. May take long then."""
         from remediator.journal import ChainReport  # noqa: PLC0415 - not needed for other calls
 
-        return await self.get("/api/v1/journal/verify", ChainReport, slow=True)
+        asked = [("full", "true")] if full else []
+        if jobs is not None:
+            asked.append(("jobs", str(jobs)))
+        return await self.get("/api/v1/journal/verify", ChainReport, asked, slow=True)
 
     async def prune(self, *, age: timedelta | None, keep: int, by: str) -> Pruned:
         """Take away what is older, or older than the settings keep; never the last ``keep`` entries. May take minutes."""

@@ -348,12 +348,12 @@ class Operations:
     async def _outcomes(self) -> list[tuple[Run, Episode | None]]:
         return await self.journal.outcomes(since=self._world.clock.now() - LOOK_BACK)
 
-    async def full_status(self) -> Status:
+    async def full_status(self, *, with_records: bool = True) -> Status:
         """See Service."""
         plain = self.status()
         try:
             waiting = await self.journal.runs(state=[RunState.AWAITING_APPROVAL], limit=_MOST_WAITING)
-            outcomes = await self._outcomes()
+            outcomes = await self._outcomes() if with_records else []
             if not plain.leader:  # it works on nothing itself
                 open_runs, undecided = await self.journal.open_runs(), await self.journal.undecided(_MOST_WAITING)
                 since = undecided[0].received_at if undecided else None

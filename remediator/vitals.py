@@ -87,7 +87,7 @@ class Vitals:
     async def verify(self) -> bool:
         """Whether the journal could be read to its end; whether it is whole is in the metric and, with every fault, in the log."""
         try:
-            report = await self._world.journal.verify()
+            report = await self._world.journal.verify(jobs=None)
         except JournalUnavailable as error:
             log.warning("the journal could not be verified", error=str(error))
             return False

@@ -28,19 +28,26 @@ def journal() -> None:
     """Verify, export, import and prune the record of everything."""
 
 
-@journal.command(name="verify", examples=["remediator journal verify"])
+@journal.command(name="verify", examples=["remediator journal verify", "remediator journal verify --full"])
+@click.option("--full", is_flag=True, help="From the log's beginning, whatever was verified before.")
+@click.option("--jobs", type=click.IntRange(1, 16), help="Processes that read.  [default: one a core, at most 2]")
 @connects
 @formatted
-def verify(form: Form) -> int:
-    """Check the hash chain, that every record is as its last entry says, and the anchor if there is one; exits with 1 if not."""
-    report = ask(lambda c: c.verify())
+def verify(form: Form, full: bool, jobs: int | None) -> int:
+    """Check the hash chain, that every record is as its last entry says, and the anchor if there is one; exits with 1 if not.
+
+    It goes on where the last one ended that found nothing wrong, or was stopped. That says nothing of what was altered since in what was
+    verified before: --full reads all of it again, and the daemon does so by itself once a day.
+    """
+    report = ask(lambda c: c.verify(full=full, jobs=jobs))
 
     def text(wide: bool) -> str:
         del wide
         if report.ok:
             before = f"; what came before entry {report.pruned.through + 1} was pruned" if report.pruned else ""
             anchored = f"; the anchor agrees up to entry {report.anchored}" if report.anchored is not None else ""
-            return f"whole: {report.entries} entries, each follows from the one before it{before}{anchored}\n"
+            known = f"; up to entry {report.since.seq} as verified on {report.since.at:%Y-%m-%d %H:%M:%S} UTC" if report.since else ""
+            return f"whole: {report.entries} entries, each follows from the one before it{before}{anchored}{known}\n"
         return "".join(f"{safe(problem)}\n" for problem in report.problems) + f"BROKEN: {len(report.problems)} problems\n"
 
     put_data(form, report, text, lambda: report.problems)

@@ -1,22 +1,26 @@
 """Whether the journal is what was written: the chain of the log, and every row against the last entry about it.
 
-In: one snapshot. Out: a ChainReport with a sentence for each thing that does not fit: an entry altered, missing or cut off, a row altered,
-slipped in or taken away, a column that says something else than its record. Nothing is repaired and nothing refused.
+In: a snapshot, or one for each page of the log (``verification``). Out: a ChainReport with a sentence for each thing that does not fit: an
+entry altered, missing or cut off, a row altered, slipped in or taken away, a column that says something else than its record. Nothing is
+repaired and nothing refused. What is right at a glance (``leaf``) is not looked at again here; the rest is, and gets its words.
 """
 
 from __future__ import annotations
 
+from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import func, select
 
 from remediator.errors import JournalError
+from remediator.journal import glance
 from remediator.journal import rows as spelled
 from remediator.journal.anchor import disagreements
-from remediator.journal.chain import GENESIS, check_links, digest_of
+from remediator.journal.chain import GENESIS, digest_of
 from remediator.journal.checkpoint import PRUNED, Checkpoint, read_checkpoint
+from remediator.journal.leaf import AT_ONCE, Book, Leaf, Place, Span
 from remediator.journal.schema import (
     CHANGE,
     CHECKPOINT,
@@ -33,16 +37,41 @@ from remediator.journal.schema import (
 from remediator.model import Change, Decision, Delivery, Episode, Noun, Pause, Run, Step, from_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from sqlalchemy import Column, Connection, Table
+    from sqlalchemy import Connection, Table
 
     from remediator.journal.anchor import Anchor, Mark
 
-__all__ = ["BOOKS", "Book", "ChainReport", "against_anchor", "problems_of", "verify"]
+__all__ = [
+    "BOOKS",
+    "MOST_PROBLEMS",
+    "STRANGERS",
+    "ChainReport",
+    "Reached",
+    "against_anchor",
+    "bounds",
+    "check_page",
+    "check_strangers",
+    "problems_of",
+    "summed_up",
+    "verify",
+]
 
 MOST_PROBLEMS = 100
-_CHUNK = 500
+_LOOK = 20_000
+"""Rows of one look for such as belong to nothing."""
+
+
+class Reached(Noun, frozen=True, kw_only=True):
+    """How far a verification came that found nothing wrong: up to entry ``seq``."""
+
+    seq: int
+    hash: str
+    at: datetime
+    """When it was there."""
+    whole: bool = False
+    """Whether it came to its end: rows that no entry is about were looked for, too."""
 
 
 class ChainReport(Noun, frozen=True, kw_only=True):
@@ -55,18 +84,8 @@ class ChainReport(Noun, frozen=True, kw_only=True):
     """What went before the first of the entries, where something was pruned and nothing is wrong."""
     anchored: int | None = None
     """The entry up to which the anchor outside agrees, where there is one and nothing is wrong."""
-
-
-class Book(NamedTuple):
-    """How the rows of one table are vouched for."""
-
-    kind: str
-    table: Table
-    row: Callable[[str], tuple[Any, ...]] | None
-    """The row that follows from a record's JSON; None if the record is no JSON."""
-    by_digest: bool = False
-    closing: tuple[str, Column[Any]] | None = None
-    """The kind of entry that sets one further column, and that column."""
+    since: Reached | None = None
+    """What was verified before and not read again; None if everything was."""
 
 
 BOOKS = (
@@ -74,12 +93,13 @@ BOOKS = (
         "delivery",
         DELIVERY,
         lambda data: spelled.delivery_row(from_json(data, Delivery), data),
+        glance.delivery_fits,
         by_digest=True,
         closing=("decided", DELIVERY.c.decided_at),
     ),
-    Book("episode", EPISODE, lambda data: spelled.episode_row(from_json(data, Episode), data), by_digest=True),
-    Book("decision", DECISION, lambda data: spelled.decision_row(from_json(data, Decision), data)),
-    Book("change", CHANGE, lambda data: spelled.change_row(from_json(data, Change), data)),
+    Book("episode", EPISODE, lambda data: spelled.episode_row(from_json(data, Episode), data), glance.episode_fits, by_digest=True),
+    Book("decision", DECISION, lambda data: spelled.decision_row(from_json(data, Decision), data), glance.decision_fits),
+    Book("change", CHANGE, lambda data: spelled.change_row(from_json(data, Change), data), glance.change_fits),
     Book(
         "pause",
         PAUSE,
@@ -89,20 +109,30 @@ BOOKS = (
     Book("revision", REVISION, None, by_digest=True),
 )
 """All but runs, whose steps have rows of their own."""
+STRANGERS = (*(book.table for book in BOOKS), RUN, STEP)
+"""Tables whose rows have to belong to something."""
 
 
 def verify(connection: Connection, anchor: Anchor | None = None) -> ChainReport:
-    """Read everything once, in chunks, and compare it with the anchor."""
+    """Read everything once, in the connection's one snapshot, and compare it with the anchor."""
     against, marks = against_anchor(connection, anchor)
-    problems = [*against, *islice(problems_of(connection), MOST_PROBLEMS)][:MOST_PROBLEMS]
-    count = connection.execute(select(func.count()).select_from(ENTRY)).scalar_one()
+    return summed_up(connection, [*against, *islice(problems_of(connection), MOST_PROBLEMS)], marks)
+
+
+def summed_up(connection: Connection, problems: Sequence[str], marks: Sequence[Mark], since: Reached | None = None) -> ChainReport:
+    """The report on a log in which ``problems`` were found."""
     pruned = Checkpoint() if problems else read_checkpoint(connection.execute)
+    if problems:
+        count = connection.execute(select(func.count()).select_from(ENTRY)).scalar_one()
+    else:  # the numbers of a whole log say it, and millions need not be counted
+        count = (connection.execute(select(func.max(ENTRY.c.seq))).scalar() or pruned.through) - pruned.through
     return ChainReport(
         ok=not problems,
         entries=count,
-        problems=problems,
+        problems=list(problems[:MOST_PROBLEMS]),
         pruned=pruned if pruned.through else None,
         anchored=marks[-1].seq if marks and not problems else None,
+        since=since,
     )
 
 
@@ -118,45 +148,97 @@ def against_anchor(connection: Connection, anchor: Anchor | None) -> tuple[list[
 
 
 def problems_of(connection: Connection) -> Iterator[str]:
-    """One sentence for each thing that is wrong, as it is found."""
-    head = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).first()
-    log = connection.execute(select(ENTRY).order_by(ENTRY.c.seq).execution_options(yield_per=1000))
+    """One sentence for each thing that is wrong, as it is found; everything in the connection's one snapshot."""
+    span, problems = bounds(connection)
+    yield from problems
+    place: Place | None = span.begin
+    while place is not None:
+        place, problems = check_page(connection, place, span.end)
+        yield from problems
+    for table in STRANGERS:
+        last: str | None = ""
+        while last is not None:
+            last, problems = check_strangers(connection, table, last)
+            yield from problems
+
+
+def bounds(connection: Connection) -> tuple[Span, list[str]]:
+    """The log from what its first entry has to follow from to its last one, and what is wrong with these two."""
     begin, problem = _beginning(connection)
-    if problem:
-        yield problem
-    yield from check_links(log, (head.seq, head.hash) if head else (-1, ""), begin)
+    problems = [problem] if problem else []
+    head = connection.execute(select(HEAD.c.seq, HEAD.c.hash)).first()
+    told = Place(head.seq, head.hash) if head else Place(-1, "")
+    last = connection.execute(select(ENTRY.c.seq, ENTRY.c.hash).order_by(ENTRY.c.seq.desc()).limit(1)).first()
+    end = Place(last.seq, last.hash) if last else begin
+    if end != told:
+        problems.append(f"the log ends at entry {end.seq}, but its head says entry {told.seq} with another hash or number")
+    return Span(begin, end), problems
+
+
+def check_page(connection: Connection, begin: Place, end: Place) -> tuple[Place | None, list[str]]:
+    """The entries after ``begin``, and the records that they are the last word on: what is wrong, and where to go on; None at ``end``.
+
+    Entries that were pruned since ``begin`` was read are passed over.
+    """
+    pruned, problem = _beginning(connection)
+    if pruned.seq > begin.seq:
+        if problem:
+            return None, [problem]
+        begin = pruned
+    if begin.seq >= end.seq:
+        return None, []
+    leaf = Leaf(connection, begin, end)
+    problems = leaf.links()
     for book in BOOKS:
-        for rows in _chunks(connection, book.table):
-            yield from _check_rows(connection, book, rows)
-        yield from _gone(connection, book.kind, book.table)
-    for rows in _chunks(connection, RUN):
-        yield from _check_runs(connection, rows)
-    yield from _gone(connection, "run", RUN)
-    orphans = select(STEP.c.id).where(~select(RUN.c.id).where(RUN.c.id == STEP.c.run).exists()).limit(MOST_PROBLEMS)
-    for row in connection.execute(orphans):
-        yield f"step {row.id} belongs to no run"
+        doubtful, named = leaf.doubtful(book), leaf.named(book.kind)
+        rows = _some(connection, book.table, doubtful)
+        problems += _check_rows(connection, book, rows)
+        problems += _gone(connection, book.kind, {ref for ref in doubtful if ref in named} - {row.id for row in rows})
+    doubtful, named = leaf.doubtful_runs(), leaf.named("run")
+    rows = _some(connection, RUN, doubtful)
+    problems += _check_runs(connection, rows)
+    problems += _gone(connection, "run", {ref for ref in doubtful if ref in named} - {row.id for row in rows})
+    if leaf.last.seq < end.seq:
+        return leaf.last, problems
+    if leaf.last != end and leaf.entries:
+        problems.append(f"entry {end.seq} was altered: it had another hash when it was looked at before")
+    return None, problems
 
 
-def _beginning(connection: Connection) -> tuple[tuple[int, str], str]:
+def check_strangers(connection: Connection, table: Table, after: str) -> tuple[str | None, list[str]]:
+    """Rows with ids after that one which belong to nothing: as many as one look takes; what is wrong, and where to go on, or None."""
+    last = connection.execute(select(table.c.id).where(table.c.id > after).order_by(table.c.id).offset(_LOOK).limit(1)).scalar()
+    some = [table.c.id > after, *([table.c.id <= last] if last is not None else [])]
+    if table is STEP:
+        owner, words = select(RUN.c.id).where(RUN.c.id == STEP.c.run), "belongs to no run"
+    else:
+        # As in ``_last_entries``.
+        owner = select(ENTRY.c.seq).where(ENTRY.c.ref == table.c.id, ENTRY.c.kind.concat("") == table.name)
+        words = "has no entry in the log"
+    found = connection.execute(select(table.c.id).where(*some, ~owner.exists()).order_by(table.c.id).limit(MOST_PROBLEMS))
+    return last, [f"{table.name} {id_} {words}" for id_ in found.scalars()]
+
+
+def _beginning(connection: Connection) -> tuple[Place, str]:
     """What the first entry has to follow from, and what is wrong with the checkpoint: it is as good as the last entry about it."""
     row = connection.execute(select(CHECKPOINT)).first()
     told = connection.execute(select(ENTRY.c.seq, ENTRY.c.data).where(ENTRY.c.kind == PRUNED).order_by(ENTRY.c.seq.desc()).limit(1)).first()
     if row is None:
-        return (0, GENESIS), f"the checkpoint is gone; entry {told.seq} is about it" if told else ""
-    begin, kept = (row.seq, row.hash), _decoded(row.data)
+        return Place(0, GENESIS), f"the checkpoint is gone; entry {told.seq} is about it" if told else ""
+    begin, kept = Place(row.seq, row.hash), _decoded(row.data)
     if told is None:
         return begin, f"the checkpoint at entry {row.seq} has no entry in the log: more is missing than was pruned"
     said = _told(told.data)
-    if kept != said or (said.get("through"), said.get("hash")) != begin:
+    if kept != said or (said.get("through"), said.get("hash")) != tuple(begin):
         return begin, f"the checkpoint at entry {row.seq} is not what entry {told.seq} says"
     return begin, ""
 
 
-def _chunks(connection: Connection, table: Table) -> Iterator[Sequence[Any]]:
-    last = ""
-    while rows := connection.execute(select(table).where(table.c.id > last).order_by(table.c.id).limit(_CHUNK)).all():
-        yield rows
-        last = rows[-1].id
+def _some(connection: Connection, table: Table, ids: Sequence[str]) -> list[Any]:
+    found: list[Any] = []
+    for first in range(0, len(ids), AT_ONCE):
+        found += connection.execute(select(table).where(table.c.id.in_(ids[first : first + AT_ONCE])).order_by(table.c.id)).all()
+    return found
 
 
 def _last_entries(connection: Connection, kind: str, refs: Sequence[str]) -> dict[str, Any]:
@@ -165,11 +247,9 @@ def _last_entries(connection: Connection, kind: str, refs: Sequence[str]) -> dic
     return {row.ref: row for row in connection.execute(select(ENTRY).where(ENTRY.c.seq.in_(newest)))}
 
 
-def _gone(connection: Connection, kind: str, table: Table) -> Iterator[str]:
-    there = select(table.c.id).where(table.c.id == ENTRY.c.ref).exists()
-    lost = select(ENTRY.c.ref, func.max(ENTRY.c.seq).label("seq")).where(ENTRY.c.kind == kind, ~there)
-    for row in connection.execute(lost.group_by(ENTRY.c.ref).limit(MOST_PROBLEMS)):
-        yield f"{kind} {row.ref} is gone; entry {row.seq} is about it"
+def _gone(connection: Connection, kind: str, refs: Iterable[str]) -> Iterator[str]:
+    for ref, entry in sorted(_last_entries(connection, kind, sorted(refs)).items()):
+        yield f"{kind} {ref} is gone; entry {entry.seq} is about it"
 
 
 def _check_rows(connection: Connection, book: Book, rows: Sequence[Any]) -> Iterator[str]:
@@ -255,18 +335,12 @@ def _check_runs(connection: Connection, rows: Sequence[Any]) -> Iterator[str]:
 
 def _tell_later_steps(connection: Connection, told: dict[str, dict[int, Any]], since: dict[str, int]) -> None:
     """Bring the steps of runs, as the runs' last entries have them, to what the step entries after those say."""
-    if not told:
-        return
-    # "0" follows "/" in ASCII: all refs that begin with a run and a slash lie between; so may those of runs that are not asked for.
-    least, most = min(f"{run}/" for run in told), max(f"{run}0" for run in told)
-    between = select(ENTRY.c.seq, ENTRY.c.ref, ENTRY.c.data).where(ENTRY.c.ref > least, ENTRY.c.ref < most)
-    # As in ``_last_entries``.
-    of_steps = between.where(ENTRY.c.kind.concat("") == "step")
-    for row in connection.execute(of_steps.order_by(ENTRY.c.ref, ENTRY.c.seq).execution_options(yield_per=1000)):
-        run = row.ref.rpartition("/")[0]
-        if run in told and row.seq > since[run]:
-            step = _told(row.data)
-            told[run][step.get("index", -1)] = step
+    for run, steps in told.items():
+        # "0" follows "/" in ASCII: all refs that begin with the run and a slash lie between.
+        of_run = ENTRY.c.ref > f"{run}/", ENTRY.c.ref < f"{run}0", ENTRY.c.kind.concat("") == "step", ENTRY.c.seq > since[run]
+        for data in connection.execute(select(ENTRY.c.data).where(*of_run).order_by(ENTRY.c.seq)).scalars():
+            step = _told(data)
+            steps[step.get("index", -1)] = step
 
 
 def _check_steps(found: dict[int, Any], told: dict[int, Any]) -> Iterator[str]:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Column, Table
 
-    from remediator.journal.audit import Book
+    from remediator.journal.leaf import Book
     from remediator.model import Exported
 
 __all__ = ["Imported", "lines_of", "take_in"]

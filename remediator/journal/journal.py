@@ -19,10 +19,10 @@ import msgspec
 import structlog
 
 from remediator.errors import JournalError, JournalUnavailable, Occupied
-from remediator.journal import audit, queries, writes
+from remediator.journal import audit, queries, verification, writes
 from remediator.journal.anchor import Anchor, Mark
 from remediator.journal.migrate import migrate
-from remediator.journal.prune import SLICE, Pruned, prune
+from remediator.journal.prune import FIRST_SLICE, MOST_OF_A_SLICE, Pruned, next_slice, prune
 from remediator.journal.redact import Redactor, canonical
 from remediator.journal.rows import key, stamp
 from remediator.journal.seat import Seat
@@ -85,6 +85,7 @@ class Journal:
         self._seat: Seat | None = None
         self._unseated = False
         self._anchor: Anchor | None = None
+        self._slice = FIRST_SLICE
         self.faults: tuple[str, ...] = ()
         """What was wrong with the log when it was last verified or compared with its anchor."""
 
@@ -98,12 +99,13 @@ class Journal:
         queue_limit: int = 10_000,
         deadline: timedelta = DEADLINE,
         anchor: Path | None = None,
+        ticks: Callable[[], float] = time.monotonic,
     ) -> Journal:
         """Open ``sqlite:////path`` or ``postgresql://...`` and bring its schema up to date.
 
         At most ``queue_limit`` writes may wait. ``deadline`` bounds a statement, a lock or a connection. ``anchor`` is the file outside
-        that remembers where the chain stood; it begins where there is none. Raises JournalUnavailable, and JournalError for an anchor that
-        cannot be read or written.
+        that remembers where the chain stood; it begins where there is none. ``ticks`` are real seconds, by which it is measured how long
+        long work holds up the writer. Raises JournalUnavailable, and JournalError for an anchor that cannot be read or written.
         """
         outside = Anchor(anchor) if anchor is not None else None
         if outside is not None:
@@ -114,7 +116,7 @@ class Journal:
         except BaseException:
             store.close()
             raise
-        writer = Writer(store, clock, queue_limit=queue_limit, deadline=deadline)
+        writer = Writer(store, clock, queue_limit=queue_limit, deadline=deadline, ticks=ticks)
         writer.start()
         journal = cls(store, writer, clock, redact or Redactor(), deadline)
         journal._anchor = outside
@@ -272,21 +274,24 @@ class Journal:
         text = _encoded(partial(canonical, plain)).decode()
         await self._writer.write(partial(writes.note, kind=key(kind), ref=key(ref), data=text), len(text))
 
-    async def prune(self, *, before: datetime, keep: int = 0, most: int = SLICE) -> Pruned:
+    async def prune(self, *, before: datetime, keep: int = 0, most: int = MOST_OF_A_SLICE) -> Pruned:
         """Take away what was written before ``before``, but for the last ``keep`` entries of the log and what must stay.
 
-        In slices of ``most`` entries, each a transaction of its own between which others have their turn. What must stay: open runs and
-        episodes, changes that were not put back, and what belongs to them (``remediator.journal.prune``). Raises JournalUnavailable, and
-        JournalError if what would go is not what was written.
+        In slices of at most ``most`` entries, each a transaction of its own between which others have their turn; smaller ones where they
+        take long. What must stay: open runs and episodes, changes that were not put back, and what belongs to them
+        (``remediator.journal.prune``). Raises JournalUnavailable, and JournalError if what would go is not what was written.
         """
         upto = await self._read(queries.last_number) - keep
-        slice_ = partial(prune, before=stamp(before), upto=upto, most=most)
         removed: Counter[str] = Counter()
+        slices, longest = 0, 0.0
         while True:
-            done = await self._writer.write(slice_)
+            size = min(self._slice, most)
+            done, held = await self._writer.hold(partial(prune, before=stamp(before), upto=upto, most=size))
             removed.update(done.removed)
+            slices, longest = slices + 1, max(longest, held)
             if not done.more:
-                return Pruned(through=done.through, removed=dict(sorted(removed.items())))
+                return Pruned(through=done.through, removed=dict(sorted(removed.items())), slices=slices, longest=longest)
+            self._slice = next_slice(size, held)
 
     # reads
 
@@ -420,12 +425,22 @@ class Journal:
         """Entries of the log with numbers above ``after``, oldest first."""
         return await self._read(queries.entries, ref, kind, after, limit)
 
-    async def verify(self) -> ChainReport:
+    async def verify(self, *, full: bool = True, jobs: int | None = 1) -> ChainReport:
         """Check the log's chain, every row against the last entry about it, and both against the anchor outside, where there is one.
 
-        Takes about two minutes per million entries.
+        Not ``full``: only the entries since the last one that found nothing wrong, and the records they are about. ``jobs`` processes, or a
+        thread of this one; None: as many as usual. About ten seconds of CPU time per million entries. Raises JournalUnavailable.
         """
-        report = await self._read(audit.verify, self._anchor, within=_WHOLE_READ)
+        report = await verification.verify(
+            self._store,
+            read=partial(self._read, within=_WHOLE_READ),
+            work=partial(self._work, within=_WHOLE_READ),
+            keep=self._keep_reached,
+            anchor=self._anchor,
+            clock=self._clock,
+            full=full,
+            jobs=verification.usual_jobs() if jobs is None else jobs,
+        )
         self.faults = tuple(report.problems)
         return report
 
@@ -466,13 +481,23 @@ class Journal:
         """The noun without secrets and its canonical JSON. Raises JournalError if it cannot be JSON."""
         return _encoded(partial(self._redact.encoded, noun))
 
+    async def _keep_reached(self, reached: audit.Reached | None) -> None:
+        """How far a verification came. Where that cannot be kept, the next one begins further back."""
+        try:
+            await self._writer.write(partial(writes.reach, data=None if reached is None else encode(reached).decode()))
+        except JournalError as error:
+            log.debug("how far the journal was verified cannot be kept", error=str(error))
+
     async def _read(self, query: Callable[..., T], *args: Any, within: timedelta | None = None) -> T:
-        """Run ``query`` in a reader's thread. Raises JournalUnavailable, also if the store does not answer in time."""
+        """Run ``query`` in a snapshot, in a reader's thread. Raises JournalUnavailable, also if the store does not answer in time."""
+        return await self._work(partial(self._in_snapshot, query, args, patient=within is not None), within=within)
+
+    async def _work(self, job: Callable[..., T], *args: Any, within: timedelta | None = None) -> T:
+        """Run ``job`` in a reader's thread. Raises as ``_read``."""
         if self._closed:
             raise JournalUnavailable("the journal is closed")
         seconds = within.total_seconds() if within else self._deadline
-        job = partial(self._in_snapshot, query, args, patient=within is not None)
-        read = asyncio.get_running_loop().run_in_executor(self._readers, job)
+        read = asyncio.get_running_loop().run_in_executor(self._readers, job, *args)
         self._reads.add(read)
         read.add_done_callback(self._read_ended)
         await asyncio.wait((read,), timeout=seconds)

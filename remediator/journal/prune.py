@@ -1,6 +1,7 @@
 """Takes the oldest part of the journal away, a slice of the log at a time, each in one transaction, so that the writer is never held long.
 
-In: until when things may go, up to which entry, and how many entries at once. Out: what went, and whether there is more.
+In: until when things may go, up to which entry, and how many entries at once. Out: what went, and whether there is more. How many are right
+follows from how long the slice before held the writer (``next_slice``).
 A slice is checked first (its links, and that no record it is about is missing); what was tampered with is refused with JournalError, since
 pruning would hide it. A record goes only if the log says nothing of it after the slice, so that every entry that stays is about
 something that is there. What must stay (open runs, their episodes and decisions, changes that were not put back, whatever waits, texts
@@ -37,10 +38,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["SLICE", "Pruned", "prune"]
+__all__ = ["FIRST_SLICE", "MOST_OF_A_SLICE", "Pruned", "next_slice", "prune"]
 
-SLICE = 500
-"""Entries of one transaction."""
+FIRST_SLICE = 100
+"""Entries of one transaction, before anything is known of the store."""
+LEAST_OF_A_SLICE = 10
+MOST_OF_A_SLICE = 2000
+AIM = 0.02
+"""Seconds that a slice should hold the writer, its commit included. 50 ms are the most that is meant to be: a store is slow at times."""
+FASTER = 1.5
+"""How much larger than a slice the next one is at most."""
 _AT_ONCE = 500
 """Ids in one statement."""
 _CLOSED_BY = {"delivery": "decided", "pause": "resume"}
@@ -53,9 +60,18 @@ class Pruned(Noun, frozen=True, kw_only=True):
     through: int
     removed: dict[str, int]
     more: bool = False
+    slices: int = 0
+    longest: float = 0.0
+    """Seconds for which one slice held the writer, at most."""
 
 
-def prune(tx: Transaction, *, before: str, upto: int, most: int = SLICE) -> Pruned:
+def next_slice(size: int, held: float) -> int:
+    """How many entries the next slice takes, after one of ``size`` held the writer for ``held`` seconds."""
+    fits = size * min(FASTER, AIM / held) if held > 0 else size * FASTER
+    return max(LEAST_OF_A_SLICE, min(MOST_OF_A_SLICE, round(fits)))
+
+
+def prune(tx: Transaction, *, before: str, upto: int, most: int) -> Pruned:
     """One slice: at most ``most`` entries that were written before ``before`` and are numbered ``upto`` or less."""
     tx.flush()
     begin = read_checkpoint(partial(tx.execute, on=CHECKPOINT))
@@ -72,7 +88,8 @@ def prune(tx: Transaction, *, before: str, upto: int, most: int = SLICE) -> Prun
     now = Checkpoint(through=last.seq, hash=last.hash, before=before, removed=dict(sorted(total.items())))
     data = canonical(now).decode()
     tx.upsert(CHECKPOINT, (1, last.seq, last.hash, data))
-    tx.log(PRUNED, "", data)
+    # Under its number: the entries of one ref are read together, and there is one of these for each slice.
+    tx.log(PRUNED, str(last.seq), data)
     return Pruned(through=last.seq, removed=dict(removed), more=len(old) == most)
 
 
@@ -176,8 +193,9 @@ class _Slice:
         """Its last entry and all those of its steps after that, since their order counts; and every note about it."""
         last = self._latest[run].get("run", self._last + 1)
         if last <= self._last:
-            # "0" follows "/" in ASCII: all refs that begin with the run and a slash.
-            later = ENTRY.c.ref > f"{run}/", ENTRY.c.ref < f"{run}0", ENTRY.c.kind == "step", ENTRY.c.seq > last
+            # "0" follows "/" in ASCII: all refs that begin with the run and a slash. The kind is spelled so that its index does not serve:
+            # it would read every step of the log.
+            later = ENTRY.c.ref > f"{run}/", ENTRY.c.ref < f"{run}0", ENTRY.c.kind.concat("") == "step", ENTRY.c.seq > last
             self._again |= {last, *self._tx.execute(select(ENTRY.c.seq).where(*later), on=ENTRY).scalars()}
         self._again |= {seq for seq, entry in self._old.items() if entry.ref == run and entry.kind not in OWN_KINDS}
 

@@ -24,6 +24,7 @@ __all__ = [
     "RUN",
     "STEP",
     "TABLES",
+    "VERIFIED",
 ]
 
 METADATA = MetaData()
@@ -195,6 +196,14 @@ CHECKPOINT = Table(
     _data(),
 )
 """No row, or one: what was pruned. The log's first entry follows from its number and hash."""
+
+VERIFIED = Table(
+    "verified",
+    METADATA,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    _data(),
+)
+"""No row, or one: how far the last verification came. Nothing vouches for it; it saves work and proves nothing."""
 
 TABLES = (DELIVERY, EPISODE, DECISION, RUN, STEP, CHANGE, PAUSE, REVISION)
 """The tables whose rows the log vouches for."""

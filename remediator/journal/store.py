@@ -52,6 +52,8 @@ class Store:
         self.shown = parsed.set(query={}).render_as_string(hide_password=True)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         self.path = Path(parsed.database or "") if self.sqlite else None
+        self.url = url
+        """As it was given, password included."""
         self._url = parsed
         try:
             self.writing = self._engine(parsed, begin="BEGIN IMMEDIATE", pool_size=1)

@@ -4,7 +4,8 @@ In: units of work from the event loop, at most ``queue_limit`` of them and 64 Mi
 together, so that the thread is woken once for all of them. Out: each unit's future, resolved on the loop after the commit, all of a batch
 with one call. Refused with JournalUnavailable: a unit when the queue is full or the journal closed, and
 every unit of a batch whose transaction or commit failed; nothing of it is kept then. A unit that cannot be stored for its own fault
-(JournalError) does not fail the others: the batch is tried again with a savepoint around each.
+(JournalError) does not fail the others: the batch is tried again with a savepoint around each. Long work is a batch of its own (``hold``),
+so that it can be told how long it held up the others.
 
 After a failure the writer tries a commit of its own every second, so that ``healthy`` comes back when the store does.
 """
@@ -61,18 +62,24 @@ class _Unit:
     work: Callable[[Transaction], Any]
     size: int
     done: asyncio.Future[Any]
+    alone: bool = False
+    """A batch of its own; ``held`` says then how long its transaction took, in seconds."""
+    held: float = 0.0
     given_up: bool = False
 
 
 class Writer:
     """Owns the thread and its connection. All but the thread's own methods belong to the event loop."""
 
-    def __init__(self, store: Store, clock: Clock, *, queue_limit: int, deadline: timedelta) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, *, queue_limit: int, deadline: timedelta, ticks: Callable[[], float] = time.monotonic
+    ) -> None:
         self._store = store
         self._clock = clock
         self._limit = queue_limit
         self._deadline = deadline.total_seconds()
         self._loop = asyncio.get_running_loop()
+        self._ticks = ticks
         self._gathered: list[_Unit] = []
         """Of this turn of the loop, not handed over yet."""
         self._queue: queue.SimpleQueue[Sequence[_Unit] | None] = queue.SimpleQueue()
@@ -105,12 +112,22 @@ class Writer:
 
     async def write(self, work: Callable[[Transaction], T], size: int = 0) -> T:
         """What ``work`` returns, after the commit. Raises JournalUnavailable (nothing kept) or JournalError (this unit cannot be)."""
+        done: T = await self._enqueue(_Unit(work, size, self._loop.create_future()))
+        return done
+
+    async def hold(self, work: Callable[[Transaction], T]) -> tuple[T, float]:
+        """As ``write``, in a transaction of its own; also for how many seconds, until the end of its commit, nobody else could write."""
+        unit = _Unit(work, 0, self._loop.create_future(), alone=True)
+        done: T = await self._enqueue(unit)
+        return done, unit.held
+
+    async def _enqueue(self, unit: _Unit) -> Any:
+        size = unit.size
         if self._closed:
             raise JournalUnavailable("the journal is closed")
         if len(self._waiting) >= self._limit or self._bytes + size > QUEUE_BYTES:
             METRICS.store_failures.labels("queue").inc()
             raise JournalUnavailable(f"{len(self._waiting)} writes wait for the journal already")
-        unit = _Unit(work, size, self._loop.create_future())
         self._waiting[unit] = None
         self._bytes += size
         if self._watch is None:
@@ -118,8 +135,7 @@ class Writer:
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
         self._gathered.append(unit)
-        result: T = await unit.done
-        return result
+        return await unit.done
 
     def _hand_over(self) -> None:
         """Give the thread what this turn of the loop brought. Waking a thread that waits costs as much as the rest of taking a unit."""
@@ -207,6 +223,8 @@ class Writer:
         batch: list[_Unit] = []
         size = 0
         while self._taken and len(batch) < BATCH_UNITS and size < BATCH_BYTES:
+            if batch and (batch[0].alone or self._taken[0].alone):
+                break
             unit = self._taken.popleft()
             batch.append(unit)
             size += unit.size
@@ -244,6 +262,7 @@ class Writer:
 
     def _transact(self, batch: list[_Unit], *, apart: bool) -> list[Any]:
         connection, transaction = self._begin()
+        began = self._ticks()
         try:
             outcomes = [(_alone if apart else _together)(transaction, unit) for unit in batch]
             transaction.finish()
@@ -256,6 +275,8 @@ class Writer:
             self._drop()
             if not self._landed(transaction):
                 raise
+        if batch and batch[0].alone:
+            batch[0].held = self._ticks() - began
         return outcomes
 
     def _begin(self) -> tuple[Connection, Transaction]:

@@ -27,7 +27,7 @@ from remediator.journal.rows import (
     step_id,
     step_row,
 )
-from remediator.journal.schema import CHANGE, DECISION, DELIVERY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP
+from remediator.journal.schema import CHANGE, DECISION, DELIVERY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP, VERIFIED
 from remediator.model import evolve
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ __all__ = [
     "keep_revision",
     "lead",
     "note",
+    "reach",
     "save_change",
     "save_episode",
     "save_run",
@@ -175,6 +176,14 @@ def keep_revision(tx: Transaction, revision: str, playbook: str, text: str) -> N
 def note(tx: Transaction, kind: str, ref: str, data: str) -> None:
     """An entry that stands for itself."""
     tx.log(kind, ref, data)
+
+
+def reach(tx: Transaction, data: str | None) -> None:
+    """How far a verification came, in place of what was there; None: that is not known any more. No entry tells of it."""
+    if data is None:
+        tx.execute(delete(VERIFIED), on=VERIFIED)
+    else:
+        tx.upsert(VERIFIED, (1, data))
 
 
 def _text(noun: Any) -> str:

@@ -27,6 +27,7 @@ __all__ = [
     "boolean",
     "decision",
     "duration_or_time",
+    "jobs",
     "limit",
     "or_empty",
     "page",
@@ -155,6 +156,17 @@ def at_least() -> Filter:
     """How often something must have happened to be told."""
     schema = {"type": "integer", "minimum": 1, "maximum": MOST}
     return Filter("at_least", _limit, "Only what happened so often; 2 if not said.", schema)
+
+
+def jobs(most: int) -> Filter:
+    """How many processes work on it."""
+
+    def read(raw: str) -> int:
+        if not re.fullmatch(r"[1-9]\d?", raw, re.ASCII) or int(raw) > most:
+            raise ValueError(f"expected a whole number from 1 to {most}")
+        return int(raw)
+
+    return Filter("jobs", read, "Processes that read.", {"type": "integer", "minimum": 1, "maximum": most})
 
 
 def or_empty(known: Filter) -> Filter:

@@ -399,8 +399,8 @@ class Service(Protocol):
         """See Status; answers at once, from memory, without what is in the journal."""
         ...
 
-    async def full_status(self) -> Status:
-        """The same with what is in the journal, if that can be read."""
+    async def full_status(self, *, with_records: bool = True) -> Status:
+        """The same with what is in the journal, if that can be read; how playbooks did (``with_records``) takes thousands of runs."""
         ...
 
     def ready(self) -> tuple[bool, str]:

@@ -32,7 +32,7 @@ _IDLE = (DecisionKind.REFUSED, DecisionKind.UNMATCHED, DecisionKind.HELD)
 async def home(call: Call) -> web.Response:
     """The page. Open runs are shown whatever the filters are."""
     journal, asked = call.service.journal, {name: value for name, value in call.query.items() if value}
-    status = await call.service.full_status()
+    status = await call.service.full_status(with_records=False)
     try:
         runs = await journal.runs(limit=_RUNS, **asked)
     except UsageError:

@@ -99,6 +99,14 @@ CALLS = [
         {"seconds": 3456000.0, "keep": 5, "by": "ana"},
     ),
     (lambda c: c.verify(), {"ok": True, "entries": 1, "problems": []}, "GET", "/api/v1/journal/verify", "read", None),
+    (
+        lambda c: c.verify(full=True, jobs=3),
+        {"ok": True, "entries": 1, "problems": []},
+        "GET",
+        "/api/v1/journal/verify?full=true&jobs=3",
+        "read",
+        None,
+    ),
 ]
 
 

@@ -158,5 +158,5 @@ async def test_a_report_is_bounded(journal, outsider):
 
 
 def test_all_tables_are_audited():
-    audited = {book.table.name for book in audit.BOOKS} | {"run", "step", "entry", "head", "checkpoint"}
+    audited = {book.table.name for book in audit.BOOKS} | {"run", "step", "entry", "head", "checkpoint", "verified"}
     assert audited == set(METADATA.tables)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
+import tracemalloc
 from datetime import timedelta
 
 import pytest
 
 from remediator.errors import ChainBroken, JournalError, UsageError
-from remediator.journal import lines_of, take_in
+from remediator.journal import audit, exchange, leaf, lines_of, take_in
+from remediator.journal import journal as journal_module
 from remediator.model import Answer, Approval, Episode, RunState, StepState, evolve
 
 
@@ -236,3 +240,37 @@ async def test_what_was_altered_while_it_was_exported_is_taken_by_its_last_word(
     await taken(store_url, [line async for line in lines_of(whole())])
     there = await open_journal(store_url)
     assert 77 in {one.deliveries for one in (await there.episodes(open_only=False)).items}
+
+
+async def test_neither_way_takes_more_memory_for_a_longer_journal(open_journal, make, tmp_path, monkeypatch, clock):
+    """Eight times as many entries, in the same small pieces."""
+    for module, name in ((journal_module, "_EXPORTED"), (exchange, "_FLUSH"), (leaf, "_ENTRIES"), (audit, "_LOOK")):
+        monkeypatch.setattr(module, name, 40)
+    peaks: dict[str, list[int]] = {"export": [], "import": []}
+    for turn, deliveries in enumerate((100, 100, 800)):  # the first one fills caches
+        journal = await open_journal(f"sqlite:///{tmp_path}/{turn}.db")
+        await asyncio.gather(*(journal.add_delivery(make.delivery(at=number)) for number in range(deliveries)))
+        file = tmp_path / f"{turn}.jsonl"
+        with file.open("wb") as out, traced() as peak:
+            async for line in lines_of(journal.export()):
+                out.write(line)
+        peaks["export"].append(peak())
+        with file.open("rb") as lines, traced() as peak:
+            done = take_in(f"sqlite:///{tmp_path}/{turn}-there.db", lines, source="j", by="anna", now=clock.now())
+        peaks["import"].append(peak())
+        assert done.entries == deliveries
+    for what, (_, short, long) in peaks.items():
+        assert long < 1.5 * short, (what, peaks)
+
+
+@contextlib.contextmanager
+def traced():
+    """Afterwards: how many bytes more were in use at the peak than at the beginning."""
+    gc.collect()
+    tracemalloc.start()
+    seen = []
+    try:
+        yield lambda: seen[0]
+    finally:
+        seen.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()

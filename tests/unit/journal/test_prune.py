@@ -14,7 +14,8 @@ from sqlalchemy import create_engine
 from remediator.clock import ManualClock
 from remediator.errors import JournalError
 from remediator.journal import Journal, audit
-from remediator.journal.prune import prune
+from remediator.journal import journal as module
+from remediator.journal.prune import FIRST_SLICE, next_slice, prune
 from remediator.model import DecisionKind, RunState
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
@@ -153,6 +154,51 @@ async def test_others_write_between_slices(journal, make):
 
     await asyncio.gather(pruned(), noted())
     assert order == ["noted", "pruned"]
+
+
+class Ticks:
+    """Real seconds, as the test says."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+async def test_slices_shrink_on_a_store_that_is_slow_and_grow_on_one_that_is_quick(store_url, open_journal, make, monkeypatch):
+    ticks, slices = Ticks(), []
+    journal = await open_journal(store_url, ticks=ticks)
+    for number in range(40):
+        await make.story(journal, str(number))
+    entries = len(await journal.entries())
+
+    def timed(tx, *, most, **more):
+        """A millisecond an entry and five for the rest; later a hundredth of that."""
+        taken = (0.005 + most * 0.001) / (1 if sum(size for size, _ in slices) < entries / 3 else 1000)
+        ticks.now += taken
+        slices.append((most, taken))
+        return prune(tx, most=most, **more)
+
+    monkeypatch.setattr(module, "prune", timed)
+    done = await journal.prune(before=LATER)
+    slow = [size for size, taken in slices if taken > 0.001]
+    quick = [size for size, taken in slices if taken <= 0.001]
+    assert slow[0] == FIRST_SLICE
+    assert max(slow[1:]) < FIRST_SLICE / 2
+    assert all(taken <= 0.05 for _, taken in slices[1:]), slices
+    assert quick == sorted(quick)
+    assert quick[-1] > FIRST_SLICE
+    assert (done.slices, done.longest) == (len(slices), pytest.approx(max(taken for _, taken in slices)))
+    assert (await journal.verify()).problems == []
+
+    await make.story(journal, "later")
+    await journal.prune(before=LATER, most=5)
+    assert slices[-1][0] == 5, "never more than is asked for"
+
+
+@pytest.mark.parametrize(("size", "held", "next_"), [(100, 0.02, 100), (100, 0.04, 50), (100, 0.001, 150), (100, 9, 10), (1900, 0, 2000)])
+def test_the_next_slice_follows_from_how_long_the_last_one_held_the_writer(size, held, next_):
+    assert next_slice(size, held) == next_
 
 
 @pytest.mark.parametrize(

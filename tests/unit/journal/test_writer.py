@@ -71,6 +71,41 @@ async def test_a_batch_is_bounded_however_much_is_handed_over(journal, make, com
     assert len((await journal.deliveries(limit=200)).items) == 105
 
 
+async def test_long_work_has_a_transaction_of_its_own_in_its_turn(journal, make, held, commits):
+    order = []
+
+    def told(name):
+        return lambda transaction: (order.append(name), transaction)[1]
+
+    before, after = make.delivery(), make.delivery()
+    tasks = [
+        asyncio.create_task(one)
+        for one in (
+            journal.add_delivery(before),
+            journal._writer.write(told("before")),
+            journal._writer.hold(told("long")),
+            journal._writer.hold(told("long too")),
+            journal._writer.write(told("after")),
+            journal.add_delivery(after),
+        )
+    ]
+    await asyncio.sleep(0)
+    held.release.set()
+    _, first, (second, seconds), (third, _), fourth, _ = await asyncio.gather(*tasks)
+    assert order == ["before", "long", "long too", "after"]
+    assert len({id(one) for one in (first, second, third, fourth)}) == 4
+    assert (len(commits), seconds > 0) == (5, True)
+    assert len((await journal.deliveries()).items) == 2
+
+
+async def test_long_work_at_the_very_end_is_done_too(journal):
+    work = [asyncio.create_task(journal._writer.write(lambda tx: "short")), asyncio.create_task(journal._writer.hold(lambda tx: "long"))]
+    await asyncio.sleep(0)
+    await journal.close()
+    assert await work[0] == "short"
+    assert (await work[1])[0] == "long"
+
+
 async def test_one_bad_record_does_not_fail_the_others(journal, make, held):
     taken = make.delivery()
     writes = [journal.add_delivery(taken), journal.add_delivery(taken), journal.decide("nothing", [])]

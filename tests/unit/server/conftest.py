@@ -136,7 +136,8 @@ class FakeJournal:
         held = {"decision-1": Entry(seq=1, at=NOW, kind=kind, ref=ref, data=to_json(self.decision), previous="", hash="")}
         return [held[ref]] if ref in held else []
 
-    async def verify(self):
+    async def verify(self, **query):
+        self.asked["verify"] = query
         return ChainReport(ok=True, entries=3, problems=[])
 
     async def export(self):
@@ -253,7 +254,7 @@ class FakeService:
         await self._did("prune", request)
         if request.keep == 13:
             raise JournalError("the log is not whole")
-        return Pruned(through=7, removed={"run": 2})
+        return Pruned(through=7, removed={"run": 2}, slices=3, longest=0.02)
 
     async def reload(self):
         await self._did("reload", None)
@@ -305,7 +306,8 @@ class FakeService:
             leader=True,
         )
 
-    async def full_status(self):
+    async def full_status(self, *, with_records=True):
+        self.with_records = with_records
         return evolve(self.status(), waiting=self.waiting, demoted=self.demoted, **self.undecided)
 
     def ready(self):

@@ -115,7 +115,7 @@ async def test_why_tells_a_story(api, service):
     assert service.calls == [("why", "Node/node-3 ")]
 
 
-async def test_the_catalogue(api):
+async def test_the_catalogue(api, service):
     (playbook,) = (await api.get("/api/v1/playbooks"))["items"]
     standing = {"mode_in_force": "suggest", "demoted": None}
     assert playbook == {"name": "cilium-agent-down", "mode": "suggest", "revision": "0123456789ab", "gates": {}, **standing}
@@ -127,7 +127,12 @@ async def test_the_catalogue(api):
     assert (await api.get("/api/v1/actions/wait"))["summary"] == "Let time pass"
     assert (await api.get("/api/v1/gates"))["items"][0]["name"] == "paused"
     assert (await api.get("/api/v1/status"))["ready_detail"] == "leader"
+    assert service.with_records
     assert (await api.get("/api/v1/journal/verify"))["ok"] is True
+    assert service.journal.asked["verify"] == {"full": False, "jobs": None}
+    assert (await api.get("/api/v1/journal/verify?full=true&jobs=16"))["ok"] is True
+    assert service.journal.asked["verify"] == {"full": True, "jobs": 16}
+    assert (await api.problem("GET", "/api/v1/journal/verify?jobs=17", 400))["detail"] == "jobs: expected a whole number from 1 to 16"
 
 
 async def test_the_report_takes_a_time_and_a_number(api, service):

@@ -131,7 +131,7 @@ class TestInterventions:
 class TestPrune:
     async def test_what_may_go_is_said_or_left_to_the_settings(self, api, service):
         response = await api("POST", "/api/v1/journal/prune", json={"seconds": 3e6, "keep": 5, "by": "ada"})
-        assert await response.json() == {"through": 7, "removed": {"run": 2}, "more": False}
+        assert await response.json() == {"through": 7, "removed": {"run": 2}, "more": False, "slices": 3, "longest": 0.02}
         assert service.calls == [("prune", PruneRequest(seconds=3e6, keep=5, by="ada"))]
 
     @pytest.mark.parametrize("asked", [{"seconds": -1}, {"keep": -1}, {"days": 40}])
