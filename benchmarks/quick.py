@@ -29,7 +29,7 @@ QUICK: dict[str, dict[str, Any]] = {
         "PAST": (12_500, 25_000),
         "JUDGEMENTS": 20,
     },
-    "history": {"RUNS": 100_000},
+    "history": {"ENTRIES": 100_000, "IMPORTED": 50_000},
     "verify": {"DELIVERIES": 2_500},
     "backtest": {"ALERTS": 10_000},
     "listing": {"REPEAT": 2},
