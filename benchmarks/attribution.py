@@ -63,7 +63,8 @@ def class_of(nodes: int) -> str:
     return next(f"{low} to {high} nodes" if low < high else f"{low} nodes" for low, high in SIZES if low <= nodes <= high)
 
 
-def rows(cases: int = CASES, seed: int = SEED) -> list[Row]:
+def rows(cases: int | None = None, seed: int = SEED) -> list[Row]:
+    cases = cases or CASES
     chance, seconds = random.Random(seed), 0.0
     ours, theirs = Score(), Score()
     asked: Counter[str] = Counter()

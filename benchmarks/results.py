@@ -1,7 +1,7 @@
-"""What is kept of a run of the benchmarks: one file of raw data with the machine and the commit, and one plot a benchmark.
+"""What is kept of a run of the benchmarks: one file of raw data with the machine and the commit, one table, and one plot a benchmark.
 
-In: rows by benchmark. Out: ``FOLDER/NAME.json`` and ``FOLDER/NAME-BENCHMARK.svg``, where NAME is time and commit. Another file's rows stand
-beside these with ``compare``: what is in both, and by how much it differs.
+In: rows by benchmark. Out: ``FOLDER/NAME.json``, ``FOLDER/NAME.txt`` and ``FOLDER/NAME-BENCHMARK.png``, where NAME is time and commit; SVG
+where there is no Chromium to draw PNG. Another file's rows stand beside these with ``compare``: what is in both, and what differs.
 """
 
 from __future__ import annotations
@@ -13,30 +13,47 @@ from datetime import UTC, datetime
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.plots import curves, draw
 from benchmarks.processes import ROOT
-from benchmarks.table import Row, columns, machine, number
+from benchmarks.table import Row, columns, machine, number, show_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-__all__ = ["FOLDER", "compare", "keep", "read"]
+__all__ = ["FOLDER", "Kept", "compare", "read"]
 
 FOLDER = ROOT / "benchmarks" / "results"
 _WIDTH, _LINE, _NAMES, _BARS = 900, 24, 420, 300
 
 
-def keep(found: Mapping[str, Sequence[Row]], described: str, folder: Path = FOLDER) -> Path:
-    """Write raw data and plots; the path of the raw data. ``described``: the machine and its load before the first benchmark."""
-    folder.mkdir(parents=True, exist_ok=True)
-    commit = _commit()
-    path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{commit}.json"
-    rows = {name: [asdict(row) for row in those] for name, those in found.items()}
-    data = {"commit": commit, "machine": described, "machine_after": machine(), "rows": rows}
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    for name, those in found.items():
-        (folder / f"{path.stem}-{name}.svg").write_text(_plot(name, those, described), encoding="utf-8")
-    return path
+class Kept:
+    """One run of the benchmarks. ``described``: the machine and its load before the first of them."""
+
+    def __init__(self, described: str, folder: Path) -> None:
+        self.machine = described
+        self.rows: dict[str, list[Row]] = {}
+        self._commit = _commit()
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{self._commit}.json"
+
+    def add(self, name: str, rows: list[Row]) -> None:
+        """What a benchmark found: on disk at once, so that one that is interrupted later costs nothing."""
+        self.rows[name] = rows
+        data = {
+            "commit": self._commit,
+            "machine": self.machine,
+            "machine_after": machine(),
+            "rows": {name: [asdict(row) for row in those] for name, those in self.rows.items()},
+        }
+        self.path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+
+    def finish(self) -> Path:
+        """Write the table and the plots; the path of the raw data."""
+        self.path.with_suffix(".txt").write_text(f"{self.machine}\n\n{show_all(self.rows)}\n", encoding="utf-8")
+        plots = {name: curves(name, rows, self.machine) or _plot(name, rows, self.machine) for name, rows in self.rows.items()}
+        draw({self.path.with_name(f"{self.path.stem}-{name}"): plot for name, plot in plots.items()})
+        return self.path
 
 
 def read(path: Path) -> tuple[str, dict[str, list[Row]]]:

@@ -34,12 +34,18 @@ LOUD = ("LoudOne", "LoudTwo")
 QUIET = "Quiet"
 MEMORY_MB = 250
 OLDEST_S = 10
+AHEAD = 1_000
+"""What is judged at the time and a turn of each other queue, twice, since the delivery may come with the end of one commit."""
 BACK = 1.1
 """Of the memory at rest after the first storm, within which it is back."""
 HEALTH, PAGE = "/-/healthy", "/"
 _LONGEST_WAIT = 900.0
 _MIDST = 1.0
 """Seconds from a storm's beginning to the other playbook's delivery."""
+_AHEAD = """
+SELECT max((SELECT count(*) FROM decision o WHERE o.at > d.received_at AND o.id < q.id))
+FROM decision q JOIN delivery d ON d.id = q.delivery WHERE q.name = '{quiet}'
+"""
 _PLAYBOOK = """\
 apiVersion: remediator.dev/v1
 kind: Playbook
@@ -68,6 +74,14 @@ def rows() -> list[Row]:
         ),
         Row(name="oldest undecided delivery", measured=found["oldest"], unit="s", aim=OLDEST_S),
         Row(name="oldest of another playbook's alert", measured=found["quiet"], unit="s", aim=OLDEST_S, note="fairness"),
+        Row(
+            name="alerts decided between another playbook's delivery and its decisions, most",
+            measured=found["ahead"],
+            unit="alerts",
+            aim=AHEAD,
+            note="fairness",
+        ),
+        Row(name="CPU of the daemon", measured=found["cpu"] / sent * 1000, unit="s", note="for 1,000 alerts"),
         Row(name="deliveries of the loud two, median wait", measured=found["loud"][0], unit="s", beside=LOUD[1], compared=found["loud"][1]),
         Row(name="memory at its peak (RSS)", measured=found["peak"], unit="MB", aim=MEMORY_MB, note=f"at rest {found['rest']:.0f} MB"),
         Row(
@@ -99,11 +113,13 @@ def measure(nodes: int, alerts: int, storms: int) -> dict[str, Any]:
         daemon.wait_until_ready()
         peers = [stack.enter_context(load.Generator()) for _ in range(2)]
         alone = stack.enter_context(load.Generator())
+        spent = daemon.cpu()
         found: dict[str, Any] = {"rest": daemon.memory(), "taken": [], "took": [], "settled": [], "refused": 0}
         with Onlooker(daemon, HEALTH, PAGE) as onlooker:
             for number in range(storms):
                 _storm(daemon, peers, alone, number, nodes, alerts // load.ALERTS, found)
         found |= {path: (onlooker.part(where, 0.5), onlooker.slowest(where)) for path, where in (("healthy", HEALTH), ("page", PAGE))}
+        found["cpu"] = daemon.cpu() - spent
         return found | {"failed": sum(onlooker.failed.values()), "peak": daemon.memory("VmHWM"), **_waits(daemon)}
 
 
@@ -143,5 +159,6 @@ def _waits(daemon: Daemon) -> dict[str, Any]:
         "decisions": daemon.ask("SELECT count(*) FROM decision"),
         "oldest": max(max(times) for times in waits.values()),
         "quiet": max(waits[QUIET]),
+        "ahead": daemon.ask(_AHEAD.format(quiet=QUIET)),
         "loud": [statistics.median(waits[name]) for name in LOUD],
     }

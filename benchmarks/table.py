@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["Row", "columns", "machine", "number", "show"]
+__all__ = ["Row", "columns", "machine", "number", "show", "show_all"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +29,10 @@ class Row:
     at_least: bool = False
     """Whether the aim is a least value; else it is the most."""
     note: str = ""
+    series: str = ""
+    """Of which curve it is a point, where there is one."""
+    at: float | None = None
+    """Where on it."""
 
     @property
     def ratio(self) -> float | None:
@@ -75,6 +79,12 @@ def number(value: float) -> str:
 def show(rows: list[Row]) -> str:
     """A table, in columns as wide as they must be."""
     return columns([("what", "measured", "beside", "ratio", "aim", "", ""), *(row.cells() for row in rows)])
+
+
+def show_all(found: Mapping[str, Sequence[Row]]) -> str:
+    """One table of all benchmarks. Of a curve only its ends stand there: the last point is compared to the first."""
+    rows = [(name, row) for name, those in found.items() for row in those if not row.series or row.compared is not None]
+    return columns([("benchmark", "what", "measured", "beside", "ratio", "aim", "", ""), *((name, *row.cells()) for name, row in rows)])
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:

@@ -118,7 +118,7 @@ class Backtest:
         self._limits = limits
         self._mode_of = mode_of
         self._dry_run = dry_run
-        self._cases: dict[str, tuple[Case, list[Gate]]] = {}
+        self._cases: dict[str, tuple[Case, Sequence[Gate]]] = {}
         self._outcomes: dict[tuple[str, datetime], Outcome] = {}
         self._held: dict[tuple[str, datetime], tuple[Delivery, Alert]] = {}
         self._open: dict[tuple[str, datetime], Run] = {}
@@ -217,7 +217,7 @@ class Backtest:
         fingerprint, starts_at = alert.episode
         self._outcomes[alert.episode] = Outcome(name=alert.name, fingerprint=fingerprint, starts_at=starts_at, at=now, **about)
 
-    def _case(self, playbook: Playbook) -> tuple[Case, list[Gate]]:
+    def _case(self, playbook: Playbook) -> tuple[Case, Sequence[Gate]]:
         """Of that playbook, for any target."""
         if playbook.name not in self._cases:
             mode = self._mode_of(playbook)

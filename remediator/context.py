@@ -42,6 +42,8 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
 _EVERY = timedelta(seconds=1)
+_UNREADABLE = timedelta(seconds=10)
+"""Between two questions to gates that could not be read in mid-step."""
 _FRESH = timedelta(seconds=1)
 """So old may be what is known of a pause mark when a call goes out."""
 _LONGEST_WORDS = 2000
@@ -151,8 +153,25 @@ class StepContext:
     async def still_allowed(self) -> None:
         """See Context."""
         refused = await self.judge() if self.judge else None
+        if refused is not None and refused.reason is Reason.UNREADABLE:
+            refused = await self._once_readable(refused)
         if refused is not None:
             raise StepFailed(f"stopped in the middle, a gate refuses now: {refused.detail}", reason=refused.reason)
+
+    async def _once_readable(self, refused: Refusal) -> Refusal | None:
+        """What the gates say as soon as all that they ask can be read, or at the step's end: whoever waits here sends nothing."""
+        judge, detail = self.judge, refused.detail
+        assert judge is not None  # noqa: S101 - it said so
+        log.warning("the step waits, since a gate cannot be read", run=self.run.id, step=self._step.name, detail=detail)
+        while (left := self.deadline - self.clock.now()) > timedelta(0):
+            await self.progress(f"waits until the gates can be read: {detail}")
+            await self._world.signals.sleep(self.clock, self._heeds, min(_UNREADABLE, left))
+            await self._heed_people()
+            again = await judge()
+            if again is None or again.reason is not Reason.UNREADABLE:
+                return again
+            refused = again
+        return refused
 
     async def settle(self, change: Change, words: str) -> None:
         """See Context."""

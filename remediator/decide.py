@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from remediator.errors import HandsOver, JournalError, JournalUnavailable, KubeE
 from remediator.facts import Facts
 from remediator.gates import Case, refusals
 from remediator.gates.self import only_here
-from remediator.match import about_ourselves, choose, find, nearest, resolve
+from remediator.match import about_ourselves, assumed, choose, find, nearest, resolve
 from remediator.model import (
     Alert,
     AlertStatus,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
+    from remediator.inbox import Portion
     from remediator.model import Approval, Episode, Verdict
     from remediator.playbook import Playbook, TargetSpec
     from remediator.world import World
@@ -55,12 +57,16 @@ if TYPE_CHECKING:
 __all__ = ["Decider", "Judged"]
 
 log = structlog.get_logger(__name__)
-_SLICE = timedelta(milliseconds=10)
-"""Real time that deliveries are judged for before what was decided is kept and requests have their turn."""
-_AHEAD = 20
-"""Alerts of one delivery whose targets are asked for at once."""
-_ALERTS_IN_A_ROW = 100
-"""Of one delivery, before requests have their turn."""
+_SLICE = timedelta(milliseconds=250)
+"""Real time that deliveries are judged for before what was decided is kept; so old the facts may get that they share."""
+_TURN = 0.005
+"""Seconds of judging after which requests have their turn."""
+_AHEAD = 500
+"""Alerts of a slice whose targets are asked for together."""
+_CULPRITS_AHEAD = 20
+"""Alerts of a slice for whose target a culprit is sought, likewise."""
+_MOST_TOGETHER = 64
+"""Portions that are prepared for together, at most."""
 _BEGIN = (DecisionKind.RUN, DecisionKind.REFUSED)
 """Decisions whose run begins with them: what is refused may be observed by a dry run."""
 _LAST_WORDS = 20
@@ -98,15 +104,24 @@ class _Batch:
 
 
 class _Slice:
-    """What was judged and is not on disk yet, and the episodes as they will stand."""
+    """What was judged and is not on disk yet, the episodes as they will stand, and the facts of its moment."""
 
-    def __init__(self) -> None:
-        self.batches: list[_Batch] = []
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.batches: dict[str, _Batch] = {}
+        """By delivery, so that its portions are kept together or not at all."""
+        self.refused: set[str] = set()
+        """Deliveries with decisions that the journal refused for good: they must not be closed without them."""
         self.episodes: dict[tuple[str, datetime], Episode] = {}
 
+    def batch(self, delivery: str) -> _Batch:
+        """Where decisions on it are added."""
+        return self.batches.setdefault(delivery, _Batch(delivery))
+
     def take(self) -> list[_Batch]:
-        taken, self.batches = self.batches, []
-        return taken
+        """What is to be kept."""
+        taken, self.batches = self.batches, {}
+        return [batch for batch in taken.values() if batch.decisions or batch.closed_at is not None]
 
 
 class Decider:
@@ -117,6 +132,11 @@ class Decider:
         self._episodes = episodes
         self._one_at_a_time = asyncio.Lock()
         self._to_begin: list[Run] = []
+        self._unkept: set[str] = set()
+        self._at_work = 0.0
+        """Since when, by the monotonic clock, no request had its turn."""
+        self._together = _MOST_TOGETHER
+        """Portions that are prepared for together: one after a run began, since that makes facts old; then more and more again."""
 
     def episode(self, alert: Alert) -> Episode | None:
         """What is known of the alert's episode."""
@@ -128,26 +148,37 @@ class Decider:
         return bool(self._episodes.held())
 
     def runs_to_begin(self) -> list[Run]:
-        """The runs that ``deliveries`` decided on and that are on disk; each once, and once more if it is in doubt whether it began."""
+        """The runs that ``portions`` decided on and that are on disk; each once, and once more if it is in doubt whether it began."""
         runs, self._to_begin = self._to_begin, []
         return runs
 
-    async def deliveries(self, waiting: Sequence[tuple[Delivery, bool]]) -> int:
-        """Decide on every alert of the first of ``waiting``, and of more as long as they lead to no run and time is left; how many it was.
+    def unkept(self) -> set[str]:
+        """The deliveries whose decisions the journal refused for good since this was asked last."""
+        unkept, self._unkept = self._unkept, set()
+        return unkept
 
-        True with a delivery, after a crash or a failure: what was decided before stays decided. Raises JournalUnavailable; then any part
-        may be decided. In every case ask ``runs_to_begin``.
+    async def portions(self, waiting: Sequence[Portion]) -> int:
+        """Decide on the first of ``waiting``, and on more as long as they lead to no run and time is left; how many it was.
+
+        What was decided before, by a portion that is looked at again, stays decided. Raises JournalUnavailable; then any part may be
+        decided. In every case ask ``runs_to_begin``, and ``unkept``.
         """
         async with self._one_at_a_time:
+            waiting = waiting[: self._together]
             until = time.monotonic() + _SLICE.total_seconds()
-            slice_ = _Slice()
-            for count, (delivery, again) in enumerate(waiting, start=1):
-                await self._judge_all(delivery, slice_, again=again)
-                if self._to_begin or time.monotonic() > until or count == len(waiting):
+            slice_ = _Slice(Facts(self._world))
+            for portion in waiting:
+                if portion.first:
+                    self._world.beginnings.arrived(portion.delivery.alerts, self._world.clock.now())
+            await self._look_ahead(waiting, slice_.facts)
+            for count, portion in enumerate(waiting, start=1):
+                await self._judge_all(portion, slice_)
+                if self._to_begin or slice_.facts.silent or time.monotonic() > until or count == len(waiting):
                     break
             else:
                 return 0
-            await self._keep_all(slice_.take())
+            await self._keep_slice(slice_)
+            self._together = 1 if self._to_begin else min(2 * self._together, _MOST_TOGETHER)
             return count
 
     async def held(self) -> int:
@@ -179,33 +210,39 @@ class Decider:
             batch.add(judged, evolve(episode, deliveries=known.deliveries) if known is not None else episode)
             await self._keep_all([batch])
 
-    async def _judge_all(self, delivery: Delivery, slice_: _Slice, *, again: bool) -> None:
-        """Every alert of ``delivery`` that has no decision; what comes of it waits in ``slice_``."""
-        done = await self._decided_before(delivery) if again else Counter()
-        if done is None:
+    async def _give_way(self) -> None:
+        """Let requests have their turn, if it is time."""
+        if time.monotonic() - self._at_work > _TURN:
+            await asyncio.sleep(0)
+            self._at_work = time.monotonic()
+
+    async def _judge_all(self, portion: Portion, slice_: _Slice) -> None:
+        """Every alert of ``portion`` that has no decision; what comes of it waits in ``slice_``."""
+        delivery = portion.delivery
+        places = await self._not_decided(portion) if portion.again else portion.places
+        if places is None or delivery.id in slice_.refused:
             return
-        batch, facts = _Batch(delivery.id), Facts(self._world)
-        self._world.beginnings.arrived(delivery.alerts, self._world.clock.now())
-        await self._look_ahead(delivery, facts)
-        for alert in delivery.alerts:
-            if len(batch.decisions) % _ALERTS_IN_A_ROW == _ALERTS_IN_A_ROW - 1:
-                await asyncio.sleep(0)
+        for alert in map(delivery.alerts.__getitem__, places):
+            await self._give_way()
             key = alert.episode
-            if done[key, alert.status]:
-                done[key, alert.status] -= 1  # an alert that is in it twice has two decisions
-                continue
             known = slice_.episodes.get(key) or self._episodes.get(key)
-            judged = await self._safely(delivery, alert, known, facts)
+            judged = await self._safely(delivery, alert, known, slice_.facts)
             await self._leave_to_others(judged.decision)
             slice_.episodes[key] = episode = Episodes.after(known, judged.decision, alert)
-            batch.add(judged, episode)
+            slice_.batch(delivery.id).add(judged, episode)
             if judged.run is not None:
                 # A run is on disk before the next alert is judged, so that it counts for it.
-                if delivery.id in await self._keep_all([*slice_.take(), batch]):
+                await self._keep_slice(slice_)
+                if delivery.id in slice_.refused:
                     return  # it must not be closed without its decision
-                batch, facts = _Batch(delivery.id), Facts(self._world)
-        batch.closed_at = self._world.clock.now()
-        slice_.batches.append(batch)
+                slice_.facts = Facts(self._world)
+        if portion.last:
+            slice_.batch(delivery.id).closed_at = self._world.clock.now()
+
+    async def _keep_slice(self, slice_: _Slice) -> None:
+        refused = await self._keep_all(slice_.take())
+        slice_.refused |= refused
+        self._unkept |= refused
 
     async def _leave_to_others(self, decision: Decision) -> None:
         """Raise HandsOver where nothing stands in the way but that this daemon runs there, and another replica takes over."""
@@ -214,31 +251,51 @@ class Decider:
         if target is not None and hand_over is not None and len(no) == 1 and only_here(no[0], target) and await hand_over(target):
             raise HandsOver(f"{target.key} is left to another replica, since this one runs there")
 
-    async def _look_ahead(self, delivery: Delivery, facts: Facts) -> None:
-        """What several alerts of a delivery will ask, asked at once; what is not found so is asked again, and told, with its own alert."""
-        new = [alert for alert in delivery.alerts if alert.status is AlertStatus.FIRING and self._episodes.get(alert.episode) is None]
-        if len(new) > 1 and not delivery.truncated:
-            found = await asyncio.gather(*(self._glance(alert, facts) for alert in new[:_AHEAD]), return_exceptions=True)
-            await facts.look_ahead(target for target in found if isinstance(target, Target))
+    async def _look_ahead(self, portions: Sequence[Portion], facts: Facts) -> None:
+        """What the alerts will ask of their targets, asked at once; what is not found so is asked again, and told, with its own alert."""
+        named: list[Target] = []
+        sought: list[tuple[Playbook, TargetSpec, Alert]] = []
+        for portion in portions:
+            await self._give_way()
+            for alert in portion.alerts if len(named) < _AHEAD else ():
+                known = self._episodes.get(alert.episode)
+                asks = alert.status is AlertStatus.FIRING and not portion.delivery.truncated and not self._is_answered(known)
+                playbook = choose(alert.labels, self._world.library) if asks else None
+                if playbook is None or playbook.when is None:
+                    continue
+                if playbook.when.target.culprit is not None:
+                    sought.append((playbook, playbook.when.target, alert))
+                else:
+                    with suppress(Refused):
+                        named.append(assumed(playbook.when.target, alert))
+        culprits = (self.aim(*one, facts) for one in sought[:_CULPRITS_AHEAD])
+        *found, _ = await asyncio.gather(*culprits, facts.look_ahead(named), return_exceptions=True)
+        await facts.look_ahead(target for target in found if isinstance(target, Target))
 
-    async def _glance(self, alert: Alert, facts: Facts) -> Target | None:
-        playbook = choose(alert.labels, self._world.library)
-        return None if playbook is None or playbook.when is None else await self.aim(playbook, playbook.when.target, alert, facts)
-
-    async def _keep_all(self, batches: Sequence[_Batch]) -> set[str | None]:
+    async def _keep_all(self, batches: Sequence[_Batch]) -> set[str]:
         """Ask for all of them at once, so that they share a commit. Out: the deliveries of those that the journal refused for good.
 
         Raises JournalUnavailable if one of them could not be kept for that.
         """
-        outcomes = await asyncio.gather(*map(self._keep, batches), return_exceptions=True)
-        refused: set[str | None] = set()
+        writes = [asyncio.ensure_future(self._write(batch)) for batch in batches[:1]]
+        try:
+            for batch in batches[1:]:
+                await asyncio.sleep(0)  # each turns its records into text first, and requests have their turn between them
+                writes.append(asyncio.ensure_future(self._write(batch)))
+            outcomes = await asyncio.gather(*writes, return_exceptions=True)
+        finally:
+            for write in writes:
+                write.cancel()
+        refused: set[str] = set()
         for batch, outcome in zip(batches, outcomes, strict=True):
+            await self._give_way()
             if outcome is None:
+                self._kept(batch)
                 self._to_begin += batch.runs
             elif isinstance(outcome, JournalError) and not isinstance(outcome, JournalUnavailable):
                 # One record that the store will not have must not keep the others waiting; it is tried again at the next start.
                 log.error("decisions on one delivery cannot be kept", delivery=batch.delivery, exc_info=outcome)
-                refused.add(batch.delivery)
+                refused |= {batch.delivery} if batch.delivery is not None else set()
         for outcome in outcomes:
             if outcome is not None and (isinstance(outcome, JournalUnavailable) or not isinstance(outcome, JournalError)):
                 raise outcome
@@ -246,10 +303,16 @@ class Decider:
 
     async def _keep(self, batch: _Batch) -> None:
         """One transaction; what is in memory follows only when it is on disk."""
+        await self._write(batch)
+        self._kept(batch)
+
+    async def _write(self, batch: _Batch) -> None:
         delivery = batch.delivery if batch.closed_at else None  # named only with its last decisions, which closes it
         await self._world.journal.decide(
             delivery, batch.decisions, episodes=list(batch.episodes.values()), runs=batch.runs, decided_at=batch.closed_at
         )
+
+    def _kept(self, batch: _Batch) -> None:
         for episode in batch.episodes.values():
             self._episodes.put(episode)
         for run in batch.runs:
@@ -381,7 +444,7 @@ class Decider:
     def _without_questions(self, delivery: Delivery, alert: Alert, known: Episode | None) -> Decision | None:
         if alert.status is AlertStatus.RESOLVED:
             return self._decision(alert, delivery.id, decision=DecisionKind.RESOLVED, reason=Reason.RESOLVED, detail="the episode is over")
-        if known is not None and known.run is not None and self._answered_by_its_run(known):
+        if known is not None and self._is_answered(known):
             detail = f"the episode led to run {known.run} already"
             return self._decision(
                 alert,
@@ -397,8 +460,10 @@ class Decider:
             return self._decision(alert, delivery.id, decision=DecisionKind.HELD, reason=Reason.TRUNCATED, detail=detail)
         return None
 
-    def _answered_by_its_run(self, known: Episode) -> bool:
+    def _is_answered(self, known: Episode | None) -> bool:
         """Whether nothing more may be done about the episode than its run: a dry run answers as long as the daemon or the mode is so."""
+        if known is None or known.run is None:
+            return False
         if known.decision is DecisionKind.REFUSED:  # it was only observed
             now = next((playbook for playbook in self._world.library.playbooks if playbook.name == known.playbook), None)
             return now is None or self._world.mode(now) == Mode.OBSERVE
@@ -456,18 +521,26 @@ class Decider:
         asked = question(asking_of(self._world, playbook), now, text=text, answers=answers)
         return (asked,) if asked.missing else ()
 
-    async def _decided_before(self, delivery: Delivery) -> Counter[tuple[tuple[str, datetime], AlertStatus]] | None:
-        """How often each alert of ``delivery`` was decided on before; None if all of it is decided.
+    async def _not_decided(self, portion: Portion) -> list[int] | None:
+        """The places of ``portion`` that were not decided on before; None if all of its delivery is decided.
 
         The journal may have kept what it could not confirm: memory follows here, and runs that are open are handed out (once more).
         """
+        delivery = portion.delivery
         page = await self._world.journal.decisions(delivery=delivery.id, limit=_MOST_ALERTS)
         for decision in reversed(page.items):
             await self._remember(decision)
         stored = await self._world.journal.delivery(delivery.id)
         if stored is not None and stored.decided_at is not None:
             return None
-        return Counter((d.alert.episode, d.alert.status) for d in page.items if d.alert)
+        done = Counter((d.alert.episode, d.alert.status) for d in page.items if d.alert)
+        decided = set()
+        for place, alert in enumerate(delivery.alerts):
+            key = alert.episode, alert.status
+            if done[key]:
+                done[key] -= 1  # an alert that is in it twice has two decisions, the first of them first
+                decided.add(place)
+        return [place for place in portion.places if place not in decided]
 
     async def _remember(self, decision: Decision) -> None:
         self._take_note(decision)

@@ -19,6 +19,7 @@ from dbos import DBOS, DBOSConfig, SetWorkflowID
 from sqlalchemy.engine import make_url
 
 from remediator.errors import RemediatorError
+from remediator.journal.store import given_up_after
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -33,6 +34,8 @@ EXECUTOR = "remediator"
 """One executor id for every start, so that a pod with a new name takes up what the old one left."""
 FORMAT = "1"
 """The version of the run body's shape that DBOS recovers by; it changes only when a stored run could not be continued."""
+_DEADLINE = 10
+"""Seconds after which a store that is gone without a word is given up, as the journal does."""
 _RECOVERIES = 1_000_000
 """DBOS parks a workflow after so many recoveries; a run ends by its own deadline instead."""
 
@@ -63,6 +66,8 @@ class Engine:
         self._may_act = may_act
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._stopping = False
+        self._astray: frozenset[str] = frozenset()
+        """Runs that the store held for being worked on at the last look, and nobody was seen to."""
 
     def launch(self) -> None:
         """Open the engine's store and take up every run that has not ended. Call it on the loop that runs shall live on.
@@ -81,6 +86,8 @@ class Engine:
             log_level="ERROR",
             notification_listener_polling_interval_sec=1.0,
         )
+        if not self._store.startswith("sqlite"):
+            config["db_engine_kwargs"] = {"connect_args": {"application_name": "remediator engine", **given_up_after(_DEADLINE)}}
         try:
             DBOS(config=config)
             DBOS.launch()
@@ -94,6 +101,23 @@ class Engine:
                 await DBOS.start_workflow_async(_workflow, run)
         except Exception as error:  # DBOS raises whatever its driver raises
             raise EngineError(f"the run engine could not store the start of {run}: {error}") from error
+
+    async def take_up_astray(self) -> frozenset[str]:
+        """Take up what the store holds for being worked on, and what this process did not work on at this look and the one before.
+
+        DBOS hands a recovered run to whichever process asks first; that may be one that led before and is just about to end, or one that
+        dies right then. Looks have to be some seconds apart, so that what is only just beginning or ending is not taken for astray; a run
+        that is under way here is never begun beside itself. Out: the runs that are begun again. Raises EngineError.
+        """
+        try:
+            held = await DBOS.list_workflows_async(status="PENDING", load_input=False, load_output=False)
+            astray = frozenset(one.workflow_id for one in held) - self.running
+            again, self._astray = astray & self._astray, astray
+            for run in again:
+                await DBOS.resume_workflow_async(run)
+        except Exception as error:  # DBOS raises whatever its driver raises
+            raise EngineError(f"the run engine could not tell which runs are under way: {error}") from error
+        return again
 
     async def ended(self, run: str) -> bool:
         """Whether the engine believes that ``run`` is over (the journal may know better)."""
@@ -133,7 +157,7 @@ class Engine:
     async def carry(self, run: str) -> str:
         """The workflow's inside; DBOS calls it."""
         task = asyncio.current_task()
-        if self._stopping or task is None:
+        if self._stopping or task is None or run in self._tasks:
             raise asyncio.CancelledError
         self._tasks[run] = task
         try:

@@ -10,7 +10,7 @@ import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from remediator.model import Alert, AlertStatus, Decision, DecisionKind, Episode, evolve
+from remediator.model import Alert, AlertStatus, Decision, DecisionKind, Episode, Target, evolve
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Episodes"]
 
 _CLOSED_KEPT = 10_000
+_TARGETS = 10_000
+"""Of which episodes share one record."""
 _NO_LABELS: dict[str, str] = {}
 _FINAL = (DecisionKind.RUN, DecisionKind.REFUSED, DecisionKind.UNMATCHED, DecisionKind.HELD)
 
@@ -31,6 +33,7 @@ class Episodes:
         self._open: dict[tuple[str, datetime], Episode] = {}
         self._closed: OrderedDict[tuple[str, datetime], Episode] = OrderedDict()
         self._held: dict[tuple[str, datetime], None] = {}
+        self._targets: dict[Target, Target] = {}
         for episode in known:
             self.put(episode)
 
@@ -84,8 +87,9 @@ class Episodes:
     def put(self, episode: Episode) -> None:
         """Replace what is known of the episode."""
         key = (episode.fingerprint, episode.starts_at)
-        # Alerts of one name share most of their details, so the texts are shared too.
-        episode = evolve(episode, name=sys.intern(episode.name), labels=_NO_LABELS, detail=sys.intern(episode.detail))
+        # Alerts of one name share most of their details, and many have one target, so these are shared too.
+        same = {"name": sys.intern(episode.name), "labels": _NO_LABELS, "detail": sys.intern(episode.detail)}
+        episode = evolve(episode, **same, target=self._shared(episode.target))
         if episode.resolved_at is None and episode.decision is DecisionKind.HELD and episode.reason is Reason.MAINTENANCE:
             self._held[key] = None
         else:
@@ -98,3 +102,10 @@ class Episodes:
         self._closed[key] = episode
         while len(self._closed) > _CLOSED_KEPT:
             self._closed.popitem(last=False)
+
+    def _shared(self, target: Target | None) -> Target | None:
+        if target is None:
+            return None
+        if len(self._targets) > _TARGETS:
+            self._targets.clear()
+        return self._targets.setdefault(target, target)

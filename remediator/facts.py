@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -45,22 +46,39 @@ IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
 _OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.RIGHTS})
 _OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
+_OF_THE_PLAYBOOK = frozenset({Fact.STILL_TRUE, Fact.RIGHTS})
+_HOSTNAME = "kubernetes.io/hostname"
+_MANY_NODES = 8
+"""From so many on a list of them is cheaper than to ask for each."""
+_NODES_IN_A_LIST = 100
+"""Names in one selector: an URL of 6 kB at most."""
+_AT_ONCE = 20
+"""Objects asked for at once."""
+_NOT_YET = object()
 
 
 class Facts:
-    """The facts of one moment. Make a new one for each delivery, request or step; what is asked twice is read once."""
+    """The facts of one moment. Make a new one for each slice of decisions, request or step; what is asked twice is read once."""
 
     def __init__(self, world: World, *, deadline: timedelta | None = None) -> None:
         self._world = world
         self._seconds = (deadline or _DEADLINE).total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
+        self._held: dict[tuple[Fact, str], Any] = {}
+        """What was read together for several cases."""
         self.seen = _Seen(world)
         """Where the target is looked for, so that what was found is not asked for again by a gate."""
         self._kubernetes_hangs = False
+        self._no_answer = False
         self._waiting: set[asyncio.Timeout] = set()
         self._matrix_in: dict[str, str] = {}
         """By what was sought: the record that has the matrix."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether a question got no answer in time. Then others should ask anew, since what refuses them may be over."""
+        return self._no_answer
 
     async def judge(self, case: Case, brought: Iterable[str] = ()) -> tuple[Verdict, ...]:
         """Every applying gate's verdict on ``case``."""
@@ -83,7 +101,7 @@ class Facts:
                     self._waiting.discard(limit)
         except TimeoutError as error:
             silence = self._silence if self._kubernetes_hangs else f"no answer within {seconds:g} s"
-            self._kubernetes_hangs = True
+            self._kubernetes_hangs = self._no_answer = True
             for other in self._waiting:
                 if not other.expired():
                     other.reschedule(asyncio.get_running_loop().time())
@@ -91,17 +109,30 @@ class Facts:
 
     async def snapshot(self, case: Case, applying: Iterable[Gate]) -> Snapshot:
         """The facts that ``applying`` need, read concurrently."""
-        needed = sorted({fact for gate in applying for fact in gate.needs(case)})
-        values = await asyncio.gather(*(self._read(fact, case) for fact in needed))
-        return Snapshot(at=self._world.clock.now(), facts=dict(zip(needed, values, strict=True)))
+        needed = {fact for gate in applying for fact in gate.needs(case)}
+        found = {fact: value for fact in needed if (value := self._at_hand(fact, case)) is not _NOT_YET}
+        if missing := sorted(needed - found.keys()):
+            found |= zip(missing, await asyncio.gather(*(self._read(fact, case) for fact in missing)), strict=True)
+        return Snapshot(at=self._world.clock.now(), facts=found)
 
     async def look_ahead(self, targets: Iterable[Target]) -> None:
-        """The histories of several targets in one question, begun and not waited for: each case waits for its own."""
-        keys = [key for key in dict.fromkeys(target.key for target in targets) if (Fact.HISTORY, key) not in self._known]
+        """What several cases will ask of their targets, in few questions: the objects, and their histories.
+
+        What it does not find is asked for again by its own case, which then tells why.
+        """
+        unique = {target.key: target for target in targets}
+        await asyncio.gather(self._objects_of(unique.values()), self._histories_of(unique))
+
+    async def _objects_of(self, targets: Iterable[Target]) -> None:
+        with suppress(KubeError, Unreadable):
+            await self.of_kubernetes(self.seen.look_ahead(targets))
+
+    async def _histories_of(self, targets: Iterable[str]) -> None:
+        keys = [key for key in targets if (Fact.HISTORY, key) not in self._known]
         if keys:
             asked = partial(self._world.journal.histories, keys, since=self._world.clock.now() - LONGEST_LOOK_BACK)
-            read = asyncio.ensure_future(self._guarded(Fact.HISTORY, asked))
-            self._known |= {(Fact.HISTORY, key): asyncio.ensure_future(_part(read, key)) for key in keys}
+            read = await self._guarded(Fact.HISTORY, asked)
+            self._held |= {(Fact.HISTORY, key): read if isinstance(read, Unread) else read[key] for key in keys}
 
     async def finding(self, sought: Sought, alert: Alert | None) -> Finding | Unread:
         """Which node explains ``sought``, as the gates will be told; other episodes than the alert's own may give hints."""
@@ -131,14 +162,27 @@ class Facts:
                 self._world, sought, nodes.items, () if isinstance(active, Unread) else active, blame.own_episode(alert)
             )
 
+    def _at_hand(self, fact: Fact, case: Case) -> Any:
+        """The fact if it is read already; a storm of cases would otherwise make a task for each of their facts."""
+        if fact is Fact.FINDING:
+            return _NOT_YET
+        if fact is Fact.TARGET:
+            target = case.target
+            return self.seen.at_hand(kinds.by_name(target.kind), target.name, target.namespace)
+        if fact is Fact.NAMESPACE and not case.target.namespace:
+            return None
+        key = fact, _subject(fact, case)
+        if key in self._held:
+            return self._held[key]
+        task = self._known.get(key)
+        return task.result() if task is not None and task.done() else _NOT_YET
+
     async def _read(self, fact: Fact, case: Case) -> Any:
         if fact is Fact.FINDING:
             return await self._sought(case)
         if fact is Fact.ACTIVE_ALERTS:
             return await self._active()
-        about = case.target.key if fact in _OF_THE_TARGET else ""
-        about += f" by {case.playbook}" if fact in (Fact.STILL_TRUE, Fact.RIGHTS) else ""
-        return await self._once(fact, about, partial(self._guarded, fact, partial(self._reader, fact, case)))
+        return await self._once(fact, _subject(fact, case), partial(self._guarded, fact, partial(self._reader, fact, case)))
 
     async def _active(self) -> Any:
         return await self._once(Fact.ACTIVE_ALERTS, "", partial(self._guarded, Fact.ACTIVE_ALERTS, self._active_alerts))
@@ -163,6 +207,7 @@ class Facts:
         except Unreadable as error:
             return Unread(detail=error.detail)
         except TimeoutError:
+            self._no_answer = True
             return Unread(detail=self._silence)
         except (KubeError, MonitoringError, JournalError) as error:
             return Unread(detail=str(error))
@@ -217,6 +262,27 @@ class _Seen:
         self._lists: dict[Kind, Listing[dict[str, Any]]] = {}
         self._turns: defaultdict[Any, asyncio.Lock] = defaultdict(asyncio.Lock)
 
+    def at_hand(self, kind: Kind, name: str, namespace: str) -> Any:
+        """The object if it was read already."""
+        return self._objects.get((kind, name, namespace), _NOT_YET)
+
+    async def look_ahead(self, targets: Iterable[Target]) -> None:
+        """Read what exists of ``targets``: many nodes with a list of those alone, everything else one by one, a few at a time.
+
+        Raises KubeError for the list; what is not there, or cannot be read, is left to whoever asks for it.
+        """
+        wanted = [(kinds.by_name(target.kind), target.name, target.namespace) for target in targets]
+        nodes = [name for kind, name, _ in wanted if kind is kinds.NODE]
+        if len(nodes) >= _MANY_NODES:
+            for first in range(0, len(nodes), _NODES_IN_A_LIST):
+                names = ",".join(nodes[first : first + _NODES_IN_A_LIST])
+                # The label is what kubelets set, nearly always the node's name; where it is not, the node is asked for by its name later.
+                for node in (await self._kube.list(kinds.NODE, labels=f"{_HOSTNAME} in ({names})")).items:
+                    self._objects[kinds.NODE, node["metadata"]["name"], ""] = node
+            wanted = [one for one in wanted if one[0] is not kinds.NODE]
+        for first in range(0, len(wanted), _AT_ONCE):
+            await asyncio.gather(*(self.get(*one) for one in wanted[first : first + _AT_ONCE]), return_exceptions=True)
+
     async def get(self, kind: Kind, name: str, namespace: str) -> dict[str, Any]:
         """See Kube.get."""
         key = kind, name, namespace
@@ -233,9 +299,10 @@ class _Seen:
             return self._lists[kind]
 
 
-async def _part(read: asyncio.Task[dict[str, Any] | Unread], key: str) -> Any:
-    found = await read
-    return found if isinstance(found, Unread) else found[key]
+def _subject(fact: Fact, case: Case) -> str:
+    """What a fact is about within one moment; empty for those that are the same for all cases."""
+    about = case.target.key if fact in _OF_THE_TARGET else ""
+    return f"{about} by {case.playbook}" if fact in _OF_THE_PLAYBOOK else about
 
 
 def _about(sought: Sought, alert: Alert | None) -> str:

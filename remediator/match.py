@@ -64,7 +64,7 @@ def choose(labels: Mapping[str, str], library: Library) -> Playbook | None:
     """The first playbook, in the library's order, all of whose matchers fit; none for an alert about remediator itself."""
     if about_ourselves(labels):
         return None
-    for playbook in library.playbooks:
+    for playbook in library.takers(labels.get("alertname", "")):
         if playbook.matches(labels):
             return playbook
     return None

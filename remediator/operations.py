@@ -356,7 +356,8 @@ class Operations:
             outcomes = await self._outcomes() if with_records else []
             if not plain.leader:  # it works on nothing itself
                 open_runs, undecided = await self.journal.open_runs(), await self.journal.undecided(_MOST_WAITING)
-                plain = evolve(plain, open_runs=len(open_runs), undecided=len(undecided))
+                since = undecided[0].received_at if undecided else None
+                plain = evolve(plain, open_runs=len(open_runs), undecided=len(undecided), undecided_since=since)
         except JournalUnavailable as error:
             log.warning("the status lacks what is in the journal", error=str(error))
             return plain
@@ -471,6 +472,7 @@ class Operations:
             playbooks=len(self.library.playbooks),
             last_reload=self.last_reload,
             undecided=self._pipeline.undecided,
+            undecided_since=self._pipeline.waiting_since,
             open_runs=len(self._world.engine.running) if self._world.engine else 0,
             journal=self._journal_words(),
             kubernetes=self._doors["kubernetes"],

@@ -31,6 +31,7 @@ from remediator.engine import Engine, EngineError
 from remediator.episodes import Episodes
 from remediator.errors import HandsOver, JournalUnavailable, NotLeading
 from remediator.inbox import Inbox
+from remediator.match import choose
 from remediator.model import AlertStatus, RunState, evolve, new_id
 from remediator.reasons import Reason
 from remediator.receive import parse_delivery
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from remediator.model import Delivery, Episode, Run
+    from remediator.inbox import Portion
+    from remediator.model import Alert, Delivery, Episode, Run
     from remediator.payload import Limits
     from remediator.world import World
 
@@ -59,12 +61,16 @@ _LARGE = 64 * 1024
 _LOOK_AT_HELD = timedelta(seconds=5)
 """From the end of a maintenance window until what it held is decided on, at most."""
 _PAGE = 500
-_TOGETHER = 32
-"""Deliveries decided on together, at most."""
+_TOGETHER = 320
+"""Alerts decided on together, about."""
 _STORM = 16
 """Writes that wait for the journal, from which on decisions give way to requests."""
+_LOOK_FOR_ASTRAY = timedelta(seconds=5)
+"""Real time between two looks for runs that nobody works on, since it is about other processes; two such looks tell."""
 _REST = timedelta(seconds=2)
 """Between two slices of decisions then; each costs as much as some hundred requests."""
+_PATIENCE = timedelta(seconds=4)
+"""When the oldest delivery waits for so long, decisions give way no more."""
 
 
 class Pipeline:
@@ -74,9 +80,10 @@ class Pipeline:
         self._world = world
         self._engine = world.engine = Engine(store, self._carry, may_act=lambda: world.may_act)
         self._decider: Decider | None = None
-        self._inbox = Inbox(world.journal)
+        self._inbox = Inbox(world.journal, self._queue_of)
         self._deciding: asyncio.Task[None] | None = None
         self._holding: asyncio.Task[None] | None = None
+        self._taking_up: asyncio.Task[None] | None = None
         self._after: set[asyncio.Task[None]] = set()
 
     @property
@@ -128,6 +135,8 @@ class Pipeline:
             log.info("deliveries from before the start are decided now", count=left)
         self._deciding = asyncio.create_task(self._decide_all(), name="decide")
         self._holding = asyncio.create_task(self._decide_held(), name="decide on held alerts")
+        if self._world.elector is not None:
+            self._taking_up = asyncio.create_task(self._take_up_astray(), name="take up runs that are astray")
 
     async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Delivery:
         """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored."""
@@ -165,7 +174,7 @@ class Pipeline:
 
     async def stop(self, within: timedelta) -> bool:
         """Decide nothing more, let the call under way end, leave open runs for the next start. Whether no call is under way any more."""
-        tasks = [*self._after, *(task for task in (self._deciding, self._holding) if task is not None)]
+        tasks = [*self._after, *(task for task in (self._deciding, self._holding, self._taking_up) if task is not None)]
         for task in tasks:
             task.cancel()
         if tasks:
@@ -237,16 +246,17 @@ class Pipeline:
         return list(reversed(found))
 
     async def _decide_all(self) -> None:
-        """Oldest first. A delivery leaves the inbox only when its decisions are on disk, or when we fail on it again and again."""
+        """By turns. A delivery leaves the inbox only when its decisions are on disk, or when we fail on it again and again."""
         faults = 0
         while True:
+            waiting: list[Portion] = []
             try:
                 waiting = await self._inbox.next(_TOGETHER)
-                METRICS.queue_oldest.set((self._world.clock.now() - waiting[0][0].received_at).total_seconds())
+                METRICS.queue_oldest.set(self._waits_for().total_seconds())
                 count = await self._decide(waiting)
             except JournalUnavailable as error:
                 log.warning("decisions could not be read or kept; they are made again", error=str(error))
-                self._inbox.retry(_TOGETHER)
+                self._inbox.retry(waiting)
                 await self._world.clock.sleep(_RETRY)
                 continue
             except HandsOver as error:
@@ -255,21 +265,33 @@ class Pipeline:
             except Exception:  # the last boundary: without this loop nothing would be decided any more, and nobody would know
                 faults += 1
                 log.exception("decisions failed by a fault of this program", tries=faults)
-                self._inbox.retry(_TOGETHER)
-                if faults >= _TRIES:
-                    self._leave_oldest()
+                if faults >= _TRIES and waiting:
+                    self._leave(waiting[0].delivery.id)
                     faults = 0
+                self._inbox.retry(waiting)
                 await self._world.clock.sleep(_RETRY)
                 continue
             faults = 0
-            self._inbox.done(count)
-            for delivery, _ in waiting[:count]:
-                self._world.feed.publish("delivery", delivery.id)
-            if not self._inbox:
-                METRICS.queue_oldest.set(0)
-            if self._world.journal.queue_depth >= _STORM:
+            self._inbox.leave(self.decider.unkept())
+            self._inbox.done(waiting[:count])
+            self._inbox.back(waiting[count:])
+            for portion in waiting[:count]:
+                if portion.last:
+                    self._world.feed.publish("delivery", portion.delivery.id)
+            METRICS.queue_oldest.set(self._waits_for().total_seconds())
+            if self._world.journal.queue_depth >= _STORM and self._waits_for() < _PATIENCE:
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
                 await asyncio.sleep(_REST.total_seconds())
+
+    async def _take_up_astray(self) -> None:
+        """Of several replicas: what one that led before, or died, had taken from the engine's queue after this one began to lead."""
+        while True:
+            await asyncio.sleep(_LOOK_FOR_ASTRAY.total_seconds())
+            try:
+                for run in await self._engine.take_up_astray():
+                    log.warning("a run was under way nowhere; it goes on here", run=run)
+            except EngineError as error:
+                log.warning("it cannot be told which runs are under way", error=str(error))
 
     async def _decide_held(self) -> None:
         """When no maintenance window is open any more, what one held is decided again, also after a restart in between."""
@@ -287,24 +309,33 @@ class Pipeline:
             finally:
                 await self.begin(self.decider.runs_to_begin())
 
-    def _leave_oldest(self) -> None:
+    def _leave(self, delivery: str) -> None:
         """The others must not wait for it; it is on disk, undecided, and is taken up at the next start."""
-        if self._inbox:
-            log.error("a delivery is left for the next start")
-            self._inbox.done(1)
+        log.error("a delivery is left for the next start", delivery=delivery)
+        self._inbox.leave([delivery])
 
-    async def _decide(self, waiting: Sequence[tuple[Delivery, bool]]) -> int:
-        """Decide on the oldest of ``waiting`` and begin what follows; how many were decided."""
+    def _waits_for(self) -> timedelta:
+        """How long the oldest undecided delivery waits."""
+        oldest = self._inbox.oldest
+        return self._world.clock.now() - oldest if oldest is not None else timedelta()
+
+    def _queue_of(self, alert: Alert) -> str:
+        """Alerts wait beside those of other playbooks, and those that no playbook takes beside all of them."""
+        playbook = choose(alert.labels, self._world.library)
+        return playbook.name if playbook is not None else ""
+
+    async def _decide(self, waiting: Sequence[Portion]) -> int:
+        """Decide on the first of ``waiting`` and begin what follows; how many were decided."""
         try:
-            count = await self.decider.deliveries(waiting)
+            count = await self.decider.portions(waiting)
         finally:
             await self.begin(self.decider.runs_to_begin())
-        for delivery, _ in waiting[:count]:
-            await self._undo_resolved(delivery)
+        for portion in waiting[:count]:
+            await self._undo_resolved(portion.alerts)
         return count
 
-    async def _undo_resolved(self, delivery: Delivery) -> None:
-        for alert in delivery.alerts:
+    async def _undo_resolved(self, alerts: Sequence[Alert]) -> None:
+        for alert in alerts:
             episode = self.decider.episode(alert) if alert.status is AlertStatus.RESOLVED else None
             if episode is None or episode.run is None:
                 continue

@@ -215,7 +215,7 @@ def _plain_alerts(wires: Sequence[_Alert], limits: Limits) -> tuple[Alert, ...]:
     """All of them if nothing is wrong or missing in any; else none, and each is looked at by itself to find the words."""
     if not _FINGERPRINTS.fullmatch(",".join([wire.fingerprint for wire in wires])):
         return ()
-    if max([max(len(wire.labels), len(wire.annotations)) for wire in wires]) > limits.labels:
+    if max(map(len, [wire.labels for wire in wires] + [wire.annotations for wire in wires])) > limits.labels:
         return ()
     try:
         alerts = [

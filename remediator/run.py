@@ -260,8 +260,10 @@ async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step |
     for verdict in no:
         METRICS.gate_refusals.labels(run.playbook, verdict.gate).inc(exemplar=exemplar(run.id))
     over = any(verdict.gate == "not_firing" and verdict.reason is Reason.NOT_FIRING for verdict in no)
-    reason = Reason.RESOLVED_MEANWHILE if over else no[0].reason
-    return StepEnding(end=StepEnd.REFUSED, reason=reason, detail="; ".join(f"{v.gate}: {v.detail}" for v in no))
+    known = next((verdict.reason for verdict in no if verdict.reason is not Reason.UNREADABLE), Reason.UNREADABLE)
+    return StepEnding(
+        end=StepEnd.REFUSED, reason=Reason.RESOLVED_MEANWHILE if over else known, detail="; ".join(f"{v.gate}: {v.detail}" for v in no)
+    )
 
 
 async def _keep_verdicts(world: World, run: Run, verdicts: tuple[Verdict, ...], evidence: tuple[Evidence, ...]) -> None:

@@ -31,6 +31,9 @@ __all__ = ["Undone", "goes_on", "undo"]
 log = structlog.get_logger(__name__)
 _TIME = timedelta(minutes=5)
 """For putting one change back."""
+_AWAY = timedelta(minutes=30)
+"""So long an API server that does not answer is waited for, so that an outage leaves nothing half done."""
+_AGAIN = timedelta(seconds=5)
 
 
 class Undone(Noun, frozen=True, kw_only=True):
@@ -68,7 +71,7 @@ async def undo(world: World, run: Run, *, unfinished: bool = False) -> Undone:
     for step, change in sorted(mine, key=lambda pair: pair[1].id, reverse=True):
         words = f"{change.verb} {change.resource.key}"
         try:
-            said = await _undo_one(world, run, step, change)
+            said = await _once_it_answers(world, run, step, change)
         except Refused as error:
             log.warning("a change is not put back now", run=run.id, change=change.id, reason=error.reason.value, detail=error.detail)
             await _say_why(world, run, change, error.reason, error.detail)
@@ -93,6 +96,28 @@ def _reason_of(error: Exception) -> Reason:
     if isinstance(error, KubeError | MonitoringError):
         return Reason.UNREADABLE
     return (isinstance(error, StepFailed) and error.reason) or Reason.STEP_FAILED
+
+
+async def _once_it_answers(world: World, run: Run, step: Step, change: Change) -> str | None:
+    """As ``_undo_one``, entered again while the API server is away; what an earlier try may have done is looked at first."""
+    until = world.clock.now() + _AWAY
+    while True:
+        try:
+            return await _undo_one(world, run, step, change)
+        except (KubeError, StepFailed) as error:
+            if not _may_pass(error) or world.clock.now() >= until:
+                raise
+            log.info("a change is put back once the API server answers", run=run.id, change=change.id, error=str(error))
+        await world.clock.sleep(_AGAIN)
+        stored = await world.journal.run(run.id)
+        step = next((one for one in stored.steps if one.index == step.index), step) if stored else step
+
+
+def _may_pass(error: KubeError | StepFailed) -> bool:
+    """Whether the API server failed, and not because of what it was asked; a call that may have taken effect is none of it."""
+    if isinstance(error, StepFailed):
+        return not error.unknown and isinstance(error.__cause__, KubeError) and error.__cause__.retryable
+    return error.retryable
 
 
 async def _undo_one(world: World, run: Run, step: Step, change: Change) -> str | None:

@@ -150,7 +150,10 @@ class Context(Protocol):
         ...
 
     async def still_allowed(self) -> None:
-        """Every gate once more, on fresh facts; raises StepFailed with the reason of the first that refuses. For actions that take long."""
+        """Every gate once more, on fresh facts; raises StepFailed with the reason of the first that refuses. For actions that take long.
+
+        Where nothing refuses but what cannot be read, it waits until that can be read again, to the step's deadline.
+        """
         ...
 
     async def settle(self, change: Change, words: str) -> None:

@@ -10,6 +10,9 @@ from remediator.cli.output import formatted, now, put_data
 from remediator.cli.session import ask
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from remediator.breaker import Standing
     from remediator.cli.output import Form
     from remediator.model import Pause
@@ -32,6 +35,11 @@ def status(form: Form) -> None:
         say(f"Note: this is remediator {__version__}, the daemon is {found.version}.")
 
 
+def _undecided(found: Status, old: Callable[[datetime | None], str]) -> str:
+    since = found.undecided_since
+    return f"{found.undecided} deliveries" + (f", the oldest for {old(since)}" if since is not None else "")
+
+
 def _text(found: Status) -> str:
     from remediator.cli.text import age, table
     from remediator.cli.views import RECORD_HEADS, block, record_row, stamp
@@ -48,7 +56,7 @@ def _text(found: Status) -> str:
             ("Last reload", f"{'accepted' if reload.ok else 'REFUSED, the old playbooks stay'}, {stamp(reload.at)}"),
             *(("Problem", problem) for problem in reload.problems),
             ("Open runs", str(found.open_runs)),
-            ("Undecided", f"{found.undecided} deliveries"),
+            ("Undecided", _undecided(found, old)),
             ("Journal", found.journal),
             ("Kubernetes", found.kubernetes),
             ("Prometheus", found.prometheus),

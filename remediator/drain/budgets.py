@@ -16,12 +16,20 @@ if TYPE_CHECKING:
     from remediator.kube.records import Pod
     from remediator.kube.workloads import PodDisruptionBudget, Selector
 
-__all__ = ["budgets_of", "covers", "free", "ignores_budgets", "key_of", "numbers", "structural", "wants"]
+__all__ = ["Covering", "budgets_of", "by_namespace", "covers", "free", "ignores_budgets", "key_of", "numbers", "structural", "wants"]
 
 
 def key_of(budget: PodDisruptionBudget) -> str:
     """``namespace/name``."""
     return f"{budget.namespace}/{budget.name}"
+
+
+def by_namespace(budgets: Iterable[PodDisruptionBudget]) -> dict[str, list[PodDisruptionBudget]]:
+    """A pod is covered by budgets of its own namespace only, so that each need not be compared with all."""
+    near: dict[str, list[PodDisruptionBudget]] = {}
+    for budget in budgets:
+        near.setdefault(budget.namespace, []).append(budget)
+    return near
 
 
 def covers(selector: Selector | None, labels: Mapping[str, str]) -> bool:
@@ -55,6 +63,34 @@ def budgets_of(pod: Pod, budgets: Iterable[PodDisruptionBudget]) -> tuple[PodDis
         return ()
     found = (b for b in budgets if b.namespace == pod.namespace and covers(b.spec.selector, pod.labels))
     return tuple(sorted(found, key=key_of))
+
+
+class Covering:
+    """As ``budgets_of`` for many pods again and again: found anew only where a pod, or what a budget of its namespace asks, has changed.
+
+    Hundreds of pods behind dozens of budgets would hold the event loop up at every turn of a drain otherwise.
+    """
+
+    def __init__(self) -> None:
+        self._budgets: dict[str, dict[str, PodDisruptionBudget]] = {}
+        self._asks: dict[str, tuple[tuple[str, int], ...]] = {}
+        self._known: dict[str, tuple[Pod, tuple[tuple[str, int], ...], tuple[str, ...]]] = {}
+        """Pod uid -> the pod, what the budgets asked then, and the names of those that cover it."""
+
+    def look(self, budgets: Iterable[PodDisruptionBudget]) -> None:
+        """Take the budgets as they are now."""
+        near = by_namespace(budgets)
+        self._budgets = {namespace: {one.name: one for one in those} for namespace, those in near.items()}
+        self._asks = {namespace: tuple((one.uid, one.metadata.generation) for one in those) for namespace, those in near.items()}
+
+    def of(self, pod: Pod) -> tuple[PodDisruptionBudget, ...]:
+        """Those that an eviction of the pod has to ask, by name."""
+        here, asks = self._budgets.get(pod.namespace, {}), self._asks.get(pod.namespace, ())
+        seen, asked, names = self._known.get(pod.uid, (None, (), ()))
+        if seen is not pod or asked != asks:
+            names = tuple(one.name for one in budgets_of(pod, here.values()))
+            self._known[pod.uid] = pod, asks, names
+        return tuple(here[name] for name in names)
 
 
 def ignores_budgets(pod: Pod) -> bool:

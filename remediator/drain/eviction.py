@@ -14,6 +14,7 @@ from remediator.kube import kinds
 from remediator.kube.errors import Conflict, Forbidden, NotFound, SeveralBudgets, TooManyRequests
 from remediator.kube.records import Pod
 from remediator.model import Noun, Resource
+from remediator.reasons import Reason
 
 if TYPE_CHECKING:
     from remediator.actions import Context
@@ -36,6 +37,8 @@ class Answer(StrEnum):
     """Its namespace is being deleted, and the pod will be with it."""
     BUSY = "busy"
     """Throttled, or a server's failure that may pass."""
+    AWAY = "away"
+    """Nothing was sent, since the API server did not even tell whether it may be."""
     FORBIDDEN = "forbidden"
     FAILED = "failed"
 
@@ -69,6 +72,8 @@ async def evict(ctx: Context, pod: Pod, *, grace: int | None, claims: tuple[str,
     except StepFailed as error:
         if error.unknown or not isinstance(error.__cause__, KubeError):
             raise
+        if error.reason is Reason.UNREADABLE and error.__cause__.retryable:
+            return Reply(answer=Answer.AWAY, words=error.detail)
         return await read(ctx.kube, pod, error.__cause__)
     return Reply(answer=Answer.ACCEPTED)
 

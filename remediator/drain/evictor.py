@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from remediator.drain.budgets import budgets_of, free, key_of, numbers
+from remediator.drain.budgets import Covering, free, key_of, numbers
 from remediator.drain.classify import Fate, Sorted
 from remediator.drain.eviction import Answer, Reply, evict
 from remediator.drain.pressure import Pressure, headroom, pause
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 __all__ = ["Evictor", "Orders"]
 
 _RELIST = timedelta(seconds=30)
+_AGAIN = timedelta(seconds=2)
+"""Between two lists, where a pod should be gone by now."""
 _JUDGE = timedelta(seconds=60)
 _REPORT = timedelta(seconds=1)
 _PATIENCE = 12
@@ -72,6 +74,7 @@ class Evictor:
         self._welcome = welcome
         self._volumes = volumes
         self._pressure = Pressure()
+        self._covering = Covering()
         self._tasks: set[asyncio.Task[None]] = set()
         now = ctx.clock.now()
         self.newest = now
@@ -79,7 +82,7 @@ class Evictor:
         self._listed, self._judged, self._reported = now, now, now
         self._wave: bool | None = None
         self._throttled_until = now
-        """The API server asked everybody to wait."""
+        """The API server asked everybody to wait, or did not answer."""
 
     async def run(self) -> None:
         """Until no pod is left that must go. Raises StepFailed."""
@@ -129,7 +132,10 @@ class Evictor:
             one.outcome, one.words = (Outcome.EVICTED if one.ours else Outcome.GONE), ""
 
     def _note_leaving(self, one: Moving, now: datetime) -> None:
-        """A terminating pod is waited for: its own grace and some headroom, by our own clock, since its timestamp is by another."""
+        """A terminating pod is waited for: its own grace and some headroom, by our own clock, since its timestamp is by another.
+
+        Only a list from after that time says that it is still there: an API server that is away tells no more of pods that went.
+        """
         pod = one.pod
         if not pod.terminating or one.outcome.over or one.outcome.lost:
             return
@@ -141,7 +147,7 @@ class Evictor:
         stamp, skip = pod.metadata.deletion_timestamp, self._orders.skip_wait
         if skip is not None and stamp is not None and now - stamp > skip:
             one.outcome, one.words = Outcome.SKIPPED, "its deletion is long overdue; not waited for"
-        elif self._orders.wait_until_gone and now > self._deadline_of(one):
+        elif self._orders.wait_until_gone and self._sight.listed_at > self._deadline_of(one):
             one.outcome = Outcome.STUCK_TERMINATING
             one.words = one.words or f"its kubelet did not stop it{self._node_state()}"
 
@@ -149,6 +155,9 @@ class Evictor:
         grace = self._orders.grace if self._orders.grace is not None and one.ours else one.pod.spec.termination_grace_period_seconds
         assert one.leaving_since is not None  # noqa: S101 - it is terminating
         return one.leaving_since + timedelta(seconds=grace) + self._orders.headroom
+
+    def _overdue(self, one: Moving, now: datetime) -> bool:
+        return self._orders.wait_until_gone and one.outcome is Outcome.LEAVING and now > self._deadline_of(one)
 
     def _node_state(self) -> str:
         node = self._sight.node
@@ -173,7 +182,7 @@ class Evictor:
         if now - self._judged >= _JUDGE:
             self._judged = now
             await self._ctx.still_allowed()
-        if now - self._listed >= _RELIST:
+        if now - self._listed >= (_AGAIN if any(self._overdue(one, now) for one in self.moving.values()) else _RELIST):
             self._listed = now
             try:
                 await self._sight.list_again()
@@ -193,20 +202,20 @@ class Evictor:
             self._wave = critical
         if self._ctx.clock.now() < self._throttled_until:
             return
-        near: dict[str, list[PodDisruptionBudget]] = {}
-        for budget in self._sight.budgets.values():
-            near.setdefault(budget.namespace, []).append(budget)
+        self._covering.look(self._sight.budgets.values())
+        full: dict[str, str] = {}
         for one in wave:
             if len(self._tasks) >= self._orders.parallel:
                 return
-            if one.sorted.critical is critical and self._may_try(one, near.get(one.pod.namespace, ())):
+            if one.sorted.critical is critical and self._may_try(one, full):
                 self._start(one)
 
-    def _may_try(self, one: Moving, budgets: Iterable[PodDisruptionBudget]) -> bool:
+    def _may_try(self, one: Moving, full: dict[str, str]) -> bool:
+        """Whether its eviction may be sent now. ``full``: budgets that allow no more in this turn, and what is said of them."""
         now = self._ctx.clock.now()
         if one.in_flight or one.pod.terminating or one.leaving_since is not None or (one.not_before is not None and now < one.not_before):
             return False
-        mine = budgets_of(one.pod, budgets)
+        mine = self._covering.of(one.pod)
         if len(mine) > 1:
             one.outcome, one.words = Outcome.MULTI_PDB, " and ".join(map(key_of, mine))
             self._sight.woken.set()
@@ -215,13 +224,20 @@ class Evictor:
         for budget in mine:
             if free(one.pod, budget):
                 continue
-            if (self._sight.budgets_are_fresh and headroom(budget, self.moving.values()) <= 0) or not self._pressure.open(budget, now):
-                said = self._pressure.said(key_of(budget))
-                one.outcome = Outcome.BLOCKED_BY_PDB
-                one.words = f"{key_of(budget)} ({numbers(budget)})" + (f"; the API server says: {said}" if said else "")
+            key = key_of(budget)
+            if key not in full and self._is_full(budget, now):
+                said = self._pressure.said(key)
+                full[key] = f"{key} ({numbers(budget)})" + (f"; the API server says: {said}" if said else "")
+            if key in full:
+                one.outcome, one.words = Outcome.BLOCKED_BY_PDB, full[key]
                 return False
-            one.asked = {key_of(budget): budget.metadata.resource_version}
+            one.asked = {key: budget.metadata.resource_version}
         return True
+
+    def _is_full(self, budget: PodDisruptionBudget, now: datetime) -> bool:
+        if self._sight.budgets_are_fresh and headroom(budget, self.moving.values()) <= 0:
+            return True
+        return not self._pressure.open(budget, now)
 
     def _start(self, one: Moving) -> None:
         one.in_flight = True
@@ -247,7 +263,7 @@ class Evictor:
         asked, one.asked = one.asked, {}
         one.words = reply.words
         one.not_before = now + pause(one.tries, at_least=reply.after)
-        if reply.after:
+        if reply.after or reply.answer is Answer.AWAY:
             self._throttled_until = one.not_before
         one.busy += reply.answer is Answer.BUSY and not reply.after
         match reply.answer:
@@ -315,9 +331,8 @@ class Evictor:
         times = [self._ctx.deadline, self._listed + _RELIST, self._judged + _JUDGE]
         times += [self._throttled_until] if self._throttled_until > now else []
         times += [one.not_before for one in self.moving.values() if one.not_before is not None and one.not_before > now]
-        times += [
-            self._deadline_of(one) for one in self.moving.values() if one.outcome is Outcome.LEAVING and one.leaving_since is not None
-        ]
+        leaving = [one for one in self.moving.values() if one.outcome is Outcome.LEAVING and one.leaving_since is not None]
+        times += [max(self._deadline_of(one), self._listed + _AGAIN) for one in leaving]
         if self._orders.skip_wait is not None:
             stamps = (one.pod.metadata.deletion_timestamp for one in self.moving.values() if one.outcome is Outcome.LEAVING)
             times += [stamp + self._orders.skip_wait for stamp in stamps if stamp is not None]

@@ -7,9 +7,9 @@ its ``lines`` say it to people. Structural blocks refuse here, since waiting wou
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from remediator.drain.budgets import budgets_of, free, key_of, numbers, structural
+from remediator.drain.budgets import budgets_of, by_namespace, free, key_of, numbers, structural
 from remediator.drain.classify import Fate, Sorted, label
 from remediator.model import Noun
 from remediator.reasons import Reason
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from remediator.kube.records import Pod
     from remediator.kube.workloads import PodDisruptionBudget
+
+_Held: TypeAlias = "tuple[Pod, tuple[PodDisruptionBudget, ...]]"
 
 __all__ = ["Guard", "Plan", "Refusal", "make_plan", "rounds"]
 
@@ -73,12 +75,13 @@ def make_plan(sorted_pods: Sequence[Sorted], budgets: Iterable[PodDisruptionBudg
     known = list(budgets)
     evict = [one for one in sorted_pods if one.fate is Fate.EVICT]
     waves = (tuple(one for one in evict if not one.critical), tuple(one for one in evict if one.critical))
+    held = _held(evict, known)
     return Plan(
         waves=tuple(wave for wave in waves if wave),
         waiting=tuple(one for one in sorted_pods if one.fate is Fate.WAIT),
         skipped=tuple(one for one in sorted_pods if one.fate is Fate.SKIP),
-        guards=_guards(evict, known),
-        refusals=(*_unfit(sorted_pods), *_blocked(evict, known, allow_zero)),
+        guards=_guards(held, known),
+        refusals=(*_unfit(sorted_pods), *_blocked(held, known, allow_zero)),
     )
 
 
@@ -102,12 +105,18 @@ def _kind(wave: Sequence[Sorted]) -> str:
     return "critical" if wave[0].critical else "ordinary"
 
 
-def _guards(evict: Sequence[Sorted], budgets: Sequence[PodDisruptionBudget]) -> tuple[Guard, ...]:
+def _held(evict: Sequence[Sorted], budgets: Sequence[PodDisruptionBudget]) -> list[_Held]:
+    """Each pod with its budgets, found once: hundreds of pods and dozens of budgets hold the event loop up otherwise."""
+    near = by_namespace(budgets)
+    return [(one.pod, budgets_of(one.pod, near.get(one.pod.namespace, ()))) for one in evict]
+
+
+def _guards(pods_and_budgets: Sequence[_Held], budgets: Sequence[PodDisruptionBudget]) -> tuple[Guard, ...]:
     held: dict[str, list[str]] = {}
-    for one in evict:
-        for budget in budgets_of(one.pod, budgets):
-            if not free(one.pod, budget):
-                held.setdefault(key_of(budget), []).append(label(one.pod))
+    for pod, mine in pods_and_budgets:
+        for budget in mine:
+            if not free(pod, budget):
+                held.setdefault(key_of(budget), []).append(label(pod))
     found = {key_of(budget): budget for budget in budgets}
     return tuple(
         Guard(budget=key, pods=tuple(pods), allowed=found[key].status.disruptions_allowed, words=numbers(found[key]))
@@ -124,17 +133,19 @@ def _unfit(sorted_pods: Sequence[Sorted]) -> Iterable[Refusal]:
             yield Refusal(reason=reason, detail=told)
 
 
-def _blocked(evict: Sequence[Sorted], budgets: Sequence[PodDisruptionBudget], allow_zero: frozenset[str]) -> Iterable[Refusal]:
+def _blocked(pods_and_budgets: Sequence[_Held], budgets: Sequence[PodDisruptionBudget], allow_zero: frozenset[str]) -> Iterable[Refusal]:
     several: dict[str, list[Pod]] = {}
-    for one in evict:
-        mine = budgets_of(one.pod, budgets)
+    alone: dict[str, list[Pod]] = {}
+    for pod, mine in pods_and_budgets:
         if len(mine) > 1:
-            several.setdefault(" and ".join(map(key_of, mine)), []).append(one.pod)
+            several.setdefault(" and ".join(map(key_of, mine)), []).append(pod)
+        elif mine and not free(pod, mine[0]):
+            alone.setdefault(key_of(mine[0]), []).append(pod)
     for which, pods in several.items():
         yield Refusal(reason=Reason.PDB, detail=f"more than one PodDisruptionBudget ({which}), so nothing can evict: {names(pods)}")
     for budget in budgets:
         named = {budget.name, key_of(budget)} & allow_zero
-        held = [one.pod for one in evict if budgets_of(one.pod, budgets) == (budget,) and not free(one.pod, budget)]
+        held = alone.get(key_of(budget), [])
         if held and not named and structural(budget):
             detail = f"PodDisruptionBudget {key_of(budget)} can never yield ({numbers(budget)}); it holds {names(held)}"
             yield Refusal(reason=Reason.PDB, detail=detail)

@@ -37,6 +37,8 @@ class Sight:
         self.woken = asyncio.Event()
         self.pods: dict[str, Pod] = {}
         """By uid."""
+        self.listed_at = clock.now()
+        """When the API server last told all of the node's pods."""
         self._kube = kube
         self._clock = clock
         self._node = node
@@ -81,6 +83,7 @@ class Sight:
 
     async def list_again(self) -> None:
         """Ask for all pods of the node and follow what the answer says. Raises KubeError."""
+        asked = self._clock.now()
         listing = await self._kube.list(kinds.POD, fields=self._fields, decode=Pod)
         now = {pod.uid: pod for pod in listing.items}
         for uid in self.pods.keys() - now.keys():
@@ -89,6 +92,7 @@ class Sight:
             known = self.pods.get(uid)
             if known is None or (pod.terminating and not known.terminating):
                 self.pods[uid] = pod
+        self.listed_at = asked
         self.woken.set()
 
     async def _start(self, *reflectors: Reflector[Pod] | Reflector[PodDisruptionBudget] | Reflector[Node]) -> None:

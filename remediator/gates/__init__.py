@@ -13,7 +13,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from datetime import datetime
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from remediator.attribution import Sought
@@ -24,7 +24,7 @@ from remediator.settings import Breaker, Settings, Share, Storm
 from remediator.windows import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -334,11 +334,16 @@ def gates() -> Mapping[str, type[Gate]]:
     return dict(sorted(found.items()))
 
 
-def in_force(case: Case, brought: Iterable[str] = ()) -> list[Gate]:
+def in_force(case: Case, brought: Iterable[str] = ()) -> Sequence[Gate]:
     """The gates that apply to ``case``: those that always do, those that its playbook sets, those that its actions bring."""
-    wanted = set(brought)
-    asked = (g for g in gates().values() if g.on_undo or not case.undoing)
-    return [g() for g in asked if g.always or g.name in wanted or g.key in case.settings]
+    return _applying(frozenset(brought), frozenset(case.settings), undoing=case.undoing)
+
+
+@lru_cache(maxsize=512)
+def _applying(brought: frozenset[str], settings: frozenset[str], *, undoing: bool) -> Sequence[Gate]:
+    """A gate has no state, so one of each serves all cases; there are as many ways to put them together as playbooks, about."""
+    asked = (g for g in gates().values() if g.on_undo or not undoing)
+    return tuple(g() for g in asked if g.always or g.name in brought or g.key in settings)
 
 
 def evaluate(case: Case, snapshot: Snapshot, applying: Iterable[Gate]) -> tuple[Verdict, ...]:

@@ -299,6 +299,14 @@ class Journal:
         """Deliveries without a decision, oldest first, with ids after ``after``."""
         return await self._read(queries.undecided, limit, after)
 
+    async def undecided_names(self, limit: int, after: str = "") -> list[str]:
+        """The ids of deliveries without a decision, oldest first, those after ``after``."""
+        return await self._read(queries.undecided_names, limit, after)
+
+    async def undecided_of(self, ids: Sequence[str]) -> list[Delivery]:
+        """Of the deliveries of these ids, a few hundred at most, those without a decision, oldest first."""
+        return await self._read(queries.undecided_of, ids)
+
     async def delivery(self, id: str) -> Delivery | None:  # noqa: A002 - the record's own word
         """One delivery."""
         return await self._read(queries.delivery, id)

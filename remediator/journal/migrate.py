@@ -1,14 +1,18 @@
 """Brings the store's schema up to date when the journal is opened.
 
-In: a store. Out: its tables at the version of this program, whoever comes first; several replicas may start at once, one migrates and the
-others wait for it. Refused with JournalUnavailable: a journal that a newer version of this program has written.
+In: a store. Out: its tables at the version of this program or a later one that it can work with, whoever comes first; several replicas may
+start at once, one migrates and the others wait for it. Refused with JournalUnavailable: a journal whose schema needs a newer program.
+
+Which programs can work with a schema stands beside its version (``needs``): each migration says which is the oldest. So a release and the
+one before it run side by side while one takes the other's place, and the older one can come back (docs/adr/0018).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import structlog
 from sqlalchemy import inspect, text
 
 from remediator.errors import JournalUnavailable
@@ -22,30 +26,49 @@ if TYPE_CHECKING:
 
 __all__ = ["migrate"]
 
+log = structlog.get_logger(__name__)
+
+
+class _Version(NamedTuple):
+    """Of the schema that is there, and of the oldest program that can work with it; numbers of four digits, which sort as text."""
+
+    number: str = ""
+    """Empty: an empty database."""
+    needs: str = ""
+    """Empty: written before this was kept, so only a program of this very version can."""
+
+    @property
+    def fits(self) -> bool:
+        """Whether this program can work with it as it is."""
+        return self.number == HEAD or (bool(self.needs) and self.needs <= HEAD < self.number)
+
 
 def migrate(store: Store) -> None:
     """Run what is missing. Raises JournalUnavailable."""
     with store.snapshot() as connection:
-        if _version(connection) == HEAD:
-            return
-    with outage_of("migrate", store.shown), store.writing.begin() as connection:
-        store.lock_schema(connection)
-        if _version(connection) != HEAD:
-            _upgrade(connection)
+        found = _version(connection)
+    if not found.fits:
+        with outage_of("migrate", store.shown), store.writing.begin() as connection:
+            store.lock_schema(connection)
+            if not (found := _version(connection)).fits:
+                _upgrade(connection)
+                return
+    if found.number != HEAD:
+        log.warning("a newer version of remediator wrote this journal; this one can work with it", schema=found.number, known=HEAD)
 
 
-def _version(connection: Connection) -> str | None:
-    """None for an empty database."""
+def _version(connection: Connection) -> _Version:
     if not inspect(connection).has_table(VERSION_TABLE):
-        return None
-    found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608 - a constant
-    return None if found is None else str(found)
+        return _Version()
+    found = connection.execute(text(f"SELECT * FROM {VERSION_TABLE}")).mappings().first()  # noqa: S608 - a constant
+    return _Version() if found is None else _Version(str(found["version_num"]), str(found.get("needs") or ""))
 
 
 def _upgrade(connection: Connection) -> None:
     # Alembic takes a third of a second to import; a journal that is up to date does not need it.
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415 - see above
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
     from alembic.util import CommandError  # noqa: PLC0415 - see above
 
     config = Config()
@@ -56,5 +79,10 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as problem:
         raise JournalUnavailable(
-            f"a newer version of remediator wrote this journal (its schema is {_version(connection)}, this one knows {HEAD}); update"
+            f"a newer version of remediator wrote this journal (its schema is {_version(connection).number}, this one knows {HEAD}); update"
         ) from problem
+    scripts = ScriptDirectory.from_config(config).walk_revisions()
+    needs = max(getattr(script.module, "needs", script.revision) for script in scripts)
+    if "needs" not in {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE)}:
+        connection.execute(text(f"ALTER TABLE {VERSION_TABLE} ADD COLUMN needs TEXT"))
+    connection.execute(text(f"UPDATE {VERSION_TABLE} SET needs = :needs"), {"needs": needs})  # noqa: S608 - a constant

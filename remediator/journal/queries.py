@@ -84,6 +84,18 @@ def undecided(connection: Connection, limit: int, after: str) -> list[Delivery]:
     return [delivery_of(row) for row in connection.execute(statement)]
 
 
+def undecided_names(connection: Connection, limit: int, after: str) -> list[str]:
+    """Ids, oldest first, from the index alone."""
+    waits = DELIVERY.c.decided_at.is_(None), DELIVERY.c.id > key(after)
+    return list(connection.execute(select(DELIVERY.c.id).where(*waits).order_by(DELIVERY.c.id).limit(max(1, min(limit, MOST)))).scalars())
+
+
+def undecided_of(connection: Connection, ids: Sequence[str]) -> list[Delivery]:
+    """Those of ``ids`` that nobody decided yet, by id."""
+    statement = select(DELIVERY).where(DELIVERY.c.id.in_([key(id_) for id_ in ids]), DELIVERY.c.decided_at.is_(None))
+    return [delivery_of(row) for row in connection.execute(statement.order_by(DELIVERY.c.id))]
+
+
 def delivery(connection: Connection, id_: str) -> Delivery | None:
     """By its id."""
     row = connection.execute(select(DELIVERY).where(DELIVERY.c.id == key(id_))).first()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DataError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from remediator.errors import JournalUnavailable
 from remediator.telemetry import METRICS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
-__all__ = ["READERS", "Store", "is_outage", "sentence"]
+__all__ = ["READERS", "Store", "error_of", "given_up_after", "is_outage", "sentence"]
 
 READERS = 3
 """Threads and connections for reads."""
@@ -123,8 +123,7 @@ class Store:
             pool_pre_ping=reads,
             isolation_level="REPEATABLE READ" if reads else "READ COMMITTED",
             connect_args={
-                "connect_timeout": max(2, round(self._seconds)),
-                "tcp_user_timeout": milliseconds,
+                **given_up_after(self._seconds),
                 "application_name": name[:_LONGEST_NAME],
                 "options": f"-c statement_timeout={milliseconds} -c idle_in_transaction_session_timeout={idle}",
             },
@@ -145,8 +144,23 @@ class Store:
             connection.execute("PRAGMA journal_size_limit = 67108864")
 
         event.listen(engine, "connect", on_connect)
-        event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+        event.listen(engine, "begin", lambda connection: connection.connection.cursor().execute(begin))
         return engine
+
+
+def given_up_after(seconds: float) -> dict[str, int]:
+    """What libpq is told, so that a server whose machine is gone without a word is given up: by default it waits for hours.
+
+    ``seconds`` bounds a connection's making and what was sent without being acknowledged; an answer that does not come is asked about after
+    5 s, and given up 9 s later.
+    """
+    return {
+        "connect_timeout": max(2, round(seconds)),
+        "tcp_user_timeout": round(seconds * 1000),
+        "keepalives_idle": 5,
+        "keepalives_interval": 3,
+        "keepalives_count": 3,
+    }
 
 
 def _parse(url: str) -> URL:
@@ -184,6 +198,18 @@ def is_outage(problem: BaseException) -> bool:
     if isinstance(problem, IntegrityError | DataError):
         return False
     return isinstance(problem, SQLAlchemyError | sqlite3.Error | OSError | JournalUnavailable)
+
+
+def error_of(connection: Connection, problem: Any) -> BaseException:
+    """What SQLAlchemy raises for ``problem`` of the driver, which came of a statement beside it; a broken connection is given up."""
+    dialect = connection.dialect
+    broken = dialect.is_disconnect(problem, connection.connection.dbapi_connection, None)
+    if broken:
+        connection.invalidate(problem)
+    told: BaseException = DBAPIError.instance(
+        None, None, problem, dialect.loaded_dbapi.Error, connection_invalidated=broken, dialect=dialect
+    )
+    return told
 
 
 def sentence(problem: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 In: rows to insert or replace, statements, entries for the log. Out: the same in the database, rows of one table together in statements
 of many rows (each statement costs a hand-over between threads, each row hardly anything), entries chained from the head on disk.
+What is sent for every transaction goes to the driver's own cursor, since SQLAlchemy's way there takes as long as SQLite takes for it.
 The order of statements on one table is kept. Raises what the database raises; the writer decides what becomes of the transaction.
 """
 
@@ -18,6 +19,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from remediator.errors import Deposed
 from remediator.journal.chain import Chain
 from remediator.journal.schema import ENTRY, HEAD
+from remediator.journal.store import error_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -72,10 +74,14 @@ class Transaction:
 
     def __init__(self, connection: Connection, statements: Statements, now: str, epoch: int | None = None) -> None:
         self._connection = connection
+        if not connection.in_transaction():
+            connection.begin()  # SQLAlchemy does that by itself only for what goes through it
+        self._cursor = connection.connection.cursor()
         self._statements = statements
         self._pending: dict[Table, tuple[How, list[Row] | dict[str, Row]]] = {}
         self.epoch: int
-        seq, hash_, self.epoch = connection.exec_driver_sql(statements.take_head).one()
+        self._run(statements.take_head)
+        [(seq, hash_, self.epoch)] = self._cursor.fetchall()
         if epoch is not None and epoch != self.epoch:
             raise Deposed(f"another replica leads since: epoch {self.epoch}, ours is {epoch}")
         self.chain = Chain(seq, hash_, now)
@@ -107,7 +113,7 @@ class Transaction:
     def finish(self) -> None:
         """Send what waits and keep the new head of the chain. What remains is the commit."""
         self.flush()
-        self._connection.exec_driver_sql(self._statements.keep_head, (self.chain.seq, self.chain.hash))
+        self._run(self._statements.keep_head, (self.chain.seq, self.chain.hash))
 
     @contextmanager
     def apart(self) -> Iterator[None]:
@@ -138,5 +144,11 @@ class Transaction:
             if size > _MIDDLE:
                 size = _LARGE if size >= _LARGE else _MIDDLE
             values = tuple(flatten.from_iterable(left[begin : begin + size]))
-            self._connection.exec_driver_sql(self._statements.text(how, table, size), values)
+            self._run(self._statements.text(how, table, size), values)
             begin += size
+
+    def _run(self, text: str, values: Row = ()) -> None:
+        try:
+            self._cursor.execute(text, values)
+        except self._connection.dialect.loaded_dbapi.Error as problem:
+            raise error_of(self._connection, problem) from problem

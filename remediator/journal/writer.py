@@ -1,7 +1,8 @@
 """The one writer: a thread that takes whatever waits and commits it together.
 
-In: units of work from the event loop, at most ``queue_limit`` of them and 64 MiB waiting. Out: each unit's future, resolved on the loop
-after the commit, all of a batch with one call. Refused with JournalUnavailable: a unit when the queue is full or the journal closed, and
+In: units of work from the event loop, at most ``queue_limit`` of them and 64 MiB waiting; those of one turn of the loop are handed over
+together, so that the thread is woken once for all of them. Out: each unit's future, resolved on the loop after the commit, all of a batch
+with one call. Refused with JournalUnavailable: a unit when the queue is full or the journal closed, and
 every unit of a batch whose transaction or commit failed; nothing of it is kept then. A unit that cannot be stored for its own fault
 (JournalError) does not fail the others: the batch is tried again with a savepoint around each. Long work is a batch of its own (``hold``),
 so that it can be told how long it held up the others.
@@ -15,6 +16,7 @@ import asyncio
 import queue
 import threading
 import time
+from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -78,16 +80,21 @@ class Writer:
         self._deadline = deadline.total_seconds()
         self._loop = asyncio.get_running_loop()
         self._ticks = ticks
-        self._queue: queue.SimpleQueue[_Unit | None] = queue.SimpleQueue()
+        self._gathered: list[_Unit] = []
+        """Of this turn of the loop, not handed over yet."""
+        self._queue: queue.SimpleQueue[Sequence[_Unit] | None] = queue.SimpleQueue()
         self._waiting: dict[_Unit, None] = {}
         self._bytes = 0
         self._closed = False
         self._ended = asyncio.Event()
         self._watch: asyncio.TimerHandle | None = None
         # of the thread
+        self._taken: deque[_Unit] = deque()
+        """Handed over, and not in a batch yet."""
+        self._last = False
+        """Whether nothing comes after them."""
         self._statements = Statements(store.writing.dialect)
         self._connection: Connection | None = None
-        self._next_unit: _Unit | None = None
         self._began: float | None = None
         self._epoch: int | None = None
         self.deposed = False
@@ -125,8 +132,16 @@ class Writer:
         self._bytes += size
         if self._watch is None:
             self._watch = self._loop.call_later(self._deadline, self._look)
-        self._queue.put(unit)
+        if not self._gathered:
+            self._loop.call_soon(self._hand_over)
+        self._gathered.append(unit)
         return await unit.done
+
+    def _hand_over(self) -> None:
+        """Give the thread what this turn of the loop brought. Waking a thread that waits costs as much as the rest of taking a unit."""
+        if self._gathered:
+            gathered, self._gathered = self._gathered, []
+            self._queue.put(gathered)
 
     async def lead(self, by: str) -> int:
         """From now on write only as the one that leads, and only until another one does; the number of it. Raises as ``write``."""
@@ -138,6 +153,7 @@ class Writer:
         """Take nothing more, commit what waits, end the thread; a store that does not answer holds it up for two deadlines at most."""
         if not self._closed:
             self._closed = True
+            self._hand_over()
             self._queue.put(None)
         try:
             async with asyncio.timeout(2 * self._deadline):
@@ -195,25 +211,30 @@ class Writer:
 
     def _next(self) -> list[_Unit] | None:
         """All that waits, up to the bounds of a batch; empty when it is time to probe a store that failed; None at the end."""
-        unit, self._next_unit = self._next_unit, None
-        try:
-            unit = unit or self._queue.get(timeout=None if self.healthy else PROBE_SECONDS)
-        except queue.Empty:
-            return []
-        if unit is None:
+        if not self._taken and not self._last:
+            try:
+                self._take(self._queue.get(timeout=None if self.healthy else PROBE_SECONDS))
+            except queue.Empty:
+                return []
+        while not self._queue.empty():
+            self._take(self._queue.get())
+        if not self._taken:
             return None
-        batch, size = [unit], unit.size
-        while not unit.alone and len(batch) < BATCH_UNITS and size < BATCH_BYTES and not self._queue.empty():
-            unit = self._queue.get()
-            if unit is None:
-                self._queue.put(None)  # the last one there is, so it is next again
+        batch: list[_Unit] = []
+        size = 0
+        while self._taken and len(batch) < BATCH_UNITS and size < BATCH_BYTES:
+            if batch and (batch[0].alone or self._taken[0].alone):
                 break
-            if unit.alone:
-                self._next_unit = unit
-                break
+            unit = self._taken.popleft()
             batch.append(unit)
             size += unit.size
         return [unit for unit in batch if not unit.given_up]
+
+    def _take(self, handed: Sequence[_Unit] | None) -> None:
+        if handed is None:
+            self._last = True
+        else:
+            self._taken.extend(handed)
 
     def _commit(self, batch: list[_Unit]) -> list[Any]:
         """One outcome for each unit: what it returned, or the JournalError to raise."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["Library", "check_paths", "files_of", "is_test", "load_library"]
 
 _SUFFIXES = (".yaml", ".yml")
+_NAMES = 1_000
+"""Of alerts, for which it is remembered who may take them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,25 @@ class Library:
     def revision(self) -> str:
         """Changes when any playbook does, or their order."""
         return hashlib.sha256("\n".join(f"{p.name} {p.revision}" for p in self.playbooks).encode()).hexdigest()[:12]
+
+    @cached_property
+    def _by_alert(self) -> dict[str, tuple[Playbook, ...]]:
+        return {}
+
+    def takers(self, alert: str) -> tuple[Playbook, ...]:
+        """The playbooks that may take alerts of this name, in order; what else they want of an alert is not asked yet."""
+        found = self._by_alert.get(alert)
+        if found is None:
+            named = {"alertname": alert}
+            found = tuple(
+                playbook
+                for playbook in self.playbooks
+                if playbook.when is not None and all(m.matches(named) for m in playbook.when.alerts if m.label == "alertname")
+            )
+            if len(self._by_alert) >= _NAMES:
+                self._by_alert.clear()  # somebody makes names up
+            self._by_alert[alert] = found
+        return found
 
     def get(self, name: str) -> Playbook | None:
         """The playbook of that name, or None."""

@@ -18,6 +18,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from aiohttp.hdrs import AUTHORIZATION
+
 from remediator.server.attempts import Attempts
 from remediator.server.problems import HttpProblem
 from remediator.server.proxy import Proxy
@@ -153,7 +155,7 @@ class Doorkeeper:
 
     def _person(self, request: web.Request, scope: Scope, *, browser: bool) -> Person | None:
         of_proxy = self._proxied(request)
-        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        kind, _, token = request.headers.get(AUTHORIZATION, "").partition(" ")
         if kind.lower() == "bearer" and token:
             person = self.holder(request, token, scope)
             return Person(scopes=person.scopes, name=of_proxy.name) if of_proxy and not person.name else person
@@ -167,8 +169,7 @@ class Doorkeeper:
         said = token.strip().encode("utf-8", "surrogateescape")
         found = self._find(said)
         address = self._proxy.client(request)
-        wait = self._attempts.wait(address, said)
-        if wait and not (found and scope is Scope.WEBHOOK and scope in found.scopes):
+        if not (found and scope is Scope.WEBHOOK and scope in found.scopes) and (wait := self._attempts.wait(address, said)):
             raise _limited(address, wait)
         if found is None:
             self._attempts.failed(address)
@@ -192,7 +193,7 @@ class Doorkeeper:
 
     def _find(self, token: bytes) -> Person | None:
         """All tokens are compared, each in constant time, so that the time tells nothing about which one is near."""
-        equal = tuple(index for index, known in enumerate(self._known) if hmac.compare_digest(token, known.token))
+        equal = tuple([index for index, known in enumerate(self._known) if hmac.compare_digest(token, known.token)])
         if equal and equal not in self._holders:
             scopes = frozenset(scope for index in equal for scope in self._known[index].scopes)
             self._holders[equal] = Person(scopes=scopes, name=self._known[equal[0]].name)

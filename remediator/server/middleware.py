@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
+from aiohttp.hdrs import CACHE_CONTROL, SERVER
 
 from remediator.errors import JournalUnavailable
 from remediator.ids import short_id
@@ -30,10 +31,11 @@ KNOWN = web.AppKey[Callable[[str], str]]("known")
 """Takes known secrets out of a text: what a request says comes back in its error."""
 WEBHOOK = "/api/v1/alerts"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+_ID = "X-Request-ID"
 _ALWAYS = {
-    "Server": "remediator",  # not the versions of what it is made of
+    SERVER: "remediator",  # not the versions of what it is made of
     "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
+    CACHE_CONTROL: "no-store",
 }
 _log = structlog.get_logger()
 
@@ -41,11 +43,12 @@ _log = structlog.get_logger()
 @web.middleware
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     """See the module's first words."""
-    request_id = request.headers.get("X-Request-ID")
+    request_id = request.headers.get(_ID)
     if request_id is None or not _SANE_ID.fullmatch(request_id):
         request_id = short_id()
     request[REQUEST_ID] = request_id
-    PARENT.set(traceparent(request.headers.get("traceparent", "")))
+    if parent := request.headers.get("traceparent"):  # each request has a context of its own, in which there is none yet
+        PARENT.set(traceparent(parent))
     structlog.contextvars.bind_contextvars(request_id=request_id)
     try:
         response = await handler(request)
@@ -72,8 +75,7 @@ def _counter(status: int) -> Any:
 
 def dress(response: web.StreamResponse, request_id: str) -> None:
     """Headers that every answer has."""
-    response.headers.update(_ALWAYS)
-    response.headers["X-Request-ID"] = request_id
+    response.headers.update({**_ALWAYS, _ID: request_id})
 
 
 async def _answer(error: Exception, request: web.Request, request_id: str) -> web.StreamResponse:

@@ -56,7 +56,7 @@ class Proxy:
     def client(self, request: web.Request) -> str:
         """The address that the request came from; behind listed proxies the last one that is none of them."""
         address = request.remote or ""
-        if self._listed(address):
+        if self._networks and self._listed(address):
             hops = [hop.strip() for line in request.headers.getall("X-Forwarded-For", []) for hop in line.split(",")]
             address = next((hop for hop in reversed(hops) if not self._listed(hop)), address)
         return address[:_LONGEST_NAME]

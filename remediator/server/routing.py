@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
+from aiohttp.hdrs import CONTENT_TYPE
 
 from remediator.model import Noun, encode
 from remediator.server.auth import Scope
 from remediator.server.body import read_body, read_form, read_noun
 from remediator.server.query import Filter, read_query
+from remediator.server.whole import Whole
 
 if TYPE_CHECKING:
     from remediator.clock import Clock
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Call", "Hall", "Handler", "Route", "mount"]
 
 T = TypeVar("T")
-_JSON = {"Content-Type": "application/json"}
+_JSON: dict[str, str] = {CONTENT_TYPE: "application/json"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +152,7 @@ def _bound(hall: Hall, route: Route) -> Callable[[web.Request], Awaitable[web.St
         query = {} if route.lenient else read_query(request.query, route.query, hall.clock.now())
         result = await route.handler(Call(hall, request, query, person))
         if isinstance(result, Noun):  # first, since it is the most frequent, and the next question is a slow one
-            return web.Response(body=encode(result), headers=_JSON)
+            return Whole(body=encode(result), headers=_JSON)
         if isinstance(result, web.StreamResponse):
             return result
         if isinstance(result, Answer):

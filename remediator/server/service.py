@@ -206,6 +206,9 @@ class Status(Noun, frozen=True, kw_only=True):
     playbooks: int
     last_reload: ReloadReport
     undecided: int
+    """Deliveries on disk that wait for their decisions."""
+    undecided_since: Moment | None = None
+    """When the oldest of them came."""
     open_runs: int
     journal: str
     kubernetes: str

@@ -65,6 +65,8 @@ class Logged:
     namespace: str = ""
     name: str = ""
     subresource: str = ""
+    peer: int = 0
+    """The port of the connection at its other end: by it a test knows who of several sent it."""
 
     @property
     def mutating(self) -> bool:

@@ -79,6 +79,7 @@ class Door:
             user_agent=request.headers.get("User-Agent", ""),
             audit_id=request.headers.get("Audit-ID", ""),
             content_type=request.headers.get("Content-Type", ""),
+            peer=_port(request),
         )
         if entry.service == "kubernetes":
             self._aim(entry, request)
@@ -92,6 +93,12 @@ class Door:
             entry.verb, entry.resource, entry.subresource = call.verb, call.resource.qualified, call.subresource
             entry.namespace, entry.name = call.namespace, call.name
         entry.dry_run = bool(request.query.get("dryRun"))
+
+
+def _port(request: web.Request) -> int:
+    """Of the other end; 0 if it is gone already."""
+    name = request.transport.get_extra_info("peername") if request.transport is not None else None
+    return int(name[1]) if name else 0
 
 
 def _cut(request: web.Request) -> web.Response:

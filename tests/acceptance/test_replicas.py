@@ -5,32 +5,18 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import signal
 import time
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from urllib.error import HTTPError
 
 import pytest
+from acceptance.pairs import RESTART, begin, cordons, deletes, holder, leads, reckon
 
 log = logging.getLogger(__name__)
 pytestmark = [pytest.mark.postgres, pytest.mark.long, pytest.mark.timeout(240)]
 
-RESTART = """\
-apiVersion: remediator.dev/v1
-kind: Playbook
-metadata: {name: restart}
-ladder:
-- name: restart
-  steps:
-  - restart: {action: cilium.restart_agent, timeout: 5m, ready_for: 20s}
-  - cordon: {action: node.cordon}
-verify:
-  kube: {kind: Pod, namespace: kube-system, labels: k8s-app=cilium, fields: 'spec.nodeName=${target.name}'}
-  holds: size(objects) == 1
-  within: 5m
-  hold: 1s
-"""
 TAKES_ALERTS = """
 when:
   alerts: ['alertname="CiliumAgentDown"']
@@ -38,7 +24,6 @@ when:
 mode: auto
 gates: {cooldown: 1s}
 """
-REQUEST = {"playbook": "restart", "target": "Node/node-3", "by": "test", "reason": "to see"}
 
 
 @pytest.fixture
@@ -47,14 +32,21 @@ def cluster(simulation_process):
 
 
 @pytest.fixture
-def replica(cluster, daemon, postgres_database, monkeypatch):
+def database(request):
+    """The URL; the test of a full disk asks for another one."""
+    found = request.getfixturevalue(getattr(request, "param", "postgres_database"))
+    return getattr(found, "url", found)
+
+
+@pytest.fixture
+def replica(cluster, daemon, database, monkeypatch):
     """replica(): one more, on no node; replica("node-3"): as if it ran there."""
     settings = {name: value for name, value in cluster.settings.items() if name != "prometheus"}
     election = {"enabled": True, "namespace": "kube-system"}
 
     def start(node="", text=RESTART, **more):
         monkeypatch.setenv("NODE_NAME", node)
-        return daemon(playbooks=[text], store={"url": postgres_database}, **{"election": election, **settings, **more})
+        return daemon(playbooks=[text], store={"url": database}, **{"election": election, **settings, **more})
 
     return start
 
@@ -67,42 +59,6 @@ def pair(replica):
     second = replica()
     second.wait_for("it knows who leads", lambda: second.get("/api/v1/status")["ready_detail"].startswith("standby; "))
     return first, second
-
-
-def leads(one):
-    one.wait_for("it leads", lambda: one.get("/api/v1/status")["leader"], seconds=90)
-
-
-def sent(cluster, verb, path):
-    calls = cluster.call("GET", "/sim/requests")["items"]
-    return [call for call in calls if call["verb"] == verb and path in call["path"] and "dryRun" not in str(call)]
-
-
-def deletes(cluster):
-    return sent(cluster, "delete", "/pods/")
-
-
-def cordons(cluster):
-    return sent(cluster, "patch", "/nodes/node-3")
-
-
-def holder(cluster):
-    return cluster.call("GET", "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/remediator")["spec"]["holderIdentity"]
-
-
-def begin(leader, cluster):
-    """A run whose delete has been sent, and whose cordon is still to come."""
-    run = leader.call("POST", "/api/v1/runs", REQUEST)["id"]
-    leader.wait_for("the delete", lambda: [c for s in leader.get(f"/api/v1/runs/{run}")["steps"] for c in s["changes"]])
-    leader.wait_for("it took effect", lambda: len(deletes(cluster)) == 1)
-    return run
-
-
-def reckon(one, cluster, run):
-    ended = one.run_that_ended(seconds=180)
-    assert (ended["id"], ended["state"]) == (run, "healed"), ended["detail"]
-    assert (len(deletes(cluster)), len(cordons(cluster))) == (1, 1), "every call is sent once, whoever sends it"
-    assert one.cli("journal", "verify").returncode == 0
 
 
 def test_a_killed_leader_is_followed(pair, cluster, payload, one_alert):
@@ -179,49 +135,121 @@ def test_one_without_an_election_does_not_act_beside_them(pair, replica, monkeyp
         replica(election={"enabled": False})
 
 
-@pytest.mark.parametrize("outage", ["restarted", "read-only"])
-def test_postgresql_fails_under_two_replicas(pair, cluster, postgres_server, postgres_database, payload, one_alert, outage):
-    """In the middle of a run. Both answer 503 meanwhile; what got 200 is decided; whoever leads afterwards ends the run."""
-    if not postgres_server.stoppable:
-        pytest.skip("the PostgreSQL of these tests is somebody else's, so it is not stopped")
-    kept, number = [], iter(range(1000))
+class Outage:
+    """Both replicas take deliveries, with a run under way; then the database is in trouble, in the middle of it; then it is not."""
 
-    def deliver(to):
-        """The status of the answer."""
+    def __init__(self, pair, cluster, payload, one_alert):
+        self.pair, self.cluster = pair, cluster
+        self._payload, self._alert = payload, one_alert
+        self._number = iter(range(10_000))
+        self.kept = []
+
+    def deliver(self, to, size=0):
+        """The status of the answer; a 503 says when to come again."""
+        alert = self._alert(node="node-5", number=str(next(self._number)))
+        alert["annotations"] = {"description": random.randbytes(size // 2).hex()}  # which cannot be packed much
         try:
-            kept.append(to.send(payload(one_alert(node="node-5", number=str(next(number)))))["delivery"])
+            self.kept.append(to.send(self._payload(alert))["delivery"])
         except HTTPError as error:
-            return error.code
-        return 200
+            with error:
+                status, later = error.code, error.headers["Retry-After"]
+        else:
+            return 200
+        assert status != 503 or int(later) > 0
+        return status
 
-    assert [deliver(one) for one in pair] == [200, 200]
-    run = begin(pair[0], cluster)
-    with out_of_order(postgres_server, postgres_database, outage):
-        assert [deliver(one) for one in pair] == [503, 503]
-    for one in pair:
-        one.wait_for("deliveries to be taken again", lambda one=one: deliver(one) == 200)
-    reckon(pair[1], cluster, run)
-    assert not any(one.program.ended for one in pair), "nobody had to be started again"
-    decided = {decision["delivery"] for decision in pair[1].decisions(len(kept) + 1)}
-    assert decided == {None, *kept}, "each accepted delivery is decided, and what a person asked for"
-    assert len([one for one in pair if one.get("/api/v1/status")["leader"]]) == 1
+    def both(self):
+        return [self.deliver(one) for one in self.pair]
+
+    def begin(self):
+        assert self.both() == [200, 200]
+        self.run = begin(self.pair[0], self.cluster)
+
+    def is_over(self):
+        """Everything goes on by itself: nobody was started again, nothing that was answered 200 is lost, one leads, the run ends."""
+        for one in self.pair:
+            one.wait_for("deliveries to be taken again", lambda one=one: self.deliver(one) == 200)
+        reckon(self.pair[1], self.cluster, self.run)
+        assert not any(one.program.ended for one in self.pair), "nobody had to be started again"
+        decided = {decision["delivery"] for decision in self.pair[1].decisions(len(self.kept) + 1)}
+        assert decided == {None, *self.kept}, "each accepted delivery is decided, and what a person asked for"
+        assert len([one for one in self.pair if one.get("/api/v1/status")["leader"]]) == 1
 
 
-@contextmanager
-def out_of_order(server, database, how):
-    if how == "restarted":
-        server.stop(signal.SIGINT)
-        try:
-            yield
-        finally:
-            server.start()
-        return
+@pytest.fixture
+def outage(pair, cluster, payload, one_alert):
+    return Outage(pair, cluster, payload, one_alert)
+
+
+def test_postgresql_is_restarted_under_two_replicas(outage, postgres_server):
+    stoppable(postgres_server)
+    outage.begin()
+    postgres_server.stop(signal.SIGINT)
+    try:
+        assert outage.both() == [503, 503]
+    finally:
+        postgres_server.start()
+    outage.is_over()
+
+
+def test_postgresql_refuses_connections_for_half_a_minute(outage, postgres_server):
+    """As in a failover. The run comes to its next boundary meanwhile, and waits there."""
+    stoppable(postgres_server)
+    outage.begin()
+    postgres_server.stop(signal.SIGINT)
+    try:
+        answers, until, leader = [], time.monotonic() + 30, outage.pair[0]
+
+        def half_a_minute_is_over():
+            answers.extend(outage.both())
+            return time.monotonic() > until and WAITS in leader.program.output()
+
+        leader.wait_for("the run waits", half_a_minute_is_over, seconds=120)
+        assert set(answers) == {503}
+        assert cordons(outage.cluster) == [], "nothing is sent whose intent cannot be kept"
+    finally:
+        postgres_server.start()
+    outage.is_over()
+
+
+def test_postgresql_is_read_only_under_two_replicas(outage, postgres_server, database):
+    """As after a failover to a standby, with new sessions everywhere."""
     name = database.partition("?")[0].rsplit("/", 1)[1]
     sessions = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
-    server.sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
-    server.sql(sessions)  # as after a failover, whose sessions are all new
+    outage.begin()
+    postgres_server.sql(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    postgres_server.sql(sessions)
     try:
-        yield
+        assert outage.both() == [503, 503]
     finally:
-        server.sql(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
-        server.sql(sessions)
+        postgres_server.sql(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        postgres_server.sql(sessions)
+    outage.is_over()
+
+
+@pytest.mark.parametrize("database", ["small_disk"], indirect=True)
+def test_the_disk_of_postgresql_is_full_under_two_replicas(outage, small_disk):
+    """What is small still fits for a while, into pages that have room. In the end nothing does, and the run waits where it is."""
+    outage.begin()
+    small_disk.fill()
+    try:
+        leader = outage.pair[0]
+        assert [outage.deliver(one, size=60_000) for one in outage.pair] == [503, 503]
+        leader.wait_for(
+            "nothing fits any more", lambda: [outage.deliver(one, size=size) for one in outage.pair for size in (0, 500)] == [503] * 4
+        )
+        leader.wait_for("the run waits", lambda: WAITS in leader.program.output(), seconds=120)
+        assert "No space left on device" in leader.program.output()
+        assert outage.both() == [503, 503]
+        assert cordons(outage.cluster) == [], "nothing is sent whose intent cannot be kept"
+    finally:
+        small_disk.free()
+    outage.is_over()
+
+
+WAITS = "the run waits for the journal"
+
+
+def stoppable(server):
+    if not server.stoppable:
+        pytest.skip("the PostgreSQL of these tests is somebody else's, so it is not stopped")

@@ -23,6 +23,7 @@ from remediator.daemon import Daemon
 from remediator.decide import Decider
 from remediator.episodes import Episodes
 from remediator.feed import Feed
+from remediator.inbox import Portion
 from remediator.model import new_id
 from remediator.payload import Limits
 from remediator.pipeline import Pipeline
@@ -177,7 +178,7 @@ class Deciding:
         return await self.decide_stored(delivery, again=again)
 
     async def decide_stored(self, delivery, *, again=False):
-        assert await self.decider.deliveries([(delivery, again)]) == 1
+        assert await self.decider.portions([Portion.whole(delivery, again=again)]) == 1
         self.runs = self.decider.runs_to_begin()
         return await self.decisions(delivery)
 

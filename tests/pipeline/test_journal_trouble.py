@@ -143,7 +143,7 @@ async def test_what_cannot_be_decided_does_not_keep_the_rest_on_disk(line, flaky
     await line.decided(later)
 
 
-@pytest.mark.parametrize("method", ["undecided", "delivery", "decisions", "episodes"])
+@pytest.mark.parametrize("method", ["undecided_names", "undecided_of", "delivery", "decisions", "episodes"])
 async def test_reads_that_fail_are_made_again(line, flaky, text, method):
     line.load(text())
     await line.start()
@@ -192,16 +192,16 @@ async def test_a_run_waits_for_the_journal_and_goes_on(line, flaky, stage, sympt
 async def test_a_delivery_on_which_we_fail_again_and_again_does_not_stop_the_others(line, text):
     line.load(text())
     await line.start()
-    decide = line.pipeline.decider.deliveries
+    decide = line.pipeline.decider.portions
     poison = await line.deliver(line.outside.fire("Other", pod="before"))
     await line.decided(poison)
 
     async def a_bug(waiting):
-        if waiting[0][0].id == poison.id:
+        if waiting[0].delivery.id == poison.id:
             raise ZeroDivisionError("a bug")
         return await decide(waiting)
 
-    line.pipeline.decider.deliveries = a_bug
+    line.pipeline.decider.portions = a_bug
     poison = await line.deliver(line.outside.fire("Other", pod="poison"))
     behind = [await line.deliver(line.outside.fire("Other", pod=str(number))) for number in range(3)]
     for delivery in behind:

@@ -21,11 +21,17 @@ CORDON = {"cordon": {"action": "node.cordon"}}
 
 async def posted(house, alert, **headers):
     """A webhook call; its status."""
+    async with aiohttp.ClientSession() as session:
+        return (await posted_by(session, house, alert, **headers))[0]
+
+
+async def posted_by(session, house, alert, **headers):
+    """A webhook call of a client that keeps its connection; its status and what it was answered."""
     payload = {"version": "4", "receiver": "r", "status": "firing", "groupKey": "g", "alerts": [alert]}
     headers["Authorization"] = f"Bearer {house.TOKENS['webhook']}"
     url = f"{house.daemon.url}/api/v1/alerts"
-    async with aiohttp.ClientSession() as session, session.post(url, data=json.dumps(payload).encode(), headers=headers) as answer:
-        return answer.status
+    async with session.post(url, data=json.dumps(payload).encode(), headers=headers) as answer:
+        return answer.status, await answer.json()
 
 
 @pytest.fixture
@@ -68,6 +74,14 @@ async def test_a_run_is_in_the_trace_of_the_webhook(traced, outside):
     assert {"decided", "step begins", "step ended", "run ended"} <= told
     exposed = METRICS.written(OPENMETRICS)[0].decode()
     assert f'# {{run="{run.id}",trace_id="{TRACE}"}}' in exposed
+
+
+async def test_what_comes_after_it_on_the_same_connection_is_in_no_trace(traced, outside):
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
+        _, first = await posted_by(session, traced, outside.fire(), traceparent=PARENT)
+        _, second = await posted_by(session, traced, outside.fire())
+    assert (await traced.journal.delivery(first["delivery"])).trace == PARENT
+    assert (await traced.journal.delivery(second["delivery"])).trace == ""
 
 
 async def test_without_one_it_is_a_trace_of_its_own_and_what_is_none_is_left_out(traced, outside):

@@ -3,6 +3,7 @@
 ``postgres_server``   the server (session): the one that REMEDIATOR_TEST_POSTGRES names, or a private one from Debian's binaries
 ``postgres_url``      its maintenance database's URL (session)
 ``postgres_database`` the URL of a database of its own for one test, dropped afterwards
+``small_disk``        a small file system of its own with such a database on it, which can be filled up; needs root
 
 Where neither is there, tests that ask for them are skipped and say so. The private server runs without fsync, listens on the loopback
 interface only and lives in a temporary folder; PostgreSQL refuses to run as root, so root starts it as the user ``postgres``.
@@ -10,6 +11,7 @@ interface only and lives in a temporary folder; PostgreSQL refuses to run as roo
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 import secrets
@@ -37,10 +39,10 @@ class Server:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def create(self) -> str:
+    def create(self, *, tablespace: str = "pg_default") -> str:
         """A new, empty database; its URL."""
         name = f"test_{secrets.token_hex(8)}"
-        self.sql(f'CREATE DATABASE "{name}"')
+        self.sql(f'CREATE DATABASE "{name}" TABLESPACE {tablespace}')
         head, _, query = self.url.partition("?")
         return f"{head.rsplit('/', 1)[0]}/{name}" + (f"?{query}" if query else "")
 
@@ -69,8 +71,7 @@ class PrivateServer(Server):
         self._user = pwd.getpwnam("postgres") if os.geteuid() == 0 else None
         self._folder = Path(tempfile.mkdtemp(prefix="remediator-postgres-"))
         self._process: subprocess.Popen[bytes] | None = None
-        if self._user:
-            os.chown(self._folder, self._user.pw_uid, self._user.pw_gid)
+        self.own(self._folder)
         self._port = _free_port()
         super().__init__(f"postgresql://postgres@127.0.0.1:{self._port}/postgres")
         try:
@@ -115,6 +116,11 @@ class PrivateServer(Server):
             self._process.wait(timeout=START_SECONDS)
             self._process = None
 
+    def own(self, folder: Path) -> None:
+        """Give a folder to the user that it runs as."""
+        if self._user:
+            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+
     def freeze(self) -> None:
         """It and all its processes stand still: connections stay open, nothing is answered."""
         self._signal(signal.SIGSTOP)
@@ -145,6 +151,62 @@ class PrivateServer(Server):
 
     def _uid(self) -> int | None:
         return self._user.pw_uid if self._user else None
+
+
+class SmallDisk:
+    """A file system of its own (tmpfs) as a tablespace, with one database on it. The server's log and its other databases are elsewhere.
+
+    So a full one is what PostgreSQL itself tells: SQLSTATE 53100, ``could not extend file``, wherever a table has to grow.
+    """
+
+    SIZE = "48m"
+
+    def __init__(self, server: PrivateServer) -> None:
+        self._server = server
+        self._name = f"small_{secrets.token_hex(4)}"
+        self.folder = Path(tempfile.mkdtemp(prefix="remediator-small-disk-"))
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={self.SIZE},mode=0711", "tmpfs", str(self.folder)], capture_output=True, check=False
+        )
+        if done.returncode:
+            self.folder.rmdir()
+            pytest.skip(f"no small disk: tmpfs cannot be mounted here ({done.stderr.decode(errors='replace').strip()})")
+        self.url = ""
+        try:
+            place = self.folder / "tables"
+            place.mkdir()
+            server.own(place)
+            server.sql(f"CREATE TABLESPACE {self._name} LOCATION '{place}'")
+            self.url = server.create(tablespace=self._name)
+        except BaseException:
+            self.close()
+            raise
+
+    def fill(self) -> None:
+        """Nothing more fits on it."""
+        block = b"x" * 65536
+        with (self.folder / "ballast").open("wb", buffering=0) as ballast:
+            while block:
+                try:
+                    ballast.write(block)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    block = block[: len(block) // 2]
+
+    def free(self) -> None:
+        """There is room again."""
+        (self.folder / "ballast").unlink()
+
+    def close(self) -> None:
+        """Take away the database, the tablespace and the file system."""
+        try:
+            if self.url:
+                self._server.drop(self.url)
+                self._server.sql(f"DROP TABLESPACE {self._name}")
+        finally:
+            subprocess.run(["umount", "--lazy", str(self.folder)], capture_output=True, check=False)
+            self.folder.rmdir()
 
 
 def _dying_with_us() -> list[str]:
@@ -187,3 +249,12 @@ def postgres_database(postgres_server):
     url = postgres_server.create()
     yield url
     postgres_server.drop(url)
+
+
+@pytest.fixture
+def small_disk(postgres_server):
+    if not postgres_server.stoppable:
+        pytest.skip("the PostgreSQL of these tests is somebody else's, so its disk is not filled")
+    disk = SmallDisk(postgres_server)
+    yield disk
+    disk.close()

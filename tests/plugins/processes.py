@@ -37,11 +37,11 @@ def free_ports(count: int) -> list[int]:
 class Program:
     """One running program."""
 
-    def __init__(self, argv: list[str], output: Path, cwd: Path) -> None:
+    def __init__(self, argv: list[str], output: Path, cwd: Path, env: dict[str, str] | None = None) -> None:
         self.argv = argv
         self._output = output
         with output.open("ab") as file:
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=cwd)
+            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=cwd, env=env)
 
     @property
     def pid(self) -> int:

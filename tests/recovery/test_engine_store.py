@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from datetime import timedelta
 
 import pytest
+from dbos._dbos import _get_dbos_instance
 from dbos._sys_db import SystemDatabase
 from sqlalchemy.exc import OperationalError
 
@@ -146,4 +149,54 @@ async def test_what_comes_of_a_step_is_not_kept_once_another_process_leads(tmp_p
     async with asyncio.timeout(30):
         await healed.wait()
     assert entered == [True, True]
+    await engine.stop(timedelta(seconds=10))
+
+
+@pytest.mark.postgres
+async def test_a_postgresql_whose_machine_is_gone_without_a_word_is_given_up(postgres_database):
+    """By default the kernel asks after two hours whether the other side is still there, and a run would stand still so long."""
+
+    async def body(_):
+        return "healed"
+
+    engine = Engine(postgres_database, body)
+    engine.launch()
+    try:
+        with _get_dbos_instance()._sys_db.engine.connect() as connection:
+            line = connection.connection.dbapi_connection.fileno()
+            with socket.socket(fileno=os.dup(line)) as handle:
+                assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 10_000
+                assert handle.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+    finally:
+        await engine.stop(timedelta(seconds=10))
+
+
+async def test_a_run_that_another_process_took_and_left_is_taken_up(tmp_path, monkeypatch):
+    """The store holds it for being worked on, but nobody works on it: as if a leader that was followed had asked for it first."""
+    entered, ended = [], asyncio.Event()
+
+    async def body(run):
+        entered.append(run)
+        if len(entered) == 1:
+            await asyncio.Event().wait()
+        ended.set()
+        return "healed"
+
+    store = f"sqlite:///{tmp_path}/journal.db"
+    engine = Engine(store, body)
+    engine.launch()
+    await engine.start("run-1")
+    async with asyncio.timeout(30):
+        while not entered:  # noqa: ASYNC110 - what DBOS calls tells nobody
+            await asyncio.sleep(0.01)
+    assert [await engine.take_up_astray() for _ in range(3)] == [frozenset()] * 3, "it is under way"
+    await engine.stop(timedelta(seconds=10))
+
+    monkeypatch.setattr("dbos._dbos.startup_recovery_thread", lambda *_: None)
+    engine = Engine(store, body)
+    engine.launch()
+    assert [await engine.take_up_astray() for _ in range(2)] == [frozenset(), frozenset({"run-1"})], "once it is seen twice"
+    async with asyncio.timeout(30):
+        await ended.wait()
+    assert entered == ["run-1"] * 2
     await engine.stop(timedelta(seconds=10))

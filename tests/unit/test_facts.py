@@ -8,8 +8,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from remediator.clock import SystemClock
 from remediator.errors import Unreadable
 from remediator.facts import Facts
+from remediator.kube import Listing, kinds
+from remediator.kube.errors import Forbidden, NotFound
+from remediator.model import Target
 
 LONG = timedelta(hours=1)
 
@@ -43,3 +47,91 @@ async def test_after_that_nobody_waits(facts):
     await unanswered(facts)
     with pytest.raises(Unreadable):
         await facts.of_kubernetes(asyncio.Event().wait(), patience=LONG)
+
+
+class Cluster:
+    """Nodes by name, each with its label; what was asked for is kept."""
+
+    def __init__(self, **hostnames):
+        self.hostnames = hostnames
+        self.asked = []
+
+    def _node(self, name):
+        return {"metadata": {"name": name, "uid": f"uid of {name}", "labels": {"kubernetes.io/hostname": self.hostnames[name]}}}
+
+    async def get(self, kind, name, namespace):
+        self.asked.append(("get", name))
+        if name not in self.hostnames:
+            raise NotFound("no such node", call="GET", status=404)
+        return self._node(name)
+
+    async def list(self, kind, *, labels):
+        self.asked.append(("list", labels))
+        wanted = labels.removeprefix("kubernetes.io/hostname in (").removesuffix(")").split(",")
+        return Listing([self._node(name) for name, hostname in self.hostnames.items() if hostname in wanted], "1")
+
+
+class Histories:
+    def __init__(self):
+        self.asked = []
+
+    async def histories(self, targets, since):
+        self.asked.append(sorted(targets))
+        return {target: [f"run on {target}"] for target in targets}
+
+
+def several(cluster):
+    world = SimpleNamespace(kube=cluster, journal=Histories(), clock=SystemClock())
+    return Facts(world, deadline=LONG), world.journal
+
+
+def nodes(*names):
+    return [Target(kind="Node", name=name) for name in names]
+
+
+async def test_many_targets_are_read_with_one_list_and_one_question_to_the_journal():
+    names = [f"node-{number}" for number in range(10)]
+    cluster = Cluster(**{name: name for name in names})
+    facts, journal = several(cluster)
+    await facts.look_ahead(nodes(*names, *names))
+    assert [verb for verb, _ in cluster.asked] == ["list"]
+    assert [await facts.seen.get(kinds.NODE, name, "") for name in names] == [cluster._node(name) for name in names]
+    assert len(cluster.asked) == 1, "nothing is asked again"
+    assert journal.asked == [sorted(f"Node/{name}" for name in names)]
+
+
+async def test_few_are_asked_for_by_name():
+    cluster = Cluster(a="a", b="b")
+    facts, _ = several(cluster)
+    await facts.look_ahead(nodes("a", "b"))
+    assert sorted(cluster.asked) == [("get", "a"), ("get", "b")]
+
+
+async def test_who_has_another_label_than_its_name_is_still_found_by_its_name():
+    names = [f"node-{number}" for number in range(10)]
+    cluster = Cluster(**{name: name for name in names} | {"node-3": "node-4.example.org", "node-5": "node-6"})
+    facts, _ = several(cluster)
+    await facts.look_ahead(nodes(*names))
+    for name in names:
+        assert (await facts.seen.get(kinds.NODE, name, ""))["metadata"]["uid"] == f"uid of {name}"
+    with pytest.raises(NotFound):
+        await facts.seen.get(kinds.NODE, "node-6.example.org", "")
+
+
+async def test_a_list_that_is_refused_leaves_the_question_to_each_case():
+    names = [f"node-{number}" for number in range(10)]
+    cluster = Cluster(**{name: name for name in names})
+    facts, _ = several(cluster)
+
+    async def forbidden(kind, *, labels):
+        raise Forbidden("may not list nodes", call="GET", status=403)
+
+    cluster.list = forbidden
+    await facts.look_ahead(nodes(*names))
+    assert (await facts.seen.get(kinds.NODE, "node-1", ""))["metadata"]["name"] == "node-1"
+
+
+async def test_it_is_told_whether_a_question_got_no_answer(facts):
+    assert not facts.silent
+    await unanswered(facts)
+    assert facts.silent

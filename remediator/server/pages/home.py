@@ -46,6 +46,8 @@ async def home(call: Call) -> web.Response:
     return await render(
         call,
         "home.html",
+        undecided=status.undecided,
+        undecided_since=status.undecided_since,
         waiting=[(run, waiting[run.id]) for run in open_runs.items if run.id in waiting],
         working=[run for run in open_runs.items if run.id not in waiting],
         idle=idle[:_SHOWN_EPISODES],

@@ -156,11 +156,15 @@ async def test_it_stops_when_a_person_cancels(stage, farm):
     assert len(farm.pods()) == 2
 
 
-async def test_it_stops_when_a_gate_turns_red(stage, farm):
+@pytest.mark.parametrize("unread", ["", r"^/api/v1/pods\?(?!.*fieldSelector)"], ids=["all-read", "others-unread"])
+async def test_it_stops_when_a_gate_turns_red(stage, farm, unread):
+    """Also where others cannot be read meanwhile: for those it would wait."""
     await farm.plant(farm.deployment("web", 2), farm.pdb("web"))
     stage.cluster.hold_budget("web", "apps")
 
     async def protect(_run):
+        if unread:
+            stage.cluster.fail(path=unread, status=503, count=None)
         note = {"metadata": {"annotations": {"remediator.dev/protected": "true"}}}
         await stage.world.kube.patch(kinds.NODE, "node-3", note, type="merge")
 

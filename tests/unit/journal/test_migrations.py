@@ -17,6 +17,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, text
 
 from remediator.errors import JournalUnavailable
+from remediator.journal.migrate import migrate
 from remediator.journal.migrations import HEAD, VERSION_TABLE
 from remediator.journal.schema import METADATA
 from remediator.journal.store import Store
@@ -70,12 +71,15 @@ async def test_migrations_build_what_the_schema_declares(journal, store_url, oth
     assert described(store_url) == described(other_url)
 
 
-def test_the_last_version_is_the_head():
+def scripts_of_the_journal():
     config = Config()
     config.set_main_option("script_location", str(files("remediator.journal") / "migrations"))
     config.set_main_option("path_separator", "os")
-    scripts = ScriptDirectory.from_config(config)
-    assert scripts.get_heads() == [HEAD]
+    return ScriptDirectory.from_config(config)
+
+
+def test_the_last_version_is_the_head():
+    assert scripts_of_the_journal().get_heads() == [HEAD]
 
 
 async def test_many_may_open_at_once(store_url, open_journal, make):
@@ -107,13 +111,59 @@ async def test_a_journal_that_is_up_to_date_is_opened_as_it_is(store_url, open_j
     assert await second.delivery(delivery.id) == delivery
 
 
-async def test_a_newer_journal_is_refused(journal, store_url, open_journal):
-    engine = engine_of(store_url)
+def say(url, *statements, **values):
+    """Do that to the database."""
+    engine = engine_of(url)
     with engine.begin() as connection:
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
+        for statement in statements:
+            connection.execute(text(statement), values)
     engine.dispose()
-    with pytest.raises(JournalUnavailable, match="newer version"):
+
+
+@pytest.mark.parametrize("needs", ["9998", "9999", None])
+async def test_a_newer_journal_is_refused(journal, store_url, open_journal, needs):
+    say(store_url, f"UPDATE {VERSION_TABLE} SET version_num = '9999', needs = :needs", needs=needs)
+    with pytest.raises(JournalUnavailable, match=r"newer version .* \(its schema is 9999, this one knows"):
         await open_journal(store_url)
+
+
+async def test_a_newer_journal_that_this_version_can_work_with_is_left_as_it_is(journal, store_url, open_journal, make):
+    delivery = make.delivery()
+    await journal.add_delivery(delivery)
+    say(
+        store_url,
+        "ALTER TABLE delivery ADD COLUMN later TEXT",
+        "CREATE TABLE later (id TEXT)",
+        f"UPDATE {VERSION_TABLE} SET version_num = '9999', needs = :needs",
+        needs=HEAD,
+    )
+    before = described(store_url)
+    older = await open_journal(store_url)
+    another = make.delivery()
+    await older.add_delivery(another)
+    assert [one.id for one in (await older.deliveries()).items] == [another.id, delivery.id]
+    assert (await older.verify()).problems == []
+    assert described(store_url) == before
+
+
+async def test_the_next_version_finds_what_this_one_needs(journal, store_url):
+    """Also where a journal was made before that was kept: then its schema has no column for it."""
+    say(store_url, f"ALTER TABLE {VERSION_TABLE} DROP COLUMN needs", f"UPDATE {VERSION_TABLE} SET version_num = '0003'")
+    say(store_url, "ALTER TABLE head DROP COLUMN epoch")
+    store = Store(store_url, deadline=timedelta(seconds=10))
+    try:
+        migrate(store)
+        with store.snapshot() as connection:
+            assert tuple(connection.execute(text(f"SELECT version_num, needs FROM {VERSION_TABLE}")).one()) == (HEAD, "0004")
+    finally:
+        store.close()
+
+
+def test_every_version_says_who_can_still_work_with_it():
+    """From the first on whose programs look at it; what can be left out there is that nobody but itself can."""
+    scripts = {script.revision: getattr(script.module, "needs", "") for script in scripts_of_the_journal().walk_revisions()}
+    silent = [revision for revision, needs in scripts.items() if revision > "0004" and needs not in scripts]
+    assert silent == [], "say needs = the version of the last release, or its own where it cannot be helped"
 
 
 @pytest.mark.parametrize(

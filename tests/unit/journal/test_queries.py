@@ -50,6 +50,10 @@ async def test_undecided_goes_on_after_an_id(journal, make):
     await journal.decide(deliveries[1].id, [])
     assert await journal.undecided(limit=2) == [deliveries[0], deliveries[2]]
     assert await journal.undecided(limit=2, after=deliveries[2].id) == deliveries[3:]
+    assert await journal.undecided_names(2) == [deliveries[0].id, deliveries[2].id]
+    assert await journal.undecided_names(10, deliveries[2].id) == [deliveries[3].id, deliveries[4].id]
+    asked = [deliveries[3].id, "unknown", deliveries[1].id, deliveries[0].id]
+    assert await journal.undecided_of(asked) == [deliveries[0], deliveries[3]], "what is decided is not among them"
 
 
 async def test_decisions_by_each_filter(journal, make):

@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from remediator.errors import JournalError, JournalUnavailable
+from remediator.journal import writer
 from remediator.model import evolve
 
 
@@ -51,6 +52,23 @@ async def test_all_that_wait_share_one_commit(journal, make, held, commits):
     assert journal.queue_depth == 0
     assert len((await journal.deliveries(limit=200)).items) == 100
     assert (await journal.verify()).ok
+
+
+async def test_what_one_turn_of_the_loop_brings_is_handed_over_together(journal, make, commits):
+    await asyncio.gather(*(journal.add_delivery(make.delivery(at=number)) for number in range(100)))
+    assert len(commits) == 1
+    assert len((await journal.deliveries(limit=200)).items) == 100
+
+
+async def test_a_batch_is_bounded_however_much_is_handed_over(journal, make, commits, monkeypatch):
+    monkeypatch.setattr(writer, "BATCH_UNITS", 40)
+    await asyncio.gather(*(journal.add_delivery(make.delivery(at=number)) for number in range(100)))
+    assert len(commits) == 3
+    monkeypatch.setattr(writer, "BATCH_BYTES", 1)
+    await asyncio.gather(*(journal.add_delivery(make.delivery(at=number)) for number in range(100, 105)))
+    assert len(commits) == 8
+    assert (await journal.verify()).ok
+    assert len((await journal.deliveries(limit=200)).items) == 105
 
 
 async def test_long_work_has_a_transaction_of_its_own_in_its_turn(journal, make, held, commits):

@@ -11,7 +11,7 @@ from remediator.errors import Refused, UsageError
 from remediator.kube.errors import NotFound
 from remediator.match import choose, find, host_of, nearest, resolve
 from remediator.model import Alert, AlertStatus
-from remediator.playbook import TargetSpec
+from remediator.playbook import Library, TargetSpec
 from remediator.reasons import Reason
 
 
@@ -44,7 +44,7 @@ def playbook(name, **labels):
 
 
 def library(*playbooks):
-    return SimpleNamespace(playbooks=playbooks)
+    return Library(playbooks)
 
 
 class Cluster:
@@ -189,6 +189,21 @@ def test_the_first_playbook_whose_matchers_all_fit_takes_it():
     books = library(playbook("a", alertname="X", severity="critical"), playbook("b", alertname="X"), playbook("c", alertname="X"))
     assert choose({"alertname": "X"}, books).name == "b"
     assert choose({"alertname": "X", "severity": "critical"}, books).name == "a"
+    assert choose({"alertname": "Y"}, books) is None
+
+
+def test_names_that_somebody_makes_up_fill_no_memory():
+    books = library(playbook("a", alertname="X"))
+    for number in range(3_000):
+        assert choose({"alertname": f"made-up-{number}"}, books) is None
+    assert len(books._by_alert) <= 1_000
+    assert choose({"alertname": "X"}, books).name == "a"
+
+
+def test_a_playbook_for_alerts_of_any_name_is_asked_too():
+    books = library(playbook("a", alertname="X"), playbook("any", severity="critical"))
+    assert choose({"alertname": "Y", "severity": "critical"}, books).name == "any"
+    assert choose({"severity": "critical"}, books).name == "any"
     assert choose({"alertname": "Y"}, books) is None
 
 

@@ -156,6 +156,7 @@ class FakeService:
         self.unreachable = False
         self.waiting: tuple[Any, ...] = ()
         self.demoted: tuple[Any, ...] = ()
+        self.undecided: dict[str, Any] = {}
         self.journal = FakeJournal()
         self.feed = Feed(queue=8)
         self.library = SimpleNamespace(playbooks=(a_playbook(),))
@@ -307,7 +308,7 @@ class FakeService:
 
     async def full_status(self, *, with_records=True):
         self.with_records = with_records
-        return evolve(self.status(), waiting=self.waiting, demoted=self.demoted)
+        return evolve(self.status(), waiting=self.waiting, demoted=self.demoted, **self.undecided)
 
     def ready(self):
         return self.is_ready

@@ -172,6 +172,11 @@ class TestNow:
         assert not page.all("form", action="/pause")
         assert not page.all("b", onclick="x")
 
+    async def test_how_long_the_oldest_undecided_delivery_waits(self, read, service):
+        assert not (await read("/")).all("p", id="undecided")
+        service.undecided = {"undecided": 3, "undecided_since": NOW - timedelta(seconds=90)}
+        assert "3 deliveries wait for decisions, the oldest for" in " ".join((await read("/")).text.split())
+
     async def test_alerts_not_acted_on_say_why(self, read, service):
         service.journal.episode = Episode(
             fingerprint="f",
