@@ -67,9 +67,11 @@ _STORM = 16
 """Writes that wait for the journal, from which on decisions give way to requests."""
 _LOOK_FOR_ASTRAY = timedelta(seconds=5)
 """Real time between two looks for runs that nobody works on, since it is about other processes; two such looks tell."""
-_REST = timedelta(seconds=2)
-"""Between two slices of decisions then; each costs as much as some hundred requests."""
-_PATIENCE = timedelta(seconds=4)
+_FEW = 50
+"""Alerts decided on together then: one queue's turn, so that a quiet playbook's is not far off; as dear as a hundred requests."""
+_REST = timedelta(seconds=1)
+"""Between two of those."""
+_PATIENCE = timedelta(minutes=1)
 """When the oldest delivery waits for so long, decisions give way no more."""
 
 
@@ -248,10 +250,11 @@ class Pipeline:
     async def _decide_all(self) -> None:
         """By turns. A delivery leaves the inbox only when its decisions are on disk, or when we fail on it again and again."""
         faults = 0
+        together = _TOGETHER
         while True:
             waiting: list[Portion] = []
             try:
-                waiting = await self._inbox.next(_TOGETHER)
+                waiting = await self._inbox.next(together)
                 METRICS.queue_oldest.set(self._waits_for().total_seconds())
                 count = await self._decide(waiting)
             except JournalUnavailable as error:
@@ -279,7 +282,9 @@ class Pipeline:
                 if portion.last:
                     self._world.feed.publish("delivery", portion.delivery.id)
             METRICS.queue_oldest.set(self._waits_for().total_seconds())
-            if self._world.journal.queue_depth >= _STORM and self._waits_for() < _PATIENCE:
+            storms = self._world.journal.queue_depth >= _STORM and self._waits_for() < _PATIENCE
+            together = _FEW if storms else _TOGETHER
+            if storms:
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
                 await asyncio.sleep(_REST.total_seconds())
 
