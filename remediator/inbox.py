@@ -74,7 +74,7 @@ class Inbox:
         self._beyond = 0
         """How many deliveries were ever left on disk only."""
         self._outside = 0
-        """How many are there, as far as known."""
+        """How many are there, as far as known; what comes while the disk is looked at may count twice until the next look."""
         self._on_disk = False
         self._full = False
         """Whether more is there than is queued; then it is looked for when half of that is decided."""
