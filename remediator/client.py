@@ -240,11 +240,11 @@ class Client(Transport):
 
         return await self.submit("POST", "/-/reload", ReloadReport, None)
 
-    async def verify(self, *, full: bool = False, jobs: int | None = None) -> ChainReport:
-        """Whether the journal's hash chain is whole, since the last time that it was or from its beginning. May take long then."""
+    async def verify(self, *, resume: bool = False, jobs: int | None = None) -> ChainReport:
+        """Whether the journal's hash chain is whole, from its beginning, which may take long, or since the last time that it was."""
         from remediator.journal import ChainReport  # noqa: PLC0415 - not needed for other calls
 
-        asked = [("full", "true")] if full else []
+        asked = [("resume", "true")] if resume else []
         if jobs is not None:
             asked.append(("jobs", str(jobs)))
         return await self.get("/api/v1/journal/verify", ChainReport, asked, slow=True)

@@ -28,18 +28,18 @@ def journal() -> None:
     """Verify, export, import and prune the record of everything."""
 
 
-@journal.command(name="verify", examples=["remediator journal verify", "remediator journal verify --full"])
-@click.option("--full", is_flag=True, help="From the log's beginning, whatever was verified before.")
+@journal.command(name="verify", examples=["remediator journal verify", "remediator journal verify --resume"])
+@click.option("--resume", is_flag=True, help="Only from where the last one ended that found nothing wrong, or was stopped.")
 @click.option("--jobs", type=click.IntRange(1, 16), help="Processes that read.  [default: one a core, at most 2]")
 @connects
 @formatted
-def verify(form: Form, full: bool, jobs: int | None) -> int:
+def verify(form: Form, resume: bool, jobs: int | None) -> int:
     """Check the hash chain, that every record is as its last entry says, and the anchor if there is one; exits with 1 if not.
 
-    It goes on where the last one ended that found nothing wrong, or was stopped. That says nothing of what was altered since in what was
-    verified before: --full reads all of it again, and the daemon does so by itself once a day.
+    A long journal takes minutes. --resume goes on from where the last verification came to; that says nothing of what was altered since in
+    what was verified before.
     """
-    report = ask(lambda c: c.verify(full=full, jobs=jobs))
+    report = ask(lambda c: c.verify(resume=resume, jobs=jobs))
 
     def text(wide: bool) -> str:
         del wide

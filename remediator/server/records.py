@@ -96,8 +96,8 @@ async def effect(call: Call) -> Page[Effect]:
 
 
 async def verify(call: Call) -> ChainReport:
-    """``GET /api/v1/journal/verify``: what came since the last one that found nothing wrong, or all of it."""
-    return await call.service.journal.verify(full=call.query.get("full", False), jobs=call.query.get("jobs"))
+    """``GET /api/v1/journal/verify``: all of it, or what came since the last one that found nothing wrong."""
+    return await call.service.journal.verify(full=not call.query.get("resume", False), jobs=call.query.get("jobs"))
 
 
 def _read(path: str, handler: Any, summary: str, answer: Any, *filters: query.Filter) -> Route:
@@ -112,7 +112,7 @@ _NAME = query.text("name", "Of alerts with this name.")
 _SINCE = query.duration_or_time()
 _DRY = query.boolean("dry_run", "Only dry runs, or only others.")
 _ALL = query.boolean("all", "Ended episodes too.")
-_FULL = query.boolean("full", "From its beginning, and not from where the last one ended that found nothing wrong.")
+_RESUME = query.boolean("resume", "Only from where the last one ended that found nothing wrong, or was stopped.")
 _LEFT = query.boolean("left_behind", "Only what nobody has put back, or only others.")
 _OF_DECISIONS = (
     query.text("delivery", "Of this delivery."),
@@ -138,5 +138,5 @@ ROUTES = (
     _read("why", why, "The story of anything, in words", Story, query.text("ref", "Alert, fingerprint, id or target.", needed=True)),
     _read("report/recurrence", recurrence, "What was restarted again and again", Page[Recurrence], _SINCE, query.at_least()),
     _read("report/effect", effect, "What came of acting, by playbook and target", Page[Effect], _PLAYBOOK, _SINCE),
-    _read("journal/verify", verify, "Check the journal's hash chain", ChainReport, _FULL, query.jobs(MOST_JOBS)),
+    _read("journal/verify", verify, "Check the journal's hash chain", ChainReport, _RESUME, query.jobs(MOST_JOBS)),
 )

@@ -341,14 +341,14 @@ def test_journal_verify(ask, api):
     assert (result.exit_code, result.stdout) == (1, "entry 3: \\x1bhash\nentry 4: gone\nBROKEN: 2 problems\n")
 
 
-def test_journal_verify_goes_on_from_the_last_one_or_reads_everything(ask, api):
+def test_journal_verify_reads_everything_or_goes_on_from_the_last_one(ask, api):
     since = {"seq": 9, "hash": "h", "at": "2026-01-05T10:00:00Z", "whole": True}
     api.answer("GET", "/api/v1/journal/verify", {"ok": True, "entries": 12, "problems": [], "since": since})
     words = "whole: 12 entries, each follows from the one before it; up to entry 9 as verified on 2026-01-05 10:00:00 UTC\n"
-    assert ask("journal", "verify").stdout == words
+    assert ask("journal", "verify", "--resume", "--jobs", "2").stdout == words
+    assert api.asked[-1][2] == {"resume": "true", "jobs": "2"}
+    ask("journal", "verify")
     assert api.asked[-1][2] == {}
-    ask("journal", "verify", "--full", "--jobs", "2")
-    assert api.asked[-1][2] == {"full": "true", "jobs": "2"}
 
 
 def test_journal_prune(ask, api):

@@ -100,10 +100,10 @@ CALLS = [
     ),
     (lambda c: c.verify(), {"ok": True, "entries": 1, "problems": []}, "GET", "/api/v1/journal/verify", "read", None),
     (
-        lambda c: c.verify(full=True, jobs=3),
+        lambda c: c.verify(resume=True, jobs=3),
         {"ok": True, "entries": 1, "problems": []},
         "GET",
-        "/api/v1/journal/verify?full=true&jobs=3",
+        "/api/v1/journal/verify?resume=true&jobs=3",
         "read",
         None,
     ),

@@ -129,9 +129,9 @@ async def test_the_catalogue(api, service):
     assert (await api.get("/api/v1/status"))["ready_detail"] == "leader"
     assert service.with_records
     assert (await api.get("/api/v1/journal/verify"))["ok"] is True
-    assert service.journal.asked["verify"] == {"full": False, "jobs": None}
-    assert (await api.get("/api/v1/journal/verify?full=true&jobs=16"))["ok"] is True
-    assert service.journal.asked["verify"] == {"full": True, "jobs": 16}
+    assert service.journal.asked["verify"] == {"full": True, "jobs": None}
+    assert (await api.get("/api/v1/journal/verify?resume=true&jobs=16"))["ok"] is True
+    assert service.journal.asked["verify"] == {"full": False, "jobs": 16}
     assert (await api.problem("GET", "/api/v1/journal/verify?jobs=17", 400))["detail"] == "jobs: expected a whole number from 1 to 16"
 
 
