@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import re
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
@@ -33,7 +34,7 @@ canonical: Callable[[Any], bytes] = msgspec.json.Encoder(order="sorted").encode
 """JSON with sorted keys, no spaces, UTF-8: the form that digests and the chain are computed over."""
 
 _TOKEN = 16
-"""Characters from which on a piece of a URL that has letters and digits counts as a secret; shorter ones are names."""
+"""Characters from which on a piece of a URL may be a secret; shorter ones are names."""
 _BETWEEN, _DIGIT, _LETTER = re.compile(r"[/&=?,;:@]"), re.compile("[0-9]"), re.compile("[A-Za-z]")
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
@@ -182,8 +183,15 @@ def secrets_of(url: str, *, tokens: bool = True) -> list[str]:
     if tokens and parts.scheme:
         host = "" if parts.scheme in ("http", "https") else parts.netloc
         pieces = _BETWEEN.split(f"{parts.username or ''}/{host}/{parts.path}/{parts.query}")
-        found += [unquote(piece) for piece in pieces if len(piece) >= _TOKEN and _DIGIT.search(piece) and _LETTER.search(piece)]
+        found += [unquote(piece) for piece in pieces if _is_token(piece)]
     return found
+
+
+def _is_token(piece: str) -> bool:
+    """Letters with digits, or, since one in a hundred tokens happens to have none, in a case that changes more than in CamelCase."""
+    letters = [letter.isupper() for letter in _LETTER.findall(piece)]
+    changes = sum(one != other for one, other in pairwise(letters))
+    return len(piece) >= _TOKEN and bool(letters) and (bool(_DIGIT.search(piece)) or changes * 3 > len(letters))
 
 
 def _forms(secret: str) -> tuple[str, ...]:

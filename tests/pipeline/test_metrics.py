@@ -220,7 +220,7 @@ async def test_a_journal_that_was_altered_shows_in_a_metric_and_in_the_log(line,
     if not ok:
         report = ChainReport(ok=False, entries=3, problems=["entry 2 does not follow from entry 1"])
 
-        async def altered():
+        async def altered(**_):
             return report
 
         monkeypatch.setattr(line.world.journal, "verify", altered)

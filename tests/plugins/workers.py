@@ -45,7 +45,7 @@ def _group(nodeid: str) -> str:
 
 def _rank(nodeid: str) -> int:
     if _with_controlplane(_path(nodeid)):
-        return -1
+        return -1 if nodeid.startswith(_CONTRACT) else -2  # contracts leave pods on its nodes for a while
     return next((rank for rank, folder in enumerate(_FIRST) if nodeid.startswith(folder)), len(_FIRST))
 
 

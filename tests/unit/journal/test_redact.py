@@ -257,6 +257,8 @@ def test_hostile_texts_take_no_time(unit):
         ("https://hooks.example/up?token=q8Zr2Lw0Xk5Vt7Bn9s&to=on-call-channel-team", ["q8Zr2Lw0Xk5Vt7Bn9s"]),
         ("tgram://1234567890abcdefgh/chat", ["1234567890abcdefgh"]),
         ("https://hooks-2026.example.test/path-without-digits", []),
+        ("https://hooks.example/services/qBZrMLwYXkoVtqBnOsaKpWzh", ["qBZrMLwYXkoVtqBnOsaKpWzh"]),
+        ("https://hooks.example/RemediatorWebhookReceiver/OnCallNetworkTeam/ALERTMANAGERWEBHOOK", []),
         ("# a comment", []),
         ("http://[", []),
     ],
