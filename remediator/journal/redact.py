@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import re
 from functools import lru_cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
@@ -35,7 +34,7 @@ canonical: Callable[[Any], bytes] = msgspec.json.Encoder(order="sorted").encode
 
 _TOKEN = 16
 """Characters from which on a piece of a URL may be a secret; shorter ones are names."""
-_BETWEEN, _DIGIT, _LETTER = re.compile(r"[/&=?,;:@]"), re.compile("[0-9]"), re.compile("[A-Za-z]")
+_BETWEEN, _DIGIT, _LETTER, _CAPITALS = re.compile(r"[/&=?,;:@]"), re.compile("[0-9]"), re.compile("[A-Za-z]"), re.compile("[A-Z]{2}")
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
 _SECRET_WORDS = frozenset(
@@ -188,10 +187,9 @@ def secrets_of(url: str, *, tokens: bool = True) -> list[str]:
 
 
 def _is_token(piece: str) -> bool:
-    """Letters with digits, or, since one in a hundred tokens happens to have none, in a case that changes more than in CamelCase."""
-    letters = [letter.isupper() for letter in _LETTER.findall(piece)]
-    changes = sum(one != other for one, other in pairwise(letters))
-    return len(piece) >= _TOKEN and bool(letters) and (bool(_DIGIT.search(piece)) or changes * 3 > len(letters))
+    """Letters with digits, or, since one in a hundred tokens happens to have none, small ones and two capitals in a row, which names lack."""
+    mixed = bool(_CAPITALS.search(piece)) and not piece.isupper()
+    return len(piece) >= _TOKEN and bool(_LETTER.search(piece)) and (mixed or bool(_DIGIT.search(piece)))
 
 
 def _forms(secret: str) -> tuple[str, ...]:
