@@ -187,7 +187,7 @@ def secrets_of(url: str, *, tokens: bool = True) -> list[str]:
 
 
 def _is_token(piece: str) -> bool:
-    """Letters with digits, or, since one in a hundred tokens happens to have none, small ones and two capitals in a row, which names lack."""
+    """Letters with digits, or, since one token in a hundred has none, small ones and two capitals in a row, which names lack."""
     mixed = bool(_CAPITALS.search(piece)) and not piece.isupper()
     return len(piece) >= _TOKEN and bool(_LETTER.search(piece)) and (mixed or bool(_DIGIT.search(piece)))
 
