@@ -248,7 +248,7 @@ def _comparable(value: Any) -> Any:
     if isinstance(value, str):
         if value.startswith(' "" is invalid: patch:'):
             return "invalid patch"
-        return re.sub(_UID, "UID", re.sub(r"(resource version: |current: |\()\d+\b", r"\1N", value))
+        return re.sub(r"(resource version: |current: |\()\d+\b", r"\1N", re.sub(_UID, "UID", value))
     return value
 
 
