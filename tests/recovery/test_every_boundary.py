@@ -1,5 +1,5 @@
 """SIGKILL at every boundary of the story of every action that changes something: each write of the journal, each checkpoint of the engine,
-each call that may change the cluster, before and after it. By default at every call and a fifth of the others, on request
+each call that may change the cluster, before and after it. By default at every call and an eighth of the others, on request
 at all. Which boundaries there are is found by telling the story without a death first.
 """
 
@@ -44,9 +44,9 @@ ON_POSTGRES = [
 ]
 
 
-ONE_IN = 5
+ONE_IN = 8
 """Every call's boundaries are died at in each story. Those of journal and engine are much the same in all of them, so by default each story
-takes a fifth of them, which fifth by its place; ``REMEDIATOR_EVERY_BOUNDARY=1`` takes all."""
+takes an eighth of them, which eighth by its place; ``REMEDIATOR_EVERY_BOUNDARY=1`` takes all."""
 
 
 def chosen(found, place):
