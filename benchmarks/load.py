@@ -183,8 +183,10 @@ class Generator:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait(60)
+        self._process.stdout.close()
 
     def prepare(self, *, first: int = 0, bodies: int = 512, nodes: int = 50, names: Sequence[str] = NAMES) -> None:
         """Make the bodies ``first`` and so on; returns when they are made."""

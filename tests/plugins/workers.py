@@ -1,7 +1,7 @@
 """Which worker runs which tests, where there are several: all that need the control plane are one worker's, so one API server runs.
 
 Tests of a file that makes something for all of them stay together too. What takes long comes first, so that no worker is left with it
-alone at the end.
+alone at the end. The long tests of the control plane are more than one worker's share, and are apart by their files.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def _path(nodeid: str) -> str:
     return nodeid.partition("::")[0]
 
 
-def _group(nodeid: str) -> str:
+def _group(nodeid: str, *, long: bool) -> str:
     path = _path(nodeid)
     if _with_controlplane(path):
-        return "control plane"
+        return path if long else "control plane"
     return path if 'scope="module"' in _text(path) else nodeid
 
 
@@ -60,9 +60,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     """Groups in the order of their first test."""
     from xdist.scheduler import LoadScopeScheduling
 
+    long = config.option.markexpr == "long"
+
     class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return _group(nodeid)
+            return _group(nodeid, long=long)
 
     config.option.loadscopereorder = False
     return ByGroup(config, log)
