@@ -74,7 +74,11 @@ class Inbox:
         self._beyond = 0
         """How many deliveries were ever left on disk only."""
         self._outside = 0
-        """How many are there, as far as known; what comes while the disk is looked at may count twice until the next look."""
+        """How many are there, as far as known."""
+        self._looked = ""
+        """The last delivery that the look on disk saw: it counted those up to it."""
+        self._told: list[str] | None = None
+        """Those that were counted while it looks."""
         self._on_disk = False
         self._full = False
         """Whether more is there than is queued; then it is looked for when half of that is decided."""
@@ -89,7 +93,10 @@ class Inbox:
         if self._on_disk or self._arriving >= _IN_MEMORY:
             self._on_disk = True
             self._beyond += 1
-            self._outside += 1
+            if delivery.id > self._looked:
+                self._outside += 1
+                if self._told is not None:
+                    self._told.append(delivery.id)
         else:
             self._arrived[delivery.id] = delivery
             self._arriving += _size(delivery)
@@ -190,19 +197,23 @@ class Inbox:
 
     async def _look_on_disk(self) -> None:
         """What is there and not known here, the oldest first, into the queues. What arrives meanwhile is there too: it is found next."""
-        before, self._outside = self._beyond, 0
+        before, outside = self._beyond, 0
         after, self._full = "", False
+        told: list[str] = []
+        self._told = told
         while names := await self._journal.undecided_names(_NAMES, after):
             after = names[-1]
             unknown = [id_ for id_ in names if id_ not in self._came and id_ not in self._arrived and id_ not in self._unkept]
             for first in range(0, len(unknown), _PAGE):
                 self._full = self._turns.alerts >= _QUEUED
                 if self._full:
-                    self._outside += len(unknown) - first
+                    outside += len(unknown) - first
                     break
                 for delivery in await self._journal.undecided_of(unknown[first : first + _PAGE]):
                     self._found(delivery)
                     await asyncio.sleep(0)  # as above
+        self._looked = after
+        self._outside, self._told = outside + sum(id_ > after for id_ in told), None
         if not self._full and before == self._beyond:
             self._on_disk = self._after_restart = False
         self._tell()

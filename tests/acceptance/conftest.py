@@ -38,7 +38,7 @@ def agents(control_plane):
         }
         return ready if len(ready) == 5 else None
 
-    return lambda: control_plane.wait_for("five ready agents", look, seconds=180)
+    return lambda: control_plane.wait_for("five ready agents", look)
 
 
 @pytest.fixture

@@ -243,11 +243,11 @@ async def test_what_was_altered_while_it_was_exported_is_taken_by_its_last_word(
 
 
 async def test_neither_way_takes_more_memory_for_a_longer_journal(open_journal, make, tmp_path, monkeypatch, clock):
-    """Eight times as many entries, in the same small pieces."""
+    """Eight times as many entries, in the same small pieces. The less of two: what else the process does meanwhile only adds."""
     for module, name in ((journal_module, "_EXPORTED"), (exchange, "_FLUSH"), (leaf, "_ENTRIES"), (audit, "_LOOK")):
         monkeypatch.setattr(module, name, 40)
     peaks: dict[str, list[int]] = {"export": [], "import": []}
-    for turn, deliveries in enumerate((100, 100, 800)):  # the first one fills caches
+    for turn, deliveries in enumerate((100, 100, 100, 800, 800)):  # the first one fills caches
         journal = await open_journal(f"sqlite:///{tmp_path}/{turn}.db")
         await asyncio.gather(*(journal.add_delivery(make.delivery(at=number)) for number in range(deliveries)))
         file = tmp_path / f"{turn}.jsonl"
@@ -259,18 +259,21 @@ async def test_neither_way_takes_more_memory_for_a_longer_journal(open_journal, 
             done = take_in(f"sqlite:///{tmp_path}/{turn}-there.db", lines, source="j", by="anna", now=clock.now())
         peaks["import"].append(peak())
         assert done.entries == deliveries
-    for what, (_, short, long) in peaks.items():
-        assert long < 3 * short, (what, peaks)  # and not eight times as much; what was not collected yet makes the rest
+    for what, (_, *short, long, again) in peaks.items():
+        assert min(long, again) < 1.5 * min(short), (what, peaks)
 
 
 @contextlib.contextmanager
 def traced():
-    """Afterwards: how many bytes more were in use at the peak than at the beginning."""
+    """Afterwards: how many bytes more were in use at the peak than at the beginning, garbage that nobody collected yet not among them."""
     gc.collect()
+    usual = gc.get_threshold()
+    gc.set_threshold(100, 2, 2)
     tracemalloc.start()
     seen = []
     try:
         yield lambda: seen[0]
     finally:
+        gc.set_threshold(*usual)
         seen.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
