@@ -140,6 +140,28 @@ async def test_a_quiet_playbook_is_decided_in_the_midst_of_a_storm(line, text, r
     assert first < last <= 10 + 2 * QUANTUM, "the first delivery may have been taken before the others came"
 
 
+async def test_decisions_give_way_while_webhooks_come_close_together(line, text):
+    """Also where none of them waits any more at the moment at which that is asked; and no longer than they come."""
+    line.load(text())
+    await line.start()
+    decide, gate, sizes = line.pipeline.decider.portions, asyncio.Event(), []
+
+    async def waits(waiting):
+        await gate.wait()
+        sizes.append(sum(len(portion.places) for portion in waiting))
+        return await decide(waiting)
+
+    line.pipeline.decider.portions = waits
+    await line.deliver(line.outside.fire("Other", known=False))
+    groups = [[line.outside.fire("Other", pod=f"{number}-{index}", known=False) for index in range(10)] for number in range(20)]
+    await asyncio.gather(*(line.deliver(*alerts) for alerts in groups))
+    assert line.journal.queue_depth == 0
+    gate.set()
+    await all_decided(line, 21)
+    assert sizes[:2] == [1, QUANTUM]
+    assert max(sizes[2:]) > QUANTUM
+
+
 async def test_a_restart_in_the_middle_of_a_delivery(line, symptom, text):
     """Its first alert's run is on disk, the rest of it is not decided yet; and more waits behind it."""
     for node in line.stage.cluster.node_names():
