@@ -64,13 +64,14 @@ _PAGE = 500
 _TOGETHER = 320
 """Alerts decided on together, about."""
 _STORM = 16
-"""Writes that wait for the journal, from which on decisions give way to requests."""
+"""Webhooks that wait for the journal at once, from which on decisions give way to requests."""
 _LOOK_FOR_ASTRAY = timedelta(seconds=5)
 """Real time between two looks for runs that nobody works on, since it is about other processes; two such looks tell."""
 _FEW = 50
 """Alerts decided on together then: one queue's turn, so that a quiet playbook's is not far off; as dear as a hundred requests."""
-_REST = timedelta(seconds=1)
-"""Between two of those."""
+_REST = timedelta(milliseconds=100)
+_RESTS = 10
+"""So many of them between two of those, fewer once the storm is over."""
 _PATIENCE = timedelta(minutes=1)
 """When the oldest delivery waits for so long, decisions give way no more."""
 
@@ -83,6 +84,8 @@ class Pipeline:
         self._engine = world.engine = Engine(store, self._carry, may_act=lambda: world.may_act)
         self._decider: Decider | None = None
         self._inbox = Inbox(world.journal, self._queue_of)
+        self._receiving = self._crowd = 0
+        """Webhooks that wait for the journal, and the most of them at once since that was asked last: a moment alone says little."""
         self._deciding: asyncio.Task[None] | None = None
         self._holding: asyncio.Task[None] | None = None
         self._taking_up: asyncio.Task[None] | None = None
@@ -147,11 +150,15 @@ class Pipeline:
         delivery = parse() if len(body) < _LARGE else await asyncio.to_thread(parse)
         if trace := PARENT.get():
             delivery = evolve(delivery, trace=trace)
+        self._receiving += 1
+        self._crowd = max(self._crowd, self._receiving)
         try:
             await self._world.journal.add_delivery(delivery)
         except JournalUnavailable:
             self._inbox.doubt()  # a commit without an answer may have taken place all the same
             raise
+        finally:
+            self._receiving -= 1
         if self._deciding is not None:
             self._inbox.put(delivery)  # else it is the leader's, who looks on disk
         return delivery
@@ -282,11 +289,18 @@ class Pipeline:
                 if portion.last:
                     self._world.feed.publish("delivery", portion.delivery.id)
             METRICS.queue_oldest.set(self._waits_for().total_seconds())
-            storms = self._world.journal.queue_depth >= _STORM and self._waits_for() < _PATIENCE
-            together = _FEW if storms else _TOGETHER
-            if storms:
+            together = _TOGETHER
+            for _ in range(_RESTS):
+                if not self._storms():
+                    break
+                together = _FEW
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
                 await asyncio.sleep(_REST.total_seconds())
+
+    def _storms(self) -> bool:
+        """Whether webhooks came so close together, since this was asked last, that decisions have to give way."""
+        crowd, self._crowd = self._crowd, self._receiving
+        return crowd >= _STORM and self._waits_for() < _PATIENCE
 
     async def _take_up_astray(self) -> None:
         """Of several replicas: what one that led before, or died, had taken from the engine's queue after this one began to lead."""

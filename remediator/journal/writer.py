@@ -121,7 +121,7 @@ class Writer:
         done: T = await self._enqueue(unit)
         return done, unit.held
 
-    async def _enqueue(self, unit: _Unit) -> Any:
+    def _enqueue(self, unit: _Unit) -> asyncio.Future[Any]:
         size = unit.size
         if self._closed:
             raise JournalUnavailable("the journal is closed")
@@ -135,7 +135,7 @@ class Writer:
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
         self._gathered.append(unit)
-        return await unit.done
+        return unit.done
 
     def _hand_over(self) -> None:
         """Give the thread what this turn of the loop brought. Waking a thread that waits costs as much as the rest of taking a unit."""
