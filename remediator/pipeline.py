@@ -28,7 +28,7 @@ from remediator.carry import UNDO, carry, patiently, undo_due
 from remediator.decide import Decider
 from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
-from remediator.episodes import Episodes
+from remediator.episodes import KEPT, Episodes, is_held
 from remediator.errors import HandsOver, JournalUnavailable, NotLeading
 from remediator.inbox import Inbox
 from remediator.match import choose
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remediator.inbox import Portion
-    from remediator.model import Alert, Delivery, Episode, Run
+    from remediator.model import Alert, Delivery, Run
     from remediator.payload import Limits
     from remediator.world import World
 
@@ -52,7 +52,7 @@ __all__ = ["Pipeline"]
 
 log = structlog.get_logger(__name__)
 _EPISODES_AT_START = 5_000
-"""Closed ones that are still known after a start; those that are open are all known."""
+"""Episodes that are read at once; so many closed ones are still known after a start."""
 _TRIES = 3
 """Then a delivery on which deciding fails by a fault of this program is left for the next start."""
 _RETRY = timedelta(seconds=2)
@@ -119,7 +119,7 @@ class Pipeline:
 
     async def start(self) -> None:
         """Take up what an earlier life left: open runs first, then deliveries that were stored and not decided."""
-        self._decider = Decider(self._world, Episodes(await self._known_episodes()))
+        self._decider = Decider(self._world, await self._known_episodes())
         for run in await self._world.journal.open_runs():
             METRICS.runs_in_flight.labels(run.playbook).inc()
             if run.cancel:
@@ -237,15 +237,19 @@ class Pipeline:
             await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
         return RunState.UNKNOWN.value
 
-    async def _known_episodes(self) -> list[Episode]:
-        """Every open one, however old, and the last that began."""
-        found = list((await self._world.journal.episodes(open_only=False, limit=_EPISODES_AT_START)).items)
-        cursor: str | None = ""
+    async def _known_episodes(self) -> Episodes:
+        """The last that began, then those that are open: as many as are kept in memory, and all that a maintenance window holds."""
+        page = await self._world.journal.episodes(open_only=False, limit=_EPISODES_AT_START)
+        found, all_of_them = list(page.items), page.next is None
+        cursor = None if all_of_them else ""
         while cursor is not None:
             page = await self._world.journal.episodes(limit=_EPISODES_AT_START, cursor=cursor or None)
-            found += page.items
+            found += [episode for episode in page.items if len(found) < KEPT or is_held(episode)]
             cursor = page.next
-        return list(reversed(found))
+        known = Episodes(reversed(found))
+        if not all_of_them:
+            known.more_on_disk()
+        return known
 
     async def _decide_all(self) -> None:
         """By turns. A delivery leaves the inbox only when its decisions are on disk, or when we fail on it again and again."""

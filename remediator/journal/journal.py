@@ -356,6 +356,10 @@ class Journal:
         read = partial(queries.episodes, names=names, open_only=open_only, limit=limit, cursor=cursor)
         return await self._read(read, filters)
 
+    async def episodes_of(self, keys: Sequence[tuple[str, datetime]]) -> list[Episode]:
+        """Those that the journal has, by ``Alert.episode``, in no order."""
+        return await self._read(queries.episodes_of, keys)
+
     async def run(self, id: str) -> Run | None:  # noqa: A002 - the record's own word
         """One run with its steps in order and their changes."""
         return await self._read(queries.run, id)
