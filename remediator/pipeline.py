@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from remediator import record
+from remediator.allocator import give_back
 from remediator.carry import UNDO, carry, patiently, undo_due
 from remediator.decide import Decider
 from remediator.demotion import counts
@@ -73,6 +75,8 @@ _REST = timedelta(seconds=1)
 """Between two of those."""
 _PATIENCE = timedelta(minutes=1)
 """When the oldest delivery waits for so long, decisions give way no more."""
+_MANY = 2_000
+"""Alerts decided on, after which memory that is free is given back to the system as soon as none waits."""
 
 
 class Pipeline:
@@ -253,7 +257,7 @@ class Pipeline:
 
     async def _decide_all(self) -> None:
         """By turns. A delivery leaves the inbox only when its decisions are on disk, or when we fail on it again and again."""
-        faults = 0
+        faults = decided = 0
         together = _TOGETHER
         while True:
             waiting: list[Portion] = []
@@ -286,11 +290,21 @@ class Pipeline:
                 if portion.last:
                     self._world.feed.publish("delivery", portion.delivery.id)
             METRICS.queue_oldest.set(self._waits_for().total_seconds())
+            decided += sum(len(portion.places) for portion in waiting[:count])
+            if decided >= _MANY and not self._inbox:
+                decided = 0
+                await self._give_back()
             storms = self._world.journal.queue_depth >= _STORM and self._waits_for() < _PATIENCE
             together = _FEW if storms else _TOGETHER
             if storms:
                 # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
                 await asyncio.sleep(_REST.total_seconds())
+
+    async def _give_back(self) -> None:
+        """A storm is over: memory that is free goes back to the system, and what the journal keeps for reads."""
+        with suppress(JournalUnavailable):
+            await self._world.journal.give_back()
+        await asyncio.to_thread(give_back)
 
     async def _take_up_astray(self) -> None:
         """Of several replicas: what one that led before, or died, had taken from the engine's queue after this one began to lead."""

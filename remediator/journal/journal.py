@@ -201,6 +201,10 @@ class Journal:
         """How many writes wait for their commit."""
         return self._writer.depth
 
+    async def give_back(self) -> None:
+        """Let go of what is kept in memory for the next read. Raises JournalUnavailable."""
+        await self._work(self._store.give_back)
+
     # writes
 
     async def add_delivery(self, delivery: Delivery) -> None:
