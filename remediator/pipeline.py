@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,11 +25,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from remediator import record
+from remediator.allocator import give_back
 from remediator.carry import UNDO, carry, patiently, undo_due
 from remediator.decide import Decider
 from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
-from remediator.episodes import Episodes
+from remediator.episodes import KEPT, Episodes, is_held
 from remediator.errors import HandsOver, JournalUnavailable, NotLeading
 from remediator.inbox import Inbox
 from remediator.match import choose
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remediator.inbox import Portion
-    from remediator.model import Alert, Delivery, Episode, Run
+    from remediator.model import Alert, Delivery, Run
     from remediator.payload import Limits
     from remediator.world import World
 
@@ -52,7 +54,7 @@ __all__ = ["Pipeline"]
 
 log = structlog.get_logger(__name__)
 _EPISODES_AT_START = 5_000
-"""Closed ones that are still known after a start; those that are open are all known."""
+"""Episodes that are read at once; so many closed ones are still known after a start."""
 _TRIES = 3
 """Then a delivery on which deciding fails by a fault of this program is left for the next start."""
 _RETRY = timedelta(seconds=2)
@@ -74,6 +76,8 @@ _RESTS = 10
 """So many of them between two of those, fewer once the storm is over."""
 _PATIENCE = timedelta(minutes=1)
 """When the oldest delivery waits for so long, decisions give way no more."""
+_MANY = 2_000
+"""Alerts decided on, after which memory that is free is given back to the system as soon as none waits."""
 
 
 class Pipeline:
@@ -122,7 +126,7 @@ class Pipeline:
 
     async def start(self) -> None:
         """Take up what an earlier life left: open runs first, then deliveries that were stored and not decided."""
-        self._decider = Decider(self._world, Episodes(await self._known_episodes()))
+        self._decider = Decider(self._world, await self._known_episodes())
         for run in await self._world.journal.open_runs():
             METRICS.runs_in_flight.labels(run.playbook).inc()
             if run.cancel:
@@ -244,19 +248,23 @@ class Pipeline:
             await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
         return RunState.UNKNOWN.value
 
-    async def _known_episodes(self) -> list[Episode]:
-        """Every open one, however old, and the last that began."""
-        found = list((await self._world.journal.episodes(open_only=False, limit=_EPISODES_AT_START)).items)
-        cursor: str | None = ""
+    async def _known_episodes(self) -> Episodes:
+        """The last that began, then those that are open: as many as are kept in memory, and all that a maintenance window holds."""
+        page = await self._world.journal.episodes(open_only=False, limit=_EPISODES_AT_START)
+        found, all_of_them = list(page.items), page.next is None
+        cursor = None if all_of_them else ""
         while cursor is not None:
             page = await self._world.journal.episodes(limit=_EPISODES_AT_START, cursor=cursor or None)
-            found += page.items
+            found += [episode for episode in page.items if len(found) < KEPT or is_held(episode)]
             cursor = page.next
-        return list(reversed(found))
+        known = Episodes(reversed(found))
+        if not all_of_them:
+            known.more_on_disk()
+        return known
 
     async def _decide_all(self) -> None:
         """By turns. A delivery leaves the inbox only when its decisions are on disk, or when we fail on it again and again."""
-        faults = 0
+        faults = decided = 0
         together = _TOGETHER
         while True:
             waiting: list[Portion] = []
@@ -289,6 +297,10 @@ class Pipeline:
                 if portion.last:
                     self._world.feed.publish("delivery", portion.delivery.id)
             METRICS.queue_oldest.set(self._waits_for().total_seconds())
+            decided += sum(len(portion.places) for portion in waiting[:count])
+            if decided >= _MANY and not self._inbox:
+                decided = 0
+                await self._give_back()
             together = _TOGETHER
             for _ in range(_RESTS):
                 if not self._storms():
@@ -301,6 +313,12 @@ class Pipeline:
         """Whether webhooks came so close together, since this was asked last, that decisions have to give way."""
         crowd, self._crowd = self._crowd, self._receiving
         return crowd >= _STORM and self._waits_for() < _PATIENCE
+
+    async def _give_back(self) -> None:
+        """A storm is over: memory that is free goes back to the system, and what the journal keeps for reads."""
+        with suppress(JournalUnavailable):
+            await self._world.journal.give_back()
+        await asyncio.to_thread(give_back)
 
     async def _take_up_astray(self) -> None:
         """Of several replicas: what one that led before, or died, had taken from the engine's queue after this one began to lead."""

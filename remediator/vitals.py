@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from remediator.allocator import give_back
 from remediator.errors import JournalUnavailable
 from remediator.model import RunState
 from remediator.telemetry import METRICS
@@ -91,6 +92,7 @@ class Vitals:
         except JournalUnavailable as error:
             log.warning("the journal could not be verified", error=str(error))
             return False
+        await asyncio.to_thread(give_back)  # it took some MB, which are not needed again before tomorrow
         METRICS.journal_whole.set(report.ok)
         METRICS.journal_verified_at.set(self._world.clock.now().timestamp())
         if not report.ok:

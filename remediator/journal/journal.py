@@ -201,6 +201,10 @@ class Journal:
         """How many writes wait for their commit."""
         return self._writer.depth
 
+    async def give_back(self) -> None:
+        """Let go of what is kept in memory for the next read. Raises JournalUnavailable."""
+        await self._work(self._store.give_back)
+
     # writes
 
     async def add_delivery(self, delivery: Delivery) -> None:
@@ -355,6 +359,10 @@ class Journal:
         filters = {"fingerprint": fingerprint, "name": name}
         read = partial(queries.episodes, names=names, open_only=open_only, limit=limit, cursor=cursor)
         return await self._read(read, filters)
+
+    async def episodes_of(self, keys: Sequence[tuple[str, datetime]]) -> list[Episode]:
+        """Those that the journal has, by ``Alert.episode``, in no order."""
+        return await self._read(queries.episodes_of, keys)
 
     async def run(self, id: str) -> Run | None:  # noqa: A002 - the record's own word
         """One run with its steps in order and their changes."""

@@ -50,6 +50,7 @@ __all__ = [
     "done",
     "entries",
     "episodes",
+    "episodes_of",
     "exported",
     "head",
     "histories",
@@ -137,6 +138,16 @@ def episodes(
         conditions.append(EPISODE.c.resolved_at.is_(None))
     rows, further = newest_first(connection, EPISODE, conditions, EPISODE.c.starts_at, limit=limit, cursor=cursor)
     return Page(items=tuple(from_json(row.data, Episode) for row in rows), next=further)
+
+
+def episodes_of(connection: Connection, keys: Sequence[tuple[str, datetime]]) -> list[Episode]:
+    """Those that are there, by fingerprint and startsAt, in no order."""
+    ids = [episode_id(*one) for one in keys]
+    found: list[Episode] = []
+    for first in range(0, len(ids), _AT_ONCE):
+        rows = connection.execute(select(EPISODE.c.data).where(EPISODE.c.id.in_(ids[first : first + _AT_ONCE])))
+        found += [from_json(row.data, Episode) for row in rows]
+    return found
 
 
 def run(connection: Connection, id_: str) -> Run | None:

@@ -95,6 +95,16 @@ async def test_decisions_by_each_filter(journal, make):
     assert (await journal.decisions(since=make.time(5))).items == (wanted,)
 
 
+async def test_episodes_by_their_keys_however_many_are_asked_for(journal, make):
+    there = [make.episode(at=number, fingerprint=f"f{number % 3}") for number in range(5)]
+    await journal.decide(None, [], episodes=there)
+    asked = [(one.fingerprint, one.starts_at) for one in there[1:]]
+    asked += [("f0", make.time(1)), *(("unknown", make.time(number)) for number in range(700))]
+    found = await journal.episodes_of(asked)
+    assert sorted(found, key=lambda one: one.starts_at) == there[1:]
+    assert await journal.episodes_of([]) == []
+
+
 async def test_runs_by_each_filter(journal, make):
     wanted = make.run(at=5, playbook="p1", state=RunState.HEALED, dry_run=True)
     other = make.run(at=1, playbook="p2", target=Target(kind="Node", name="node-4"))
@@ -173,6 +183,7 @@ async def test_every_list_has_an_index(open_journal, tmp_path, make, asked):
     for filters in ({}, {"fingerprint": "x"}, {"name": "x"}):
         await journal.episodes(**filters)
         await journal.episodes(**filters, open_only=False, cursor=cursor)
+    await journal.episodes_of([("x", make.time(0))])
     for filters in ({}, {"playbook": "x"}, {"target": "x"}, {"since": make.time(0)}, {"dry_run": False}):
         await journal.runs(**filters, cursor=cursor)
     await journal.run(run.id)
