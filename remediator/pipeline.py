@@ -301,13 +301,18 @@ class Pipeline:
             if decided >= _MANY and not self._inbox:
                 decided = 0
                 await self._give_back()
-            together = _TOGETHER
-            for _ in range(_RESTS):
-                if not self._storms():
-                    break
-                together = _FEW
-                # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
-                await asyncio.sleep(_REST.total_seconds())
+            together = await self._rest()
+
+    async def _rest(self) -> int:
+        """Give way to webhooks while they come close together. Out: how many alerts are decided on next."""
+        together = _TOGETHER
+        for _ in range(_RESTS):
+            if not self._storms():
+                break
+            together = _FEW
+            # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
+            await asyncio.sleep(_REST.total_seconds())
+        return together
 
     def _storms(self) -> bool:
         """Whether webhooks came so close together, since this was asked last, that decisions have to give way."""
