@@ -218,7 +218,7 @@ class Facts:
             case Fact.PAUSES:
                 return journal.pauses(now)
             case Fact.OPEN_RUNS:
-                return journal.open_runs()
+                return journal.open_outlines()
             case Fact.HISTORY:
                 return journal.history(case.target.key, since=now - LONGEST_LOOK_BACK)
             case Fact.RESTARTS:
