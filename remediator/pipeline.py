@@ -133,11 +133,11 @@ class Pipeline:
                 self._world.signals.cancel(run.id)
         await self._world.demotions.load(self._world.journal, self._world.clock, self._alerted_playbooks())
         self._engine.launch()
-        for run in await self._world.journal.open_runs():
-            if await self._engine.ended(run.id):
-                await self._give_up(run.id, "the run engine holds this run for ended, the journal does not")
+        for one in await self._world.journal.open_outlines():
+            if await self._engine.ended(one.id):
+                await self._give_up(one.id, "the run engine holds this run for ended, the journal does not")
             else:
-                await self._engine.start(run.id)
+                await self._engine.start(one.id)
         await self._undo_what_is_due()
         left = await self._inbox.load()
         if left:

@@ -79,7 +79,7 @@ class Vitals:
         now, journal = self._world.clock.now(), self._world.journal
         METRICS.queue_oldest.set(_age([at] if (at := self._pipeline.waiting_since) is not None else [], now))
         METRICS.paused_oldest.set(_age([pause.at for pause in await journal.pauses(now)], now))
-        runs = await journal.open_runs()
+        runs = await journal.open_outlines()
         METRICS.runs_overdue.set(sum(run.state is not RunState.AWAITING_APPROVAL and run.deadline < now for run in runs))
         left = await self._left_behind({run.id for run in runs})
         METRICS.left_behind.set(len(left))

@@ -31,7 +31,7 @@ from remediator.journal.writer import Writer
 from remediator.model import encode, evolve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Episode,
         Exported,
         Noun,
+        Outline,
         Page,
         Pause,
         Run,
@@ -386,6 +387,19 @@ class Journal:
     async def open_runs(self) -> list[Run]:
         """All that have not ended, oldest first, with steps and changes."""
         return await self._read(queries.open_runs)
+
+    async def open_outlines(self) -> list[Outline]:
+        """As much of all that have not ended as says whether they count for others, oldest first."""
+        return await self._read(queries.open_outlines)
+
+    async def over_runs(
+        self, fold: Callable[[Iterator[Outline]], T], *, since: datetime, dry_run: bool | None = None, disruptive: bool = False
+    ) -> T:
+        """What ``fold`` makes of the runs on any target that started since then, oldest first; few of them are in memory at once.
+
+        It is called in a reader's thread and must have read them when it returns. ``disruptive``: only those that may disturb.
+        """
+        return await self._read(lambda connection: fold(queries.outlines(connection, since, dry_run=dry_run, disruptive=disruptive)))
 
     async def history(self, target: str, *, since: datetime) -> list[Run]:
         """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""
