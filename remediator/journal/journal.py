@@ -375,6 +375,10 @@ class Journal:
         filters = {"playbook": playbook, "target": target}
         return await self._read(queries.runs, filters, state, since, dry_run, limit, cursor)
 
+    async def bare_runs(self, *, ids: Sequence[str] | None = None, target: str | None = None, limit: int = 500) -> list[Run]:
+        """Those of ``ids``, a few hundred at most, or on ``target`` (Target.key), newest first, without steps: a third of the cost."""
+        return await self._read(queries.bare_runs, ids, target, limit)
+
     async def open_runs(self) -> list[Run]:
         """All that have not ended, oldest first, with steps and changes."""
         return await self._read(queries.open_runs)
