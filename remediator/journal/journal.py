@@ -22,7 +22,7 @@ from remediator.errors import JournalError, JournalUnavailable, Occupied
 from remediator.journal import audit, queries, verification, writes
 from remediator.journal.anchor import Anchor, Mark
 from remediator.journal.migrate import migrate
-from remediator.journal.prune import FIRST_SLICE, MOST_OF_A_SLICE, Pruned, next_slice, prune
+from remediator.journal.prune import GIVE_UP, LEAST_OF_A_SLICE, MOST_OF_A_SLICE, Pace, Pruned, prune
 from remediator.journal.redact import Redactor, canonical
 from remediator.journal.rows import key, stamp
 from remediator.journal.seat import Seat
@@ -86,7 +86,7 @@ class Journal:
         self._seat: Seat | None = None
         self._unseated = False
         self._anchor: Anchor | None = None
-        self._slice = FIRST_SLICE
+        self._pace = Pace()
         self.faults: tuple[str, ...] = ()
         """What was wrong with the log when it was last verified or compared with its anchor."""
 
@@ -283,20 +283,25 @@ class Journal:
         """Take away what was written before ``before``, but for the last ``keep`` entries of the log and what must stay.
 
         In slices of at most ``most`` entries, each a transaction of its own between which others have their turn; smaller ones where they
-        take long. What must stay: open runs and episodes, changes that were not put back, and what belongs to them
-        (``remediator.journal.prune``). Raises JournalUnavailable, and JournalError if what would go is not what was written.
+        take long, and one that takes too long is undone. What must stay: open runs and episodes, changes that were not put back, and what
+        belongs to them (``remediator.journal.prune``). Raises JournalUnavailable, and JournalError if what would go was tampered with.
         """
         upto = await self._read(queries.last_number) - keep
         removed: Counter[str] = Counter()
         slices, longest = 0, 0.0
         while True:
-            size = min(self._slice, most)
-            done, held = await self._writer.hold(partial(prune, before=stamp(before), upto=upto, most=size))
+            size = min(self._pace.size, most)
+            work = partial(prune, before=stamp(before), upto=upto, most=size)
+            done, held = await self._writer.hold(work, within=GIVE_UP if size > LEAST_OF_A_SLICE else None)
+            longest = max(longest, held.statements + held.commit)
+            if done is None:
+                self._pace.gave_up(size)
+                continue
             removed.update(done.removed)
-            slices, longest = slices + 1, max(longest, held)
+            slices += 1
             if not done.more:
                 return Pruned(through=done.through, removed=dict(sorted(removed.items())), slices=slices, longest=longest)
-            self._slice = next_slice(size, held)
+            self._pace.took(size, held.statements, held.commit)
 
     # reads
 
@@ -383,6 +388,10 @@ class Journal:
         """Newest first, with steps and changes. ``target`` is Target.key, ``since`` looks at when a run started."""
         filters = {"playbook": playbook, "target": target}
         return await self._read(queries.runs, filters, state, since, dry_run, limit, cursor)
+
+    async def bare_runs(self, *, ids: Sequence[str] | None = None, target: str | None = None, limit: int = 500) -> list[Run]:
+        """Those of ``ids``, a few hundred at most, or on ``target`` (Target.key), newest first, without steps: a third of the cost."""
+        return await self._read(queries.bare_runs, ids, target, limit)
 
     async def open_runs(self) -> list[Run]:
         """All that have not ended, oldest first, with steps and changes."""

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Table, TextClause
 
 __all__ = [
+    "bare_runs",
     "changes",
     "decisions",
     "deliveries",
@@ -178,6 +179,15 @@ def runs(
         conditions.append(RUN.c.dry_run.is_(dry_run))
     rows, further = newest_first(connection, RUN, conditions, RUN.c.started_at, limit=limit, cursor=cursor)
     return Page(items=tuple(_assemble(connection, rows)), next=further)
+
+
+def bare_runs(connection: Connection, ids: Sequence[str] | None, target: str | None, limit: int) -> list[Run]:
+    """Newest first, without steps."""
+    conditions = _equal(RUN, {"target": target})
+    if ids is not None:
+        conditions.append(RUN.c.id.in_([key(id_) for id_ in ids]))
+    statement = select(RUN.c.data).where(*conditions).order_by(RUN.c.started_at.desc(), RUN.c.id.desc())
+    return [from_json(row.data, Run) for row in connection.execute(statement.limit(max(1, min(limit, MOST))))]
 
 
 def open_runs(connection: Connection) -> list[Run]:

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from remediator.journal import queries
-from remediator.model import ChangeState, DecisionKind, RunState, Target
+from remediator.model import ChangeState, DecisionKind, RunState, Target, evolve
 
 
 async def pages(ask):
@@ -126,6 +126,17 @@ async def test_runs_by_each_filter(journal, make):
     assert await journal.open_runs() == [other]
 
 
+async def test_runs_without_their_steps_by_id_and_by_target(journal, make):
+    runs = [make.run(at=at, target=Target(kind="Node", name=f"node-{at % 2}")) for at in range(4)]
+    for run in runs:
+        await journal.save_run(run)
+    bare = [evolve(run, steps=()) for run in runs]
+    assert await journal.bare_runs(ids=[runs[0].id, runs[3].id, "unknown"]) == [bare[3], bare[0]]
+    assert await journal.bare_runs(target="Node/node-1") == [bare[3], bare[1]]
+    assert await journal.bare_runs(target="Node/node-1", limit=1) == [bare[3]]
+    assert await journal.bare_runs(ids=[]) == []
+
+
 async def test_what_was_done_is_what_took_effect_or_may_have_in_live_runs(journal, make):
     agent, node = "cilium.restart_agent", "Node/node-3"
     live, other = make.run(state=RunState.HEALED), make.run(target=Target(kind="Node", name="node-4"))
@@ -187,6 +198,8 @@ async def test_every_list_has_an_index(open_journal, tmp_path, make, asked):
     for filters in ({}, {"playbook": "x"}, {"target": "x"}, {"since": make.time(0)}, {"dry_run": False}):
         await journal.runs(**filters, cursor=cursor)
     await journal.run(run.id)
+    await journal.bare_runs(ids=["x"])
+    await journal.bare_runs(target="x")
     await journal.history("Node/node-3", since=make.time(0))
     for target in (None, "Node/node-3"):
         await journal.done(frozenset({"a"}), since=make.time(0), target=target)
