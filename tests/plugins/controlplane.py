@@ -12,12 +12,13 @@ import os
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plugins.leftovers import WATCHED, Watched
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -72,6 +73,28 @@ class ControlPlane:
         """
         found = self.get("nodes,pods,daemonsets,deployments,configmaps,services,events,controllerrevisions", "--all-namespaces")
         return {f"{o['kind']}/{o['metadata'].get('namespace', '')}/{o['metadata']['name']}": _version(o) for o in found["items"]}
+
+    @contextmanager
+    def dead_kubelet(self, node: str) -> Iterator[None]:
+        """The node's kubelet is dead from when Kubernetes has found out. Afterwards it lives, and so do its pods.
+
+        Pods of a node that does not answer are marked as not ready. Its kubelet takes that back when it returns; kwok does not.
+        """
+        ready = '{.status.conditions[?(@.type=="Ready")].status}'
+        self.kubectl("label", "node", node, "type-")
+        try:
+            self.wait_for(
+                f"{node} is Unknown", lambda: self.kubectl("get", "node", node, "-o", f"jsonpath={ready}") == "Unknown", seconds=120
+            )
+            yield
+        finally:
+            self.kubectl("label", "node", node, "type=kwok")
+            self.wait_for(f"{node} is back", lambda: self.kubectl("get", "node", node, "-o", f"jsonpath={ready}") == "True", seconds=120)
+            yes = json.dumps({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+            for pod in self.get("pods", "--all-namespaces", f"--field-selector=spec.nodeName={node}")["items"]:
+                where = (pod["metadata"]["name"], "-n", pod["metadata"]["namespace"])
+                if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
+                    self.kubectl("patch", "pod", *where, "--subresource=status", "--type=strategic", "-p", yes)
 
     def wait_for(self, what: str, look: Any, *, seconds: float = 60) -> Any:
         """The first truthy result of ``look``."""
@@ -144,6 +167,9 @@ def _up(command: list[str], home: Path) -> tuple[subprocess.Popen[str], dict[str
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("controlplane"), crds="cilium-1.20.2") as plane:
+def control_plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
+    """One for all tests of the session; ``leftovers`` sees to it that each of them leaves it as it was."""
+    with running(tmp_path_factory.mktemp("controlplane"), crds="cilium-1.20.2") as plane, closing(Watched(plane)) as watched:
+        pytestconfig.stash[WATCHED] = watched
         yield plane
+        del pytestconfig.stash[WATCHED]
