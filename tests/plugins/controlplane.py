@@ -16,6 +16,7 @@ import time
 from argparse import ArgumentParser
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -25,10 +26,12 @@ from plugins.leftovers import WATCHED, Watched
 from standins.api import Api
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent.parent
 _TRIES = 3
+ENDING: pytest.StashKey[Callable[[], None]] = pytest.StashKey()
+"""Ends the session's control plane before the session does; a test that asks for it then gets a new one."""
 
 
 @dataclass
@@ -244,9 +247,10 @@ def _up(command: list[str], home: Path) -> tuple[subprocess.Popen[str], dict[str
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     """One for all tests of the session; ``leftovers`` sees to it that each of them leaves it as it was."""
+    stash = request.config.stash
     with running(tmp_path_factory.mktemp("controlplane"), crds="cilium-1.20.2") as plane, closing(Watched(plane)) as watched:
-        pytestconfig.stash[WATCHED] = watched
+        stash[WATCHED], stash[ENDING] = watched, partial(request._fixturedef.finish, request)
         yield plane
-        del pytestconfig.stash[WATCHED]
+        del stash[WATCHED], stash[ENDING]

@@ -83,8 +83,9 @@ class Watched:
             if meta["namespace"] in spaces - {"kube-node-lease"} and not meta["name"].startswith("apiserver-"):
                 found[f"Lease/{meta['namespace']}/{meta['name']}"] = {}
         for pod in self._items("/api/v1/namespaces/kube-system/pods?labelSelector=k8s-app%3Dcilium"):
-            agents = found.setdefault(f"{AGENTS}{pod['spec'].get('nodeName')}", {"state": ""})
-            agents["state"] = " and ".join(filter(None, (agents["state"], _state(pod))))
+            if node := pod["spec"].get("nodeName"):
+                agents = found.setdefault(f"{AGENTS}{node}", {"state": ""})
+                agents["state"] = " and ".join(filter(None, (agents["state"], _state(pod))))
         for one in self._items("/apis/apps/v1/namespaces/kube-system/daemonsets?fieldSelector=metadata.name%3Dcilium"):
             found[SET] = {name: one["spec"][name] for name in ("updateStrategy", "template")}
         for plural in _CILIUM:
@@ -98,13 +99,18 @@ class Watched:
 
 
 def left_behind(before: Things, after: Things) -> list[str]:
-    """In words, what is not as it was. Agents that came up on nodes that were there are no trace, nor is the DaemonSet they came with."""
+    """In words, what is not as it was. Agents that came up on nodes that were there are no trace, nor is the DaemonSet they came with.
+
+    Nor is it that one was on its way and has gone.
+    """
     return [words for key in sorted(before.keys() | after.keys()) if (words := _difference(key, before, after))]
 
 
 def _difference(key: str, before: Things, after: Things) -> str:
     old, new = before.get(key), after.get(key)
     if old == new or (key.startswith(AGENTS) and new == READY and f"Node/{key.removeprefix(AGENTS)}" in before):
+        return ""
+    if key.startswith(AGENTS) and new is None and old != READY:
         return ""
     if old is None:
         came = SET in after and SET not in before

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plugins.controlplane import ENDING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xdist.scheduler import LoadScopeScheduling
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -58,6 +61,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def _long_only(config: pytest.Config) -> bool:
     return bool(config.option.markexpr == "long")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """The control plane ends with the last test of those that need it: idle it takes a twentieth of a core, of each worker that has one."""
+    yield
+    if nextitem is not None and not _with_controlplane(_path(nextitem.nodeid)) and ENDING in item.config.stash:
+        item.config.stash[ENDING]()
 
 
 @pytest.hookimpl(trylast=True)  # after pytest-randomly, whose order stays within each rank

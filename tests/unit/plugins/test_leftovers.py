@@ -16,6 +16,7 @@ BEFORE = {"Node/node-4": NODE, "Namespace/default": {}, "Agents/node-4": READY, 
         ("Node/node-4", None, "Node/node-4 is gone"),
         ("Node/node-9", NODE, f"Node/node-9 was not there before: {NODE}"),
         ("Agents/node-4", {"state": "not ready"}, "Agents/node-4: state was ready, is not ready"),
+        ("Agents/node-4", None, "Agents/node-4 is gone"),
         ("Agents/node-9", READY, f"Agents/node-9 was not there before: {READY}"),
         ("Namespace/mine", {}, "Namespace/mine was not there before"),
         ("DaemonSet/cilium", {"updateStrategy": "OnDelete"}, "DaemonSet/cilium: updateStrategy was RollingUpdate, is OnDelete"),
@@ -30,6 +31,7 @@ def test_agents_may_come_up():
     bare = {key: shape for key, shape in BEFORE.items() if key not in ("Agents/node-4", "DaemonSet/cilium")}
     assert left_behind(bare, BEFORE) == []
     assert left_behind({**BEFORE, "Agents/node-4": {"state": "ending and not ready"}}, BEFORE) == []
+    assert left_behind({**BEFORE, "Agents/node-9": {"state": "ending"}}, BEFORE) == []
 
 
 LEASE = """\
