@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.actions import recurring
 from remediator.beginnings import Beginnings
-from remediator.breaker import LOOK_BACK, Past, opened
+from remediator.breaker import LOOK_BACK, Past, counted, opened
 from remediator.errors import Refused, Unreadable
 from remediator.facts import LONGEST_LOOK_BACK
 from remediator.gates import Case, Fact, Gate, Limits, Snapshot, in_force
@@ -280,7 +280,7 @@ class Backtest:
             return self._opened[1]
         limits = self._limits.breaker
         since = (self._looked or now) - limits.within
-        past = Past(runs=tuple(run for run in (*self._since_then(since), *open_runs) if not run.dry_run))
+        past = Past(runs=counted((*self._since_then(since), *open_runs)))
         found = opened(past, limits)
         self._looked = now
         self._opened = (found.at, past) if found is not None and now < found.at + LOOK_BACK else None

@@ -11,16 +11,32 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from remediator.model import Noun, Run, RunState
+from remediator.model import Noun, RunState
 from remediator.reasons import Reason
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from remediator.model import Outline
     from remediator.settings import Breaker
 
-__all__ = ["LOOK_BACK", "NOTE", "Backlog", "Opened", "Past", "Reset", "Standing", "begun", "failed", "failures_of", "opened", "standing"]
+__all__ = [
+    "LOOK_BACK",
+    "NOTE",
+    "Backlog",
+    "Counted",
+    "Opened",
+    "Past",
+    "Reset",
+    "Standing",
+    "begun",
+    "counted",
+    "failed",
+    "failures_of",
+    "opened",
+    "standing",
+]
 
 NOTE = "breaker"
 """The kind of the log's entries about it."""
@@ -49,10 +65,19 @@ class Reset(Noun, frozen=True, kw_only=True):
     """When it had opened."""
 
 
+class Counted(Noun, frozen=True, kw_only=True):
+    """A live run that may disturb and that began."""
+
+    id: str
+    begun_at: datetime
+    failed_at: datetime | None = None
+    """When it ended, if it acted and that did not help."""
+
+
 class Past(Noun, frozen=True, kw_only=True):
     """What the breaker is judged by."""
 
-    runs: tuple[Run, ...] = ()
+    runs: tuple[Counted, ...] = ()
     reset: Reset | None = None
 
 
@@ -95,19 +120,28 @@ def standing(past: Past, limits: Breaker, now: datetime) -> Standing:
     )
 
 
-def failed(run: Run) -> bool:
+def counted(runs: Iterable[Outline]) -> tuple[Counted, ...]:
+    """Those of ``runs`` that count."""
+    return tuple(
+        Counted(id=run.id, begun_at=run.begun_at, failed_at=run.ended_at if failed(run) else None)
+        for run in runs
+        if run.disruptive and not run.dry_run and not run.unapproved
+    )
+
+
+def failed(run: Outline) -> bool:
     """Whether it acted and that did not help. A run that a gate or a person stopped is no failure."""
     return run.state is RunState.UNKNOWN or (run.state in (RunState.FAILED, RunState.NOT_HEALED) and run.reason in _FAILED)
 
 
 def begun(past: Past, *, but: str | None = None) -> list[datetime]:
     """When each run that counts began, since it was last reset."""
-    return [run.begun_at for run in _counted(past, but) if past.reset is None or run.begun_at > past.reset.at]
+    return [run.begun_at for run in past.runs if run.id != but and (past.reset is None or run.begun_at > past.reset.at)]
 
 
 def failures_of(past: Past, *, but: str | None = None) -> list[datetime]:
     """When each run that counts ended without having helped, since it was last reset."""
-    ends = [run.ended_at for run in _counted(past, but) if failed(run)]
+    ends = [run.failed_at for run in past.runs if run.id != but]
     return [end for end in ends if end is not None and (past.reset is None or end > past.reset.at)]
 
 
@@ -122,10 +156,6 @@ def opened(past: Past, limits: Breaker, *, but: str | None = None) -> Opened | N
     ]
     words = [Opened(at=at, words=f"{what} within {window}") for at, what in reached if at is not None]
     return min(words, key=lambda one: one.at, default=None)
-
-
-def _counted(past: Past, but: str | None) -> list[Run]:
-    return [run for run in past.runs if run.disruptive and not run.dry_run and run.id != but and not run.unapproved]
 
 
 def _tripped(moments: Iterable[datetime], most: int, within: timedelta) -> datetime | None:

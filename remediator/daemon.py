@@ -14,7 +14,7 @@ import signal
 import socket
 from contextlib import AsyncExitStack
 from datetime import timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -68,6 +68,8 @@ __all__ = ["Daemon", "serve"]
 
 log = structlog.get_logger(__name__)
 
+_REVISIONS = 64
+"""Playbooks that the journal kept, which are read once for all runs of theirs."""
 _STOP = timedelta(seconds=20)
 """For the calls under way when the daemon is told to stop; Kubernetes kills a pod after 30 s by default."""
 _LOOK_AT_DOORS = timedelta(seconds=30)
@@ -150,7 +152,7 @@ class Daemon:
                 invitations=Invitations(_values(tokens)),
                 tracing=tracing,
                 library=library,
-                load_revision=partial(load_playbook, actions=actions(), gates=gates()),
+                load_revision=lru_cache(_REVISIONS)(partial(load_playbook, actions=actions(), gates=gates())),
             )
             world.elector = elector
             world.rights = Rights(world.kube, clock, world.cilium)

@@ -46,7 +46,7 @@ from remediator.run import brought_gates, coming_actions, planned_steps, sought_
 from remediator.tracing import PARENT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from remediator.inbox import Portion
@@ -131,6 +131,7 @@ class Decider:
         self._world = world
         self._episodes = episodes
         self._one_at_a_time = asyncio.Lock()
+        self._began = world.clock.now()
         self._to_begin: list[Run] = []
         self._unkept: set[str] = set()
         self._at_work = 0.0
@@ -139,7 +140,7 @@ class Decider:
         """Portions that are prepared for together: one after a run began, since that makes facts old; then more and more again."""
 
     def episode(self, alert: Alert) -> Episode | None:
-        """What is known of the alert's episode."""
+        """The episode of an alert that was decided on just now."""
         return self._episodes.get(alert.episode)
 
     @property
@@ -170,6 +171,7 @@ class Decider:
             for portion in waiting:
                 if portion.first:
                     self._world.beginnings.arrived(portion.delivery.alerts, self._world.clock.now())
+            await self._recall(alert.episode for portion in waiting if not portion.again for alert in portion.alerts)
             await self._look_ahead(waiting, slice_.facts)
             for count, portion in enumerate(waiting, start=1):
                 await self._judge_all(portion, slice_)
@@ -203,12 +205,19 @@ class Decider:
         elif last.decision is not DecisionKind.HELD:
             await self._remember(last)
         else:
+            await self._recall([key])
             known = self._episodes.get(key)
             judged = await self._safely(delivery, last.alert, known, Facts(self._world))
             episode = Episodes.after(known, judged.decision, last.alert)
             batch = _Batch(None)
             batch.add(judged, evolve(episode, deliveries=known.deliveries) if known is not None else episode)
             await self._keep_all([batch])
+
+    async def _recall(self, keys: Iterable[tuple[str, datetime]]) -> None:
+        """Have those of these episodes in memory that the journal has. Raises JournalUnavailable."""
+        unknown = self._episodes.unknown(keys)
+        for episode in await self._world.journal.episodes_of(unknown) if unknown else ():
+            self._episodes.put(episode)
 
     async def _give_way(self) -> None:
         """Let requests have their turn, if it is time."""
@@ -530,6 +539,7 @@ class Decider:
         page = await self._world.journal.decisions(delivery=delivery.id, limit=_MOST_ALERTS)
         for decision in reversed(page.items):
             await self._remember(decision)
+        await self._recall(alert.episode for alert in portion.alerts)
         stored = await self._world.journal.delivery(delivery.id)
         if stored is not None and stored.decided_at is not None:
             return None
@@ -543,17 +553,26 @@ class Decider:
         return [place for place in portion.places if place not in decided]
 
     async def _remember(self, decision: Decision) -> None:
-        self._take_note(decision)
+        await self._take_note(decision)
         run = await self._world.journal.run(decision.run) if decision.run and decision.decision in _BEGIN else None
         if run is not None and run.state.open:
             self._to_begin.append(run)
 
-    def _take_note(self, decision: Decision) -> None:
+    async def _take_note(self, decision: Decision) -> None:
         """Remember a decision that is on disk, unless it is known here."""
-        known = self._episodes.get(decision.alert.episode) if decision.alert else None
-        if decision.alert is None or (known is not None and known.last_seen >= decision.at):
+        if decision.alert is None:
             return
-        self._episodes.put(Episodes.after(known, decision, decision.alert))
+        key = decision.alert.episode
+        known = self._episodes.get(key)
+        if known is not None and known.last_seen >= decision.at:
+            return
+        if known is None:
+            await self._recall([key])
+            known = self._episodes.get(key)
+        if known is None or known.last_seen < decision.at:
+            self._episodes.put(Episodes.after(known, decision, decision.alert))
+        if decision.at < self._began:
+            return  # whoever made it counted it
         record.decided([decision])
         if decision.run and decision.decision in _BEGIN and decision.playbook is not None:
             record.count_open(decision.playbook, +1)

@@ -6,7 +6,8 @@ Dry runs and runs that people never said yes to began nothing and are not counte
 
 from __future__ import annotations
 
-from collections import defaultdict
+from array import array
+from collections import Counter, defaultdict
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,9 @@ from remediator.model import Noun, RunState
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from remediator.model import Run
+    from remediator.model import Outline
 
 __all__ = ["Effect", "effects"]
 
@@ -48,40 +49,69 @@ class Effect(Noun, frozen=True, kw_only=True):
     """Seconds, as above."""
 
 
-def effects(runs: Iterable[Run]) -> tuple[Effect, ...]:
-    """By the playbook's name; within one, all targets together first, then each, those with most failures and false starts in front."""
-    by_playbook: dict[str, dict[str, list[Run]]] = defaultdict(lambda: defaultdict(list))
+def effects(runs: Iterable[Outline]) -> tuple[Effect, ...]:
+    """By the playbook's name; within one, all targets together first, then each, those with most failures and false starts in front.
+
+    Of the runs that healed the seconds are kept, of the others numbers alone.
+    """
+    by_playbook: dict[str, dict[str, _Sum]] = defaultdict(lambda: defaultdict(_Sum))
     for run in runs:
         if not run.dry_run and not run.unapproved:
-            by_playbook[run.playbook][run.target.key].append(run)
+            by_playbook[run.playbook][run.target.key].add(run)
     found: list[Effect] = []
     for playbook, by_target in sorted(by_playbook.items()):
-        found.append(_effect(playbook, None, [run for every in by_target.values() for run in every]))
-        each = [_effect(playbook, target, every) for target, every in sorted(by_target.items())]
+        whole = _Sum()
+        for one in by_target.values():
+            whole.take(one)
+        found.append(whole.effect(playbook, None))
+        each = [one.effect(playbook, target) for target, one in sorted(by_target.items())]
         found.extend(sorted(each, key=lambda one: one.failed + one.false_starts, reverse=True))
     return tuple(found)
 
 
-def _effect(playbook: str, target: str | None, runs: Sequence[Run]) -> Effect:
-    healed = sum(run.state in _WORKED for run in runs)
-    still = sum(run.state.open for run in runs)
-    false = sum(map(_false_start, runs))
-    bad = sum(failed(run) and not _false_start(run) for run in runs)
-    took = [(run.ended_at - run.begun_at).total_seconds() for run in runs if run.state is RunState.HEALED and run.ended_at is not None]
-    return Effect(
-        playbook=playbook,
-        target=target,
-        runs=len(runs),
-        healed=healed,
-        failed=bad,
-        false_starts=false,
-        stopped=len(runs) - healed - still - false - bad,
-        open=still,
-        success=healed / (healed + bad) if healed + bad else None,
-        heal_median=median(took) if took else None,
-        heal_longest=max(took, default=None),
-    )
+class _Sum:
+    """Runs, added up."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.took = array("d")
+
+    def add(self, run: Outline) -> None:
+        """One run."""
+        self.counts[_ending(run)] += 1
+        if run.state is RunState.HEALED and run.ended_at is not None:
+            self.took.append((run.ended_at - run.begun_at).total_seconds())
+
+    def take(self, other: _Sum) -> None:
+        """What another one added up."""
+        self.counts += other.counts
+        self.took += other.took
+
+    def effect(self, playbook: str, target: str | None) -> Effect:
+        """All of it."""
+        counts, took = self.counts, self.took
+        healed, bad = counts["healed"], counts["failed"]
+        return Effect(
+            playbook=playbook,
+            target=target,
+            runs=counts.total(),
+            healed=healed,
+            failed=bad,
+            false_starts=counts["false_starts"],
+            stopped=counts["stopped"],
+            open=counts["open"],
+            success=healed / (healed + bad) if healed + bad else None,
+            heal_median=median(took) if took else None,
+            heal_longest=max(took, default=None),
+        )
 
 
-def _false_start(run: Run) -> bool:
-    return run.reason is Reason.RESOLVED_MEANWHILE and run.state not in _WORKED and not run.state.open
+def _ending(run: Outline) -> str:
+    """The field of Effect that counts it."""
+    if run.state in _WORKED:
+        return "healed"
+    if run.state.open:
+        return "open"
+    if run.reason is Reason.RESOLVED_MEANWHILE:
+        return "false_starts"
+    return "failed" if failed(run) else "stopped"

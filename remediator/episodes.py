@@ -1,7 +1,8 @@
 """What is known of each firing of each alert, in memory, as the journal has it: so that a repeat costs no question to the disk.
 
-Every open episode is here, and the last closed ones, without their labels: those come again with each alert, and a storm of thousands
-would fill the memory with them. In: decisions. Out: the episode as it stands after them.
+Those that an alert came for lately, up to a bound, without their labels: those come again with each alert. The others are on disk: after a
+storm of thousands that goes on firing, whoever decides asks the journal for the few that come again. In: decisions, and what the journal
+has. Out: the episode as it stands after them.
 """
 
 from __future__ import annotations
@@ -17,32 +18,58 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-__all__ = ["Episodes"]
+__all__ = ["KEPT", "Episodes", "is_held"]
 
-_CLOSED_KEPT = 10_000
+KEPT = 10_000
 _TARGETS = 10_000
 """Of which episodes share one record."""
 _NO_LABELS: dict[str, str] = {}
 _FINAL = (DecisionKind.RUN, DecisionKind.REFUSED, DecisionKind.UNMATCHED, DecisionKind.HELD)
 
 
+def is_held(episode: Episode) -> bool:
+    """Whether it waits for the end of a maintenance window."""
+    return episode.resolved_at is None and episode.decision is DecisionKind.HELD and episode.reason is Reason.MAINTENANCE
+
+
 class Episodes:
     """A bounded view of the journal's episodes."""
 
-    def __init__(self, known: Iterable[Episode] = ()) -> None:
-        self._open: dict[tuple[str, datetime], Episode] = {}
-        self._closed: OrderedDict[tuple[str, datetime], Episode] = OrderedDict()
+    def __init__(self, known: Iterable[Episode] = (), *, most: int = KEPT) -> None:
+        """``known``: all that the journal has, else say so with ``more_on_disk``; ``most``: how many are kept in memory."""
+        self._most = most
+        self._known: OrderedDict[tuple[str, datetime], Episode] = OrderedDict()
+        """Whose alert came last is the last."""
         self._held: dict[tuple[str, datetime], None] = {}
         self._targets: dict[Target, Target] = {}
+        self._more_on_disk = False
         for episode in known:
             self.put(episode)
 
+    def __len__(self) -> int:
+        """How many are in memory."""
+        return len(self._known)
+
     def get(self, key: tuple[str, datetime]) -> Episode | None:
-        """The episode of fingerprint and startsAt, if it is open or closed not long ago; without labels."""
-        return self._open.get(key) or self._closed.get(key)
+        """The episode of fingerprint and startsAt, if it is in memory; without labels."""
+        return self._known.get(key)
+
+    def more_on_disk(self) -> None:
+        """The journal has episodes that were not put here."""
+        self._more_on_disk = True
+
+    def unknown(self, keys: Iterable[tuple[str, datetime]]) -> list[tuple[str, datetime]]:
+        """Those of ``keys`` that only the journal may know; ask it and ``put`` what it has. The others stay in memory the longest."""
+        asked = []
+        for key in dict.fromkeys(keys):
+            if key in self._known:
+                self._known.move_to_end(key)
+            elif self._more_on_disk:
+                asked.append(key)
+        return asked
 
     def held(self) -> tuple[tuple[str, datetime], ...]:
-        """The open episodes that wait for the end of a maintenance window, the longest known first."""
+        """All open episodes that wait for the end of a maintenance window, in memory or not, the longest known first."""
         return tuple(self._held)
 
     def let_go(self, key: tuple[str, datetime]) -> None:
@@ -81,27 +108,21 @@ class Episodes:
             )
         return changed
 
-    def __len__(self) -> int:
-        return len(self._open)
-
     def put(self, episode: Episode) -> None:
         """Replace what is known of the episode."""
         key = (episode.fingerprint, episode.starts_at)
         # Alerts of one name share most of their details, and many have one target, so these are shared too.
         same = {"name": sys.intern(episode.name), "labels": _NO_LABELS, "detail": sys.intern(episode.detail)}
         episode = evolve(episode, **same, target=self._shared(episode.target))
-        if episode.resolved_at is None and episode.decision is DecisionKind.HELD and episode.reason is Reason.MAINTENANCE:
+        if is_held(episode):
             self._held[key] = None
         else:
             self._held.pop(key, None)
-        if episode.resolved_at is None:
-            self._closed.pop(key, None)
-            self._open[key] = episode
-            return
-        self._open.pop(key, None)
-        self._closed[key] = episode
-        while len(self._closed) > _CLOSED_KEPT:
-            self._closed.popitem(last=False)
+        self._known[key] = episode
+        self._known.move_to_end(key)
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+            self._more_on_disk = True
 
     def _shared(self, target: Target | None) -> Target | None:
         if target is None:

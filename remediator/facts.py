@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["IN_MID_RUN", "LONGEST_LOOK_BACK", "Facts"]
+__all__ = ["IN_MID_RUN", "LONGEST_LOOK_BACK", "Facts", "patience"]
 
 LONGEST_LOOK_BACK = timedelta(days=8)
 """Further back no gate looks (attempts within at most 7 days, cooldown shorter)."""
@@ -42,9 +42,14 @@ _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 _ALL_PODS = timedelta(seconds=10)
 """For the one fact that every pod is read for: 100,000 take 2 to 5 s. An API server that hangs shows by the other facts."""
+_LARGE = 1000
+"""Nodes of a cluster up to which these times hold. Beyond, lists of nodes and of all pods have more."""
+_FOR_A_NODE = timedelta(milliseconds=2)
+"""So much more for each further one: of 5,000 nodes ten pages of nodes, and half as many again of agents, come one after the other."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
 _OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.RIGHTS})
+_OF_ALL_NODES = frozenset({Fact.CLUSTER, Fact.CILIUM})
 _OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
 _OF_THE_PLAYBOOK = frozenset({Fact.STILL_TRUE, Fact.RIGHTS})
 _HOSTNAME = "kubernetes.io/hostname"
@@ -201,7 +206,7 @@ class Facts:
             if fact is Fact.FINDING:
                 return await read()  # it keeps the time by itself
             if fact in _OF_KUBERNETES:
-                return await self.of_kubernetes(read(), patience=_ALL_PODS if fact is Fact.LOAD else timedelta(0))
+                return await self.of_kubernetes(read(), patience=patience(fact, self._world.agents))
             async with asyncio.timeout(self._seconds):
                 return await read()
         except Unreadable as error:
@@ -218,7 +223,7 @@ class Facts:
             case Fact.PAUSES:
                 return journal.pauses(now)
             case Fact.OPEN_RUNS:
-                return journal.open_runs()
+                return journal.open_outlines()
             case Fact.HISTORY:
                 return journal.history(case.target.key, since=now - LONGEST_LOOK_BACK)
             case Fact.RESTARTS:
@@ -251,6 +256,14 @@ class Facts:
 
     async def _namespace(self, name: str) -> dict[str, Any] | None:
         return await self._object("Namespace", name, "") if name else None
+
+
+def patience(fact: Fact, agents: int) -> timedelta:
+    """Real time that ``fact`` may take where the API server answers other questions, in a cluster of about as many nodes as ``agents``."""
+    more = _FOR_A_NODE * max(0, agents - _LARGE)
+    if fact is Fact.LOAD:
+        return _ALL_PODS + more
+    return _DEADLINE + more if more and fact in _OF_ALL_NODES else timedelta(0)
 
 
 class _Seen:

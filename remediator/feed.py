@@ -82,10 +82,12 @@ class Feed:
         self._versions.move_to_end(ref)
         if len(self._versions) > self._remembered:
             self._versions.popitem(last=False)
-        self._wake(self._watchers.pop(ref, set()))
-        notice = Notice(seq=self._seq, kind=kind, ref=ref)
-        for listener in self._listeners:
-            listener.put(notice)
+        if ref in self._watchers:
+            self._wake(self._watchers.pop(ref))
+        if self._listeners:
+            notice = Notice(seq=self._seq, kind=kind, ref=ref)
+            for listener in self._listeners:
+                listener.put(notice)
 
     def version(self, ref: str) -> int:
         """A number that grows whenever ``ref`` changes; 0 if it did not change lately."""

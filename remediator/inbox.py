@@ -85,6 +85,7 @@ class Inbox:
         self._after_restart = True
         self._unkept: set[str] = set()
         """Those whose decisions the store would not have. They stay undecided on disk and are left for the next start."""
+        METRICS.queue_depth.set_function(self._known)  # when it is asked for, and not with each delivery
 
     def put(self, delivery: Delivery) -> None:
         """A delivery that the journal has just kept."""
@@ -101,7 +102,6 @@ class Inbox:
             self._arrived[delivery.id] = delivery
             self._arriving += _size(delivery)
         self._event.set()
-        self._tell()
 
     def doubt(self) -> None:
         """A delivery may be on disk without anybody knowing; look there."""
@@ -140,7 +140,6 @@ class Inbox:
             self._turns.done(self._taken(portion))
             if portion.delivery.id not in self._turns:
                 self._forget(portion.delivery.id)
-        self._tell()
 
     def back(self, portions: Sequence[Portion]) -> None:
         """Nothing was done about these; they are next again."""
@@ -157,7 +156,6 @@ class Inbox:
             self._unkept.add(id_)
             self._turns.drop(id_)
             self._forget(id_)
-        self._tell()
 
     @property
     def oldest(self) -> datetime | None:
@@ -168,7 +166,10 @@ class Inbox:
         return next((delivery.received_at for delivery in self._arrived.values()), None)
 
     def __len__(self) -> int:
-        return max(len(self._turns) + len(self._arrived) + self._outside, int(self._on_disk))  # there may be more on disk
+        return max(self._known(), int(self._on_disk))  # there may be more on disk
+
+    def _known(self) -> int:
+        return len(self._turns) + len(self._arrived) + self._outside
 
     async def _portions(self, shares: list[Share]) -> list[Portion]:
         try:
@@ -216,7 +217,6 @@ class Inbox:
         self._outside, self._told = outside + sum(id_ > after for id_ in told), None
         if not self._full and before == self._beyond:
             self._on_disk = self._after_restart = False
-        self._tell()
 
     def _found(self, delivery: Delivery) -> None:
         if delivery.id in self._came or delivery.id in self._arrived:
@@ -243,9 +243,6 @@ class Inbox:
         body = self._bodies.pop(id_, None)
         self._held -= _size(body) if body is not None else 0
         self._careful.discard(id_)
-
-    def _tell(self) -> None:
-        METRICS.queue_depth.set(len(self._turns) + len(self._arrived) + self._outside)
 
 
 def _size(delivery: Delivery) -> int:

@@ -44,7 +44,7 @@ _AFTER = timedelta(minutes=2)
 async def overlook(world: World) -> ClusterView:
     """The nodes with what disturbs them, and the pairs. Raises KubeError, JournalError."""
     cluster, runs = await asyncio.gather(
-        read_cluster(world.kube, world.cilium.namespace, world.cilium.agent_selector), world.journal.open_runs()
+        read_cluster(world.kube, world.cilium.namespace, world.cilium.agent_selector), world.journal.open_outlines()
     )
     works: dict[str, list[str]] = {}
     for run in runs:

@@ -34,6 +34,7 @@ __all__ = [
     "Evidence",
     "Exported",
     "Mode",
+    "Outline",
     "Page",
     "Pause",
     "Resource",
@@ -427,43 +428,21 @@ class Approval(Noun, frozen=True, kw_only=True):
         return max(0, self.people - len({answer.person for answer in self.answers if answer.approved}))
 
 
-class Run(Noun, frozen=True, kw_only=True):
-    """One playbook at work on one target, from the decision to its end."""
+class Outline(Noun, frozen=True, kw_only=True):
+    """As much of a run as says whether it counts for others; reads the JSON of whole runs, at a fraction of the cost."""
 
     id: str
     playbook: str
-    revision: str
-    """Of the playbook, as it was when the run began; the run keeps it whatever is reloaded meanwhile."""
-    trigger: Trigger
     dry_run: bool = False
-    alert: Alert | None = None
-    delivery: str | None = None
-    trace: str = ""
-    """The ``traceparent`` of the delivery or request that it came of; its spans belong to that trace."""
     target: Target
-    parameters: dict[str, Any] = {}
     state: RunState
     reason: Reason | None = None
-    detail: str = ""
-    rung: int = 0
-    attempt: int = 1
-    """Of that rung."""
     started_at: datetime
-    undoing_at: datetime | None = None
-    """When it began to put back what it had changed, if it did so before its end."""
     ended_at: datetime | None = None
     deadline: datetime
     """Not in force while the run waits for people; their yes moves it on by the time that they took."""
     disruptive: bool = True
     """Whether any of its steps may disturb traffic or workloads."""
-    gates: tuple[Verdict, ...] = ()
-    """The last evaluation of every gate for this run."""
-    evidence: tuple[Evidence, ...] = ()
-    """As in the decision, of the last evaluation of the gates."""
-    steps: tuple[Step, ...] = ()
-    verification: Verification | None = None
-    cancel: str = ""
-    """Who asked to cancel it and why, while it is still to be heeded."""
     approvals: tuple[Approval, ...] = ()
     """Every question to people, in the order of time; only the last can still wait."""
 
@@ -476,6 +455,33 @@ class Run(Noun, frozen=True, kw_only=True):
     def begun_at(self) -> datetime:
         """When it began: with the decision, or when people said yes."""
         return next((asked.ended_at for asked in self.approvals if asked.step is None and asked.ended_at), self.started_at)
+
+
+class Run(Outline, frozen=True, kw_only=True):
+    """One playbook at work on one target, from the decision to its end."""
+
+    revision: str
+    """Of the playbook, as it was when the run began; the run keeps it whatever is reloaded meanwhile."""
+    trigger: Trigger
+    alert: Alert | None = None
+    delivery: str | None = None
+    trace: str = ""
+    """The ``traceparent`` of the delivery or request that it came of; its spans belong to that trace."""
+    parameters: dict[str, Any] = {}
+    detail: str = ""
+    rung: int = 0
+    attempt: int = 1
+    """Of that rung."""
+    undoing_at: datetime | None = None
+    """When it began to put back what it had changed, if it did so before its end."""
+    gates: tuple[Verdict, ...] = ()
+    """The last evaluation of every gate for this run."""
+    evidence: tuple[Evidence, ...] = ()
+    """As in the decision, of the last evaluation of the gates."""
+    steps: tuple[Step, ...] = ()
+    verification: Verification | None = None
+    cancel: str = ""
+    """Who asked to cancel it and why, while it is still to be heeded."""
 
     @property
     def approved(self) -> bool:

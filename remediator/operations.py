@@ -355,7 +355,7 @@ class Operations:
             waiting = await self.journal.runs(state=[RunState.AWAITING_APPROVAL], limit=_MOST_WAITING)
             outcomes = await self._outcomes() if with_records else []
             if not plain.leader:  # it works on nothing itself
-                open_runs, undecided = await self.journal.open_runs(), await self.journal.undecided(_MOST_WAITING)
+                open_runs, undecided = await self.journal.open_outlines(), await self.journal.undecided(_MOST_WAITING)
                 since = undecided[0].received_at if undecided else None
                 plain = evolve(plain, open_runs=len(open_runs), undecided=len(undecided), undecided_since=since)
         except JournalUnavailable as error:
@@ -438,8 +438,8 @@ class Operations:
     async def effect(self, *, since: datetime | None = None, playbook: str | None = None) -> Page[Effect]:
         """See Service."""
         since = since or self._world.clock.now() - LOOK_BACK
-        runs = await self.journal.recent_runs(since=since, dry_run=False)
-        return Page(items=await asyncio.to_thread(effects, [run for run in runs if playbook is None or run.playbook == playbook]))
+        wanted = effects if playbook is None else lambda runs: effects(run for run in runs if run.playbook == playbook)
+        return Page(items=await self.journal.over_runs(wanted, since=since, dry_run=False))
 
     async def bgp(self) -> Report:
         """See Service."""

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -24,11 +25,12 @@ from typing import TYPE_CHECKING
 import structlog
 
 from remediator import record
+from remediator.allocator import give_back
 from remediator.carry import UNDO, carry, patiently, undo_due
 from remediator.decide import Decider
 from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
-from remediator.episodes import Episodes
+from remediator.episodes import KEPT, Episodes, is_held
 from remediator.errors import HandsOver, JournalUnavailable, NotLeading
 from remediator.inbox import Inbox
 from remediator.match import choose
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remediator.inbox import Portion
-    from remediator.model import Alert, Delivery, Episode, Run
+    from remediator.model import Alert, Delivery, Run
     from remediator.payload import Limits
     from remediator.world import World
 
@@ -52,7 +54,7 @@ __all__ = ["Pipeline"]
 
 log = structlog.get_logger(__name__)
 _EPISODES_AT_START = 5_000
-"""Closed ones that are still known after a start; those that are open are all known."""
+"""Episodes that are read at once; so many closed ones are still known after a start."""
 _TRIES = 3
 """Then a delivery on which deciding fails by a fault of this program is left for the next start."""
 _RETRY = timedelta(seconds=2)
@@ -64,15 +66,18 @@ _PAGE = 500
 _TOGETHER = 320
 """Alerts decided on together, about."""
 _STORM = 16
-"""Writes that wait for the journal, from which on decisions give way to requests."""
+"""Webhooks that wait for the journal at once, from which on decisions give way to requests."""
 _LOOK_FOR_ASTRAY = timedelta(seconds=5)
 """Real time between two looks for runs that nobody works on, since it is about other processes; two such looks tell."""
 _FEW = 50
 """Alerts decided on together then: one queue's turn, so that a quiet playbook's is not far off; as dear as a hundred requests."""
-_REST = timedelta(seconds=1)
-"""Between two of those."""
+_REST = timedelta(milliseconds=100)
+_RESTS = 10
+"""So many of them between two of those, fewer once the storm is over."""
 _PATIENCE = timedelta(minutes=1)
 """When the oldest delivery waits for so long, decisions give way no more."""
+_MANY = 2_000
+"""Alerts decided on, after which memory that is free is given back to the system as soon as none waits."""
 
 
 class Pipeline:
@@ -83,6 +88,8 @@ class Pipeline:
         self._engine = world.engine = Engine(store, self._carry, may_act=lambda: world.may_act)
         self._decider: Decider | None = None
         self._inbox = Inbox(world.journal, self._queue_of)
+        self._receiving = self._crowd = 0
+        """Webhooks that wait for the journal, and the most of them at once since that was asked last: a moment alone says little."""
         self._deciding: asyncio.Task[None] | None = None
         self._holding: asyncio.Task[None] | None = None
         self._taking_up: asyncio.Task[None] | None = None
@@ -119,18 +126,18 @@ class Pipeline:
 
     async def start(self) -> None:
         """Take up what an earlier life left: open runs first, then deliveries that were stored and not decided."""
-        self._decider = Decider(self._world, Episodes(await self._known_episodes()))
+        self._decider = Decider(self._world, await self._known_episodes())
         for run in await self._world.journal.open_runs():
             METRICS.runs_in_flight.labels(run.playbook).inc()
             if run.cancel:
                 self._world.signals.cancel(run.id)
         await self._world.demotions.load(self._world.journal, self._world.clock, self._alerted_playbooks())
         self._engine.launch()
-        for run in await self._world.journal.open_runs():
-            if await self._engine.ended(run.id):
-                await self._give_up(run.id, "the run engine holds this run for ended, the journal does not")
+        for one in await self._world.journal.open_outlines():
+            if await self._engine.ended(one.id):
+                await self._give_up(one.id, "the run engine holds this run for ended, the journal does not")
             else:
-                await self._engine.start(run.id)
+                await self._engine.start(one.id)
         await self._undo_what_is_due()
         left = await self._inbox.load()
         if left:
@@ -147,11 +154,15 @@ class Pipeline:
         delivery = parse() if len(body) < _LARGE else await asyncio.to_thread(parse)
         if trace := PARENT.get():
             delivery = evolve(delivery, trace=trace)
+        self._receiving += 1
+        self._crowd = max(self._crowd, self._receiving)
         try:
             await self._world.journal.add_delivery(delivery)
         except JournalUnavailable:
             self._inbox.doubt()  # a commit without an answer may have taken place all the same
             raise
+        finally:
+            self._receiving -= 1
         if self._deciding is not None:
             self._inbox.put(delivery)  # else it is the leader's, who looks on disk
         return delivery
@@ -237,19 +248,23 @@ class Pipeline:
             await record.ended(self._world, stored, RunState.UNKNOWN, Reason.CRASHED, detail)
         return RunState.UNKNOWN.value
 
-    async def _known_episodes(self) -> list[Episode]:
-        """Every open one, however old, and the last that began."""
-        found = list((await self._world.journal.episodes(open_only=False, limit=_EPISODES_AT_START)).items)
-        cursor: str | None = ""
+    async def _known_episodes(self) -> Episodes:
+        """The last that began, then those that are open: as many as are kept in memory, and all that a maintenance window holds."""
+        page = await self._world.journal.episodes(open_only=False, limit=_EPISODES_AT_START)
+        found, all_of_them = list(page.items), page.next is None
+        cursor = None if all_of_them else ""
         while cursor is not None:
             page = await self._world.journal.episodes(limit=_EPISODES_AT_START, cursor=cursor or None)
-            found += page.items
+            found += [episode for episode in page.items if len(found) < KEPT or is_held(episode)]
             cursor = page.next
-        return list(reversed(found))
+        known = Episodes(reversed(found))
+        if not all_of_them:
+            known.more_on_disk()
+        return known
 
     async def _decide_all(self) -> None:
         """By turns. A delivery leaves the inbox only when its decisions are on disk, or when we fail on it again and again."""
-        faults = 0
+        faults = decided = 0
         together = _TOGETHER
         while True:
             waiting: list[Portion] = []
@@ -282,11 +297,33 @@ class Pipeline:
                 if portion.last:
                     self._world.feed.publish("delivery", portion.delivery.id)
             METRICS.queue_oldest.set(self._waits_for().total_seconds())
-            storms = self._world.journal.queue_depth >= _STORM and self._waits_for() < _PATIENCE
-            together = _FEW if storms else _TOGETHER
-            if storms:
-                # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
-                await asyncio.sleep(_REST.total_seconds())
+            decided += sum(len(portion.places) for portion in waiting[:count])
+            if decided >= _MANY and not self._inbox:
+                decided = 0
+                await self._give_back()
+            together = await self._rest()
+
+    async def _rest(self) -> int:
+        """Give way to webhooks while they come close together. Out: how many alerts are decided on next."""
+        together = _TOGETHER
+        for _ in range(_RESTS):
+            if not self._storms():
+                break
+            together = _FEW
+            # Real time, since it is about this machine: a storm is taken in first, for what is answered 200 can be decided later.
+            await asyncio.sleep(_REST.total_seconds())
+        return together
+
+    def _storms(self) -> bool:
+        """Whether webhooks came so close together, since this was asked last, that decisions have to give way."""
+        crowd, self._crowd = self._crowd, self._receiving
+        return crowd >= _STORM and self._waits_for() < _PATIENCE
+
+    async def _give_back(self) -> None:
+        """A storm is over: memory that is free goes back to the system, and what the journal keeps for reads."""
+        with suppress(JournalUnavailable):
+            await self._world.journal.give_back()
+        await asyncio.to_thread(give_back)
 
     async def _take_up_astray(self) -> None:
         """Of several replicas: what one that led before, or died, had taken from the engine's queue after this one began to lead."""

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from remediator.beginnings import LOOK_BACK as OF_STORMS
-from remediator.breaker import LOOK_BACK, NOTE, Past, Reset
+from remediator.breaker import LOOK_BACK, NOTE, Past, Reset, counted
 from remediator.cluster.load import read_load
 from remediator.cluster.read import read_cluster, read_lease, read_network, read_own, read_symptom
 from remediator.cluster.view import read_view
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from remediator.beginnings import Beginning
     from remediator.cluster.model import Cluster, Network, Symptom, View
-    from remediator.model import Run
+    from remediator.model import Outline, Run
     from remediator.world import World
 
 __all__ = ["breaker_past", "read"]
@@ -39,8 +39,8 @@ def read(fact: Fact, case: Case, world: World) -> Awaitable[Any]:
     return _READERS[fact](world, case)
 
 
-async def _recent_runs(world: World) -> Any:
-    return await world.journal.recent_runs(since=world.clock.now() - _RECENT)
+async def _recent_runs(world: World) -> tuple[Outline, ...]:
+    return await world.journal.over_runs(tuple, since=world.clock.now() - _RECENT, disruptive=True)
 
 
 async def _undoing(world: World) -> tuple[Run, ...]:
@@ -82,8 +82,8 @@ async def breaker_past(world: World) -> Past:
     note = await world.journal.last_note(NOTE)
     reset = from_json(note.data, Reset) if note is not None else None
     since = max(now - LOOK_BACK, reset.at) if reset is not None else now - LOOK_BACK
-    runs = await world.journal.recent_runs(since=since - _RECENT, dry_run=False)  # one that began before the reset may fail after it
-    return Past(runs=tuple(runs), reset=reset)
+    since -= _RECENT  # one that began before the reset may fail after it
+    return Past(runs=await world.journal.over_runs(counted, since=since, dry_run=False, disruptive=True), reset=reset)
 
 
 async def _episodes(world: World) -> tuple[Beginning, ...]:

@@ -30,6 +30,8 @@ _FULL_ALERTS = 3
 """Alerts of one delivery that are told in full."""
 _OLDER = 10
 """Older happenings that get a line each."""
+_RUNS = 50
+"""Runs of a target that are looked through for those that no decision led to."""
 _LOOK_BACK = 300
 """Decisions that are read for one story; repeats of an episode are decisions too."""
 
@@ -69,8 +71,8 @@ class Source(Protocol):
         """Decisions, newest first."""
         ...
 
-    async def runs(self, *, target: str | None = None, limit: int = 50) -> Page[Run]:
-        """Runs, newest first."""
+    async def bare_runs(self, *, ids: Sequence[str] | None = None, target: str | None = None, limit: int = 500) -> list[Run]:
+        """Runs without their steps, newest first."""
         ...
 
     async def entries(self, *, ref: str | None = None, kind: str | None = None, limit: int = 1000) -> list[Entry]:
@@ -122,8 +124,7 @@ async def _by_alert(journal: Source, page: Page[Decision]) -> _Found | None:
 async def _by_target(journal: Source, key: str) -> _Found | None:
     decisions = (await journal.decisions(target=key, limit=_LOOK_BACK)).items or await _naming(journal, key.rpartition("/")[2])
     known = {decision.run for decision in decisions}
-    others = [run.id for run in (await journal.runs(target=key)).items if run.id not in known]
-    runs = [run for run in [await journal.run(other) for other in others[: _OLDER + 1]] if run]
+    runs = [run for run in await journal.bare_runs(target=key, limit=_RUNS) if run.id not in known][: _OLDER + 1]
     if not decisions and not runs:
         return None
     return "target", *await _several(journal, _groups(decisions), runs)
@@ -157,16 +158,18 @@ async def _of_delivery(journal: Source, delivery: Delivery) -> _Found:
 
 
 async def _several(journal: Source, groups: list[list[Decision]], runs: Sequence[Run] = ()) -> tuple[list[str], list[str]]:
-    """The most recent of several happenings in full, the others in a line each."""
+    """The most recent of several happenings in full, the others in a line each; the runs of those are read together, without steps."""
     happenings = [Happening(group) for group in groups] + [Happening([], run) for run in runs]
     happenings.sort(key=lambda happening: happening.at, reverse=True)
     newest = happenings[0]
-    newest = await _episode(journal, newest.decisions) if newest.decisions else await _whole(journal, Happening([], newest.run))
+    newest = await _whole(journal, Happening(newest.decisions, await _run_of(journal, newest) or newest.run))
     lines = list(full(newest))
     older = happenings[1:]
     if older:
         lines += ["", "Before that"]
-        lines += [f"  {brief(Happening(h.decisions, h.run or await _run_of(journal, h.decisions)))}" for h in older[:_OLDER]]
+        wanted = [run for run in map(_led_to, older[:_OLDER]) if run]
+        bare = {run.id: run for run in await journal.bare_runs(ids=wanted)} if wanted else {}
+        lines += [f"  {brief(Happening(h.decisions, h.run or bare.get(_led_to(h) or '')))}" for h in older[:_OLDER]]
     if len(older) > _OLDER:
         lines.append(f"  and {len(older) - _OLDER} more before those")
     ids = [newest.run.id] if newest.run else []
@@ -185,13 +188,15 @@ def _time(decision: Decision) -> tuple[datetime, str]:
     return decision.at, decision.id
 
 
-async def _run_of(journal: Source, decisions: Sequence[Decision]) -> Run | None:
-    ids = [decision.run for decision in decisions if decision.run]
-    return await journal.run(ids[-1]) if ids else None
+def _led_to(happening: Happening) -> str | None:
+    """The last run that its decisions name."""
+    return next((decision.run for decision in reversed(happening.decisions) if decision.run), None)
 
 
-async def _episode(journal: Source, decisions: list[Decision]) -> Happening:
-    return await _whole(journal, Happening(decisions, await _run_of(journal, decisions)))
+async def _run_of(journal: Source, happening: Happening) -> Run | None:
+    """With its steps."""
+    id_ = happening.run.id if happening.run else _led_to(happening)
+    return await journal.run(id_) if id_ else None
 
 
 async def _single(journal: Source, decision: Decision, delivery: Delivery | None = None) -> Happening:

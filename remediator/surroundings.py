@@ -80,6 +80,7 @@ class Surroundings:
             words, trouble = f"its version cannot be read: {error}", True
         else:
             words, trouble = str(found), bool(found.trouble)
+            self._world.agents = found.agents
         words = self._world.redact.text(words)
         if words != self.cilium:
             tell = log.warning if trouble else log.info

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from remediator.allocator import give_back
 from remediator.errors import JournalUnavailable
 from remediator.model import RunState
 from remediator.telemetry import METRICS
@@ -78,7 +79,7 @@ class Vitals:
         now, journal = self._world.clock.now(), self._world.journal
         METRICS.queue_oldest.set(_age([at] if (at := self._pipeline.waiting_since) is not None else [], now))
         METRICS.paused_oldest.set(_age([pause.at for pause in await journal.pauses(now)], now))
-        runs = await journal.open_runs()
+        runs = await journal.open_outlines()
         METRICS.runs_overdue.set(sum(run.state is not RunState.AWAITING_APPROVAL and run.deadline < now for run in runs))
         left = await self._left_behind({run.id for run in runs})
         METRICS.left_behind.set(len(left))
@@ -91,6 +92,7 @@ class Vitals:
         except JournalUnavailable as error:
             log.warning("the journal could not be verified", error=str(error))
             return False
+        await asyncio.to_thread(give_back)  # it took some MB, which are not needed again before tomorrow
         METRICS.journal_whole.set(report.ok)
         METRICS.journal_verified_at.set(self._world.clock.now().timestamp())
         if not report.ok:

@@ -82,6 +82,8 @@ class World:
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""
 
+    agents: int = 0
+    """Of Cilium, as they were last counted: how large the cluster is."""
     undoing: set[str] = field(default_factory=set)
     """Ended runs whose changes are being put back now; a restart takes those up again."""
 

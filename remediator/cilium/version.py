@@ -36,6 +36,8 @@ class Versions(Noun, frozen=True, kw_only=True):
     """What the agents run. During an upgrade there are two."""
 
     found: tuple[str, ...] = ()
+    agents: int = 0
+    """How many there are: about as many as nodes."""
     trouble: str = ""
     """What is not as expected, and what then holds; empty if all is well."""
 
@@ -45,7 +47,8 @@ class Versions(Noun, frozen=True, kw_only=True):
 
 def judge(images: Iterable[str]) -> Versions:
     """Of the agents' images, as ``quay.io/cilium/cilium:v1.17.2@sha256:...``."""
-    every = sorted(set(images))
+    each = list(images)
+    every = sorted(set(each))
     read = {image: _version(image) for image in every}
     known = sorted({version for version in read.values() if version is not None})
     parts = []
@@ -58,7 +61,7 @@ def judge(images: Iterable[str]) -> Versions:
     if strange:
         parts.append(f"Cilium {', '.join(strange)} is outside of {_shown(OLDEST)} to {_shown(NEWEST)}, which remediator was tested with")
     words = f"{' and '.join(parts)}; {_HOLDS}" if parts else ""
-    return Versions(found=tuple(map(_shown, known)), trouble=words)
+    return Versions(found=tuple(map(_shown, known)), agents=len(each), trouble=words)
 
 
 def _version(image: str) -> tuple[int, ...] | None:

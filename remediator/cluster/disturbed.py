@@ -22,12 +22,13 @@ def disturbed(cluster: Cluster, worked_on: Iterable[str] = ()) -> dict[str, tupl
     """Nodes that are not fully in service, each with why: by their own record, by their agent, or because a run of ours works on them."""
     found: dict[str, list[str]] = defaultdict(list)
     for node in cluster.nodes:
-        found[node.name] += node.troubles
+        if troubles := node.troubles:  # of most there is nothing to tell
+            found[node.name] += troubles
     for name, words in _agents(cluster).items():
         found[name].append(words)
     for name in worked_on:
         found[name].append("a run of ours is open")
-    return {name: tuple(words) for name, words in sorted(found.items()) if words}
+    return {name: tuple(words) for name, words in sorted(found.items())}
 
 
 def _agents(cluster: Cluster) -> dict[str, str]:

@@ -14,7 +14,7 @@ import asyncio
 import re
 import sys
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -26,15 +26,19 @@ from remediator.kube import kinds, records
 from remediator.kube.records import MIRROR, Record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     from remediator.cluster.constraints import Port
     from remediator.kube import Kube
+
+    T = TypeVar("T")
 
 __all__ = ["quantity", "read_load"]
 
 _CORDON = Taint(key="node.kubernetes.io/unschedulable", effect="NoSchedule")
 """What a cordon is to the scheduler (pkg/scheduler/framework/plugins/nodeunschedulable)."""
+_TURN = 500
+"""Pods or nodes that are added up before the event loop gets its turn."""
 _SCHEDULER = "default-scheduler"
 _IN_LINE = ("awsElasticBlockStore", "gcePersistentDisk", "iscsi", "rbd")
 """Volumes that some scheduler plugin keeps off nodes where others use them (volumerestrictions)."""
@@ -109,18 +113,29 @@ async def read_load(kube: Kube, target: str) -> Load:
     reduce = _Reduction(target, storage, social=any(want.affinity or want.anti or want.spread for want in wants))
     pods = [pod for pod in (await kube.collect(kinds.POD, reduce.pod)).items if pod is not None]
     used: dict[str, Counter[str]] = defaultdict(Counter)
-    for node_name, requests, _ in pods:
+    async for node_name, requests, _ in _by_turns(pods):
         used[node_name].update(requests)
     residents = tuple(resident for _, _, resident in pods if resident is not None)
-    offers = [node for node in nodes.items if node.name != target and node.ready and not node.unschedulable and not node.terminating]
-    able = {node.name for node in offers}
+    offers: list[Offer] = []
+    others: list[Offer] = []
+    async for node in _by_turns(nodes.items):
+        takes = node.name != target and node.ready and not node.unschedulable and not node.terminating
+        (offers if takes else others).append(_offer(node, used[node.name], cordon=node.name == target))
     return Load(
         wants=tuple(wants),
-        offers=tuple(_offer(node, used[node.name]) for node in offers),
-        others=tuple(_offer(node, used[node.name], cordon=node.name == target) for node in nodes.items if node.name not in able),
+        offers=tuple(offers),
+        others=tuple(others),
         residents=residents,
         namespaces=await _namespaces(kube, [*(term for pod in residents for term in pod.anti), *_terms(wants)]),
     )
+
+
+async def _by_turns(things: Iterable[T]) -> AsyncIterator[T]:
+    """Each of them; the event loop has its turn now and then, which all of a large cluster would keep it from for 150 ms."""
+    for number, thing in enumerate(things, start=1):
+        yield thing
+        if not number % _TURN:
+            await asyncio.sleep(0)
 
 
 def _alive(pod: _Pod) -> bool:

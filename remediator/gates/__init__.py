@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from remediator.attribution import Sought
 from remediator.errors import Unreadable
-from remediator.model import Alert, Done, Mode, Noun, Pause, Run, Target, TriggerKind, Verdict
+from remediator.model import Alert, Done, Mode, Noun, Outline, Pause, Run, Target, TriggerKind, Verdict
 from remediator.reasons import Reason
 from remediator.settings import Breaker, Settings, Share, Storm
 from remediator.windows import Window
@@ -163,7 +163,7 @@ class Snapshot(Noun, frozen=True, kw_only=True):
         return self._read(Fact.PAUSES)  # type: ignore[no-any-return]  # the reader and this accessor agree on the type
 
     @property
-    def open_runs(self) -> tuple[Run, ...]:
+    def open_runs(self) -> tuple[Outline, ...]:
         """Runs that have not ended."""
         return self._read(Fact.OPEN_RUNS)  # type: ignore[no-any-return]  # as above
 
@@ -218,8 +218,8 @@ class Snapshot(Noun, frozen=True, kw_only=True):
         return self._read(Fact.OWN)  # type: ignore[no-any-return]  # as above
 
     @property
-    def recent_runs(self) -> tuple[Run, ...]:
-        """Runs on any target that began within the last day."""
+    def recent_runs(self) -> tuple[Outline, ...]:
+        """Runs on any target that may disturb and began within the last day."""
         return self._read(Fact.RECENT_RUNS)  # type: ignore[no-any-return]  # as above
 
     @property

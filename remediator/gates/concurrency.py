@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from remediator.gates import Case, Fact, Gate, Snapshot
 
 if TYPE_CHECKING:
-    from remediator.model import Run, Verdict
+    from remediator.model import Outline, Verdict
 
 
 class Concurrency(Gate):
@@ -44,7 +44,7 @@ class Concurrency(Gate):
         """Where no more may be open in all than in one zone, zones need not be known."""
         return case.disruptive and case.target.kind == "Node" and case.limits.concurrent_disruptive > case.limits.concurrent_per_zone
 
-    def _zone(self, case: Case, snapshot: Snapshot, disruptive: list[Run], words: str) -> Verdict:
+    def _zone(self, case: Case, snapshot: Snapshot, disruptive: list[Outline], words: str) -> Verdict:
         zones = {node.name: node.zone for node in snapshot.cluster.nodes}
         zone, most = zones.get(case.target.name, ""), case.limits.concurrent_per_zone
         if not zone:

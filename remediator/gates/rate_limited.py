@@ -12,7 +12,7 @@ from remediator.gates import Case, Fact, Gate, Snapshot
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
-    from remediator.model import Run, Verdict
+    from remediator.model import Outline, Verdict
 
 _HOUR = timedelta(hours=1)
 
@@ -52,5 +52,5 @@ class RateLimited(Gate):
         return self.allow(snapshot, f"{more}; {words}") if mine < settings.max else self.refuse(snapshot, more)
 
 
-def _counts(run: Run, case: Case) -> bool:
+def _counts(run: Outline, case: Case) -> bool:
     return run.disruptive and run.dry_run == case.dry_run and run.id != case.run and not run.unapproved

@@ -22,7 +22,7 @@ from remediator.errors import JournalError, JournalUnavailable, Occupied
 from remediator.journal import audit, queries, verification, writes
 from remediator.journal.anchor import Anchor, Mark
 from remediator.journal.migrate import migrate
-from remediator.journal.prune import FIRST_SLICE, MOST_OF_A_SLICE, Pruned, next_slice, prune
+from remediator.journal.prune import GIVE_UP, LEAST_OF_A_SLICE, MOST_OF_A_SLICE, Pace, Pruned, prune
 from remediator.journal.redact import Redactor, canonical
 from remediator.journal.rows import key, stamp
 from remediator.journal.seat import Seat
@@ -31,7 +31,7 @@ from remediator.journal.writer import Writer
 from remediator.model import encode, evolve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         Episode,
         Exported,
         Noun,
+        Outline,
         Page,
         Pause,
         Run,
@@ -85,7 +86,7 @@ class Journal:
         self._seat: Seat | None = None
         self._unseated = False
         self._anchor: Anchor | None = None
-        self._slice = FIRST_SLICE
+        self._pace = Pace()
         self.faults: tuple[str, ...] = ()
         """What was wrong with the log when it was last verified or compared with its anchor."""
 
@@ -201,6 +202,10 @@ class Journal:
         """How many writes wait for their commit."""
         return self._writer.depth
 
+    async def give_back(self) -> None:
+        """Let go of what is kept in memory for the next read. Raises JournalUnavailable."""
+        await self._work(self._store.give_back)
+
     # writes
 
     async def add_delivery(self, delivery: Delivery) -> None:
@@ -278,20 +283,25 @@ class Journal:
         """Take away what was written before ``before``, but for the last ``keep`` entries of the log and what must stay.
 
         In slices of at most ``most`` entries, each a transaction of its own between which others have their turn; smaller ones where they
-        take long. What must stay: open runs and episodes, changes that were not put back, and what belongs to them
-        (``remediator.journal.prune``). Raises JournalUnavailable, and JournalError if what would go is not what was written.
+        take long, and one that takes too long is undone. What must stay: open runs and episodes, changes that were not put back, and what
+        belongs to them (``remediator.journal.prune``). Raises JournalUnavailable, and JournalError if what would go was tampered with.
         """
         upto = await self._read(queries.last_number) - keep
         removed: Counter[str] = Counter()
         slices, longest = 0, 0.0
         while True:
-            size = min(self._slice, most)
-            done, held = await self._writer.hold(partial(prune, before=stamp(before), upto=upto, most=size))
+            size = min(self._pace.size, most)
+            work = partial(prune, before=stamp(before), upto=upto, most=size)
+            done, held = await self._writer.hold(work, within=GIVE_UP if size > LEAST_OF_A_SLICE else None)
+            longest = max(longest, held.statements + held.commit)
+            if done is None:
+                self._pace.gave_up(size)
+                continue
             removed.update(done.removed)
-            slices, longest = slices + 1, max(longest, held)
+            slices += 1
             if not done.more:
                 return Pruned(through=done.through, removed=dict(sorted(removed.items())), slices=slices, longest=longest)
-            self._slice = next_slice(size, held)
+            self._pace.took(size, held.statements, held.commit)
 
     # reads
 
@@ -356,6 +366,10 @@ class Journal:
         read = partial(queries.episodes, names=names, open_only=open_only, limit=limit, cursor=cursor)
         return await self._read(read, filters)
 
+    async def episodes_of(self, keys: Sequence[tuple[str, datetime]]) -> list[Episode]:
+        """Those that the journal has, by ``Alert.episode``, in no order."""
+        return await self._read(queries.episodes_of, keys)
+
     async def run(self, id: str) -> Run | None:  # noqa: A002 - the record's own word
         """One run with its steps in order and their changes."""
         return await self._read(queries.run, id)
@@ -375,9 +389,26 @@ class Journal:
         filters = {"playbook": playbook, "target": target}
         return await self._read(queries.runs, filters, state, since, dry_run, limit, cursor)
 
+    async def bare_runs(self, *, ids: Sequence[str] | None = None, target: str | None = None, limit: int = 500) -> list[Run]:
+        """Those of ``ids``, a few hundred at most, or on ``target`` (Target.key), newest first, without steps: a third of the cost."""
+        return await self._read(queries.bare_runs, ids, target, limit)
+
     async def open_runs(self) -> list[Run]:
         """All that have not ended, oldest first, with steps and changes."""
         return await self._read(queries.open_runs)
+
+    async def open_outlines(self) -> list[Outline]:
+        """As much of all that have not ended as says whether they count for others, oldest first."""
+        return await self._read(queries.open_outlines)
+
+    async def over_runs(
+        self, fold: Callable[[Iterator[Outline]], T], *, since: datetime, dry_run: bool | None = None, disruptive: bool = False
+    ) -> T:
+        """What ``fold`` makes of the runs on any target that started since then, oldest first; few of them are in memory at once.
+
+        It is called in a reader's thread and must have read them when it returns. ``disruptive``: only those that may disturb.
+        """
+        return await self._read(lambda connection: fold(queries.outlines(connection, since, dry_run=dry_run, disruptive=disruptive)))
 
     async def history(self, target: str, *, since: datetime) -> list[Run]:
         """Runs on that target (Target.key) that started or ended since then, and open ones; newest first, without steps."""

@@ -1,7 +1,7 @@
 """Takes the oldest part of the journal away, a slice of the log at a time, each in one transaction, so that the writer is never held long.
 
 In: until when things may go, up to which entry, and how many entries at once. Out: what went, and whether there is more. How many are right
-follows from how long the slice before held the writer (``next_slice``).
+follows from how long the slices before held the writer (``Pace``); one that takes too long all the same is undone and taken again, smaller.
 A slice is checked first (its links, and that no record it is about is missing); what was tampered with is refused with JournalError, since
 pruning would hide it. A record goes only if the log says nothing of it after the slice, so that every entry that stays is about
 something that is there. What must stay (open runs, their episodes and decisions, changes that were not put back, whatever waits, texts
@@ -38,15 +38,22 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["FIRST_SLICE", "MOST_OF_A_SLICE", "Pruned", "next_slice", "prune"]
+__all__ = ["FIRST_SLICE", "LEAST_OF_A_SLICE", "MOST_OF_A_SLICE", "Pace", "Pruned", "prune"]
 
-FIRST_SLICE = 100
+FIRST_SLICE = 30
 """Entries of one transaction, before anything is known of the store."""
 LEAST_OF_A_SLICE = 10
 MOST_OF_A_SLICE = 2000
-AIM = 0.02
-"""Seconds that a slice should hold the writer, its commit included. 50 ms are the most that is meant to be: a store is slow at times."""
-FASTER = 1.5
+AIM = 0.015
+"""Seconds that the statements of a slice should take. With its commit 50 ms are the most that is meant to be: a store is slow at times."""
+HOLD = 0.035
+"""Seconds that they should take with the commit: where that alone is slow, less remains for them."""
+LEAST_AIM = 0.005
+FADES = 0.9
+"""How much of the slowest commit is still expected one slice later."""
+GIVE_UP = 0.03
+"""Seconds after which a slice is undone, unless it is as small as slices get."""
+FASTER = 1.25
 """How much larger than a slice the next one is at most."""
 _AT_ONCE = 500
 """Ids in one statement."""
@@ -65,10 +72,23 @@ class Pruned(Noun, frozen=True, kw_only=True):
     """Seconds for which one slice held the writer, at most."""
 
 
-def next_slice(size: int, held: float) -> int:
-    """How many entries the next slice takes, after one of ``size`` held the writer for ``held`` seconds."""
-    fits = size * min(FASTER, AIM / held) if held > 0 else size * FASTER
-    return max(LEAST_OF_A_SLICE, min(MOST_OF_A_SLICE, round(fits)))
+class Pace:
+    """How many entries the next slice takes (``size``): as many as hold the writer for a moment, by how long those before did."""
+
+    def __init__(self) -> None:
+        self.size = FIRST_SLICE
+        self._commit = 0.0
+
+    def took(self, size: int, statements: float, commit: float) -> None:
+        """A slice of ``size`` took so many seconds for its statements and for its commit."""
+        self._commit = max(commit, self._commit * FADES)
+        aim = max(LEAST_AIM, min(AIM, HOLD - self._commit))
+        fits = size * min(FASTER, aim / statements) if statements > 0 else size * FASTER
+        self.size = max(LEAST_OF_A_SLICE, min(MOST_OF_A_SLICE, round(fits)))
+
+    def gave_up(self, size: int) -> None:
+        """A slice of ``size`` was undone, since its statements took too long."""
+        self.size = max(LEAST_OF_A_SLICE, size // 2)
 
 
 def prune(tx: Transaction, *, before: str, upto: int, most: int) -> Pruned:

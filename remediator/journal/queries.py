@@ -10,13 +10,13 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, or_, select, tuple_
 
 from remediator.clock import parse_time
 from remediator.journal.chain import digest_of
 from remediator.journal.paging import MOST, newest_first
 from remediator.journal.rows import delivery_of, episode_id, key, stamp
-from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP
+from remediator.journal.schema import CHANGE, DECISION, DELIVERY, ENTRY, EPISODE, HEAD, MAY_DISTURB, PAUSE, REVISION, RUN, STEP
 from remediator.model import (
     Begun,
     Change,
@@ -27,6 +27,7 @@ from remediator.model import (
     Entry,
     Episode,
     Exported,
+    Outline,
     Page,
     Pause,
     Run,
@@ -37,12 +38,13 @@ from remediator.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection, Table
+    from sqlalchemy import ColumnElement, Connection, Table, TextClause
 
 __all__ = [
+    "bare_runs",
     "changes",
     "decisions",
     "deliveries",
@@ -50,14 +52,17 @@ __all__ = [
     "done",
     "entries",
     "episodes",
+    "episodes_of",
     "exported",
     "head",
     "histories",
     "last",
     "last_note",
     "last_number",
+    "open_outlines",
     "open_runs",
     "outcomes",
+    "outlines",
     "pauses",
     "recent_episodes",
     "recent_runs",
@@ -68,7 +73,7 @@ __all__ = [
 ]
 
 _AT_ONCE = 500
-"""Ids in one statement."""
+"""Ids in one statement; runs in memory at once where many are read."""
 _BY_DIGEST = {"delivery": DELIVERY, "episode": EPISODE, "revision": REVISION}
 _OPEN_STATES = tuple(state.value for state in RunState if state.open)
 
@@ -139,6 +144,16 @@ def episodes(
     return Page(items=tuple(from_json(row.data, Episode) for row in rows), next=further)
 
 
+def episodes_of(connection: Connection, keys: Sequence[tuple[str, datetime]]) -> list[Episode]:
+    """Those that are there, by fingerprint and startsAt, in no order."""
+    ids = [episode_id(*one) for one in keys]
+    found: list[Episode] = []
+    for first in range(0, len(ids), _AT_ONCE):
+        rows = connection.execute(select(EPISODE.c.data).where(EPISODE.c.id.in_(ids[first : first + _AT_ONCE])))
+        found += [from_json(row.data, Episode) for row in rows]
+    return found
+
+
 def run(connection: Connection, id_: str) -> Run | None:
     """With its steps and their changes."""
     rows = connection.execute(select(RUN).where(RUN.c.id == key(id_))).all()
@@ -166,10 +181,25 @@ def runs(
     return Page(items=tuple(_assemble(connection, rows)), next=further)
 
 
+def bare_runs(connection: Connection, ids: Sequence[str] | None, target: str | None, limit: int) -> list[Run]:
+    """Newest first, without steps."""
+    conditions = _equal(RUN, {"target": target})
+    if ids is not None:
+        conditions.append(RUN.c.id.in_([key(id_) for id_ in ids]))
+    statement = select(RUN.c.data).where(*conditions).order_by(RUN.c.started_at.desc(), RUN.c.id.desc())
+    return [from_json(row.data, Run) for row in connection.execute(statement.limit(max(1, min(limit, MOST))))]
+
+
 def open_runs(connection: Connection) -> list[Run]:
     """Oldest first, with their steps and changes."""
     statement = select(RUN).where(RUN.c.state.in_(_OPEN_STATES)).order_by(RUN.c.started_at, RUN.c.id)
     return _assemble(connection, connection.execute(statement).all())
+
+
+def open_outlines(connection: Connection) -> list[Outline]:
+    """Oldest first."""
+    statement = select(RUN.c.data).where(RUN.c.state.in_(_OPEN_STATES)).order_by(RUN.c.started_at, RUN.c.id)
+    return [from_json(data, Outline) for data in connection.execute(statement).scalars()]
 
 
 def histories(connection: Connection, targets: Sequence[str], since: datetime) -> dict[str, list[Run]]:
@@ -208,7 +238,7 @@ def done(connection: Connection, actions: frozenset[str], since: datetime, targe
         change = from_json(row.data, Change)
         if change.action not in actions or change.undoes or change.state is ChangeState.ABSENT:
             continue
-        of = from_json(row.of_run, Run)
+        of = from_json(row.of_run, Outline)
         found.append(
             Done(
                 action=change.action, target=of.target.key, at=change.at, run=of.id, playbook=of.playbook, state=of.state, reason=of.reason
@@ -229,6 +259,18 @@ def recent_runs(connection: Connection, since: datetime, *, dry_run: bool | None
         conditions.append(RUN.c.dry_run.is_(dry_run))
     rows = connection.execute(select(RUN.c.data).where(*conditions).order_by(RUN.c.started_at.desc(), RUN.c.id.desc()))
     return [from_json(row.data, Run) for row in rows]
+
+
+def outlines(connection: Connection, since: datetime, *, dry_run: bool | None, disruptive: bool) -> Iterator[Outline]:
+    """Oldest first: what started at ``since`` or later on any target, all of it or what may disturb. A slice at a time is in memory."""
+    kind: list[ColumnElement[bool] | TextClause] = [] if dry_run is None else [RUN.c.dry_run.is_(dry_run)]
+    kind += [MAY_DISTURB[connection.dialect.name]] if disruptive else []
+    page = select(RUN.c.started_at, RUN.c.id, RUN.c.data).where(*kind).order_by(RUN.c.started_at, RUN.c.id).limit(_AT_ONCE)
+    rows = connection.execute(page.where(RUN.c.started_at >= stamp(since))).all()
+    while rows:
+        found = (from_json(row.data, Outline) for row in rows)
+        yield from (one for one in found if one.disruptive or not disruptive)
+        rows = connection.execute(page.where(tuple_(RUN.c.started_at, RUN.c.id) > (rows[-1].started_at, rows[-1].id))).all()
 
 
 def recent_episodes(connection: Connection, since: datetime, most: int) -> list[Begun]:

@@ -3,7 +3,7 @@
 In: rows to insert or replace, statements, entries for the log. Out: the same in the database, rows of one table together in statements
 of many rows (each statement costs a hand-over between threads, each row hardly anything), entries chained from the head on disk.
 What is sent for every transaction goes to the driver's own cursor, since SQLAlchemy's way there takes as long as SQLite takes for it.
-The order of statements on one table is kept. Raises what the database raises; the writer decides what becomes of the transaction.
+The order of statements on one table is kept. Raises what the database raises, and Late; the writer decides what becomes of the transaction.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from remediator.journal.schema import ENTRY, HEAD
 from remediator.journal.store import error_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sqlalchemy import Connection, CursorResult, Dialect, Executable
 
@@ -30,13 +30,17 @@ if TYPE_CHECKING:
     Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
     How = Literal["insert", "upsert"]
 
-__all__ = ["Statements", "Transaction"]
+__all__ = ["Late", "Statements", "Transaction"]
 
 _LARGE, _MIDDLE = 64, 32
 """Rows in one statement: these, or any smaller number; so there are few statements, and few texts for the database to know."""
 _ONE_ROW = re.compile(r"(?<= VALUES )(\([^()]*\))")
 _TAKE_HEAD = select(HEAD.c.seq, HEAD.c.hash, HEAD.c.epoch).with_for_update()
 _KEEP_HEAD = update(HEAD).values(seq=bindparam("to_seq"), hash=bindparam("to_hash"))
+
+
+class Late(Exception):  # noqa: N818 - no fault of anything: a bound that the caller has set
+    """The work takes longer than it may; its transaction has to be rolled back."""
 
 
 class Statements:
@@ -85,6 +89,11 @@ class Transaction:
         if epoch is not None and epoch != self.epoch:
             raise Deposed(f"another replica leads since: epoch {self.epoch}, ours is {epoch}")
         self.chain = Chain(seq, hash_, now)
+        self._late: Callable[[], bool] | None = None
+
+    def bound(self, late: Callable[[], bool]) -> None:
+        """From now on each ``execute`` first asks ``late``, and raises Late if it is."""
+        self._late = late
 
     def insert(self, table: Table, row: Row) -> None:
         """A new row, its values in the order of the columns; one with the same id is an IntegrityError at the latest on ``finish``."""
@@ -102,6 +111,8 @@ class Transaction:
 
     def execute(self, statement: Executable, parameters: Parameters | None = None, *, on: Table) -> CursorResult[Any]:
         """Run ``statement``, which touches the table ``on`` alone, after all on it that came before; often, with several parameters."""
+        if self._late is not None and self._late():
+            raise Late
         self._send(on)
         return self._connection.execute(statement, parameters)
 

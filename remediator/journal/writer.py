@@ -5,7 +5,7 @@ together, so that the thread is woken once for all of them. Out: each unit's fut
 with one call. Refused with JournalUnavailable: a unit when the queue is full or the journal closed, and
 every unit of a batch whose transaction or commit failed; nothing of it is kept then. A unit that cannot be stored for its own fault
 (JournalError) does not fail the others: the batch is tried again with a savepoint around each. Long work is a batch of its own (``hold``),
-so that it can be told how long it held up the others.
+so that it can be told how long it held up the others, and undone where that is too long.
 
 After a failure the writer tries a commit of its own every second, so that ``healthy`` comes back when the store does.
 """
@@ -20,7 +20,7 @@ from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import structlog
 from sqlalchemy import select
@@ -31,7 +31,7 @@ from remediator.journal import writes
 from remediator.journal.rows import stamp
 from remediator.journal.schema import ENTRY
 from remediator.journal.store import is_outage, sentence
-from remediator.journal.transaction import Statements, Transaction
+from remediator.journal.transaction import Late, Statements, Transaction
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     T = TypeVar("T")
 
-__all__ = ["Writer"]
+__all__ = ["Held", "Writer"]
 
 BATCH_UNITS = 512
 BATCH_BYTES = 8 << 20
@@ -53,6 +53,13 @@ QUEUE_BYTES = 64 << 20
 PROBE_SECONDS = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class Held(NamedTuple):
+    """For how many seconds nobody else could write."""
+
+    statements: float
+    commit: float
 
 
 @dataclass(slots=True, eq=False)
@@ -63,8 +70,10 @@ class _Unit:
     size: int
     done: asyncio.Future[Any]
     alone: bool = False
-    """A batch of its own; ``held`` says then how long its transaction took, in seconds."""
-    held: float = 0.0
+    """A batch of its own; ``held`` says then how long its transaction took."""
+    within: float | None = None
+    """Seconds after which it is undone; of one that is alone."""
+    held: Held = Held(0.0, 0.0)  # noqa: RUF009 - a tuple
     given_up: bool = False
 
 
@@ -115,13 +124,16 @@ class Writer:
         done: T = await self._enqueue(_Unit(work, size, self._loop.create_future()))
         return done
 
-    async def hold(self, work: Callable[[Transaction], T]) -> tuple[T, float]:
-        """As ``write``, in a transaction of its own; also for how many seconds, until the end of its commit, nobody else could write."""
-        unit = _Unit(work, 0, self._loop.create_future(), alone=True)
-        done: T = await self._enqueue(unit)
+    async def hold(self, work: Callable[[Transaction], T], *, within: float | None = None) -> tuple[T | None, Held]:
+        """As ``write``, in a transaction of its own; also for how long nobody else could write.
+
+        None, and nothing of it is kept, where a statement would have begun later than ``within`` seconds after the first one.
+        """
+        unit = _Unit(work, 0, self._loop.create_future(), alone=True, within=within)
+        done: T | None = await self._enqueue(unit)
         return done, unit.held
 
-    async def _enqueue(self, unit: _Unit) -> Any:
+    def _enqueue(self, unit: _Unit) -> asyncio.Future[Any]:
         size = unit.size
         if self._closed:
             raise JournalUnavailable("the journal is closed")
@@ -135,7 +147,7 @@ class Writer:
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
         self._gathered.append(unit)
-        return await unit.done
+        return unit.done
 
     def _hand_over(self) -> None:
         """Give the thread what this turn of the loop brought. Waking a thread that waits costs as much as the rest of taking a unit."""
@@ -263,20 +275,28 @@ class Writer:
     def _transact(self, batch: list[_Unit], *, apart: bool) -> list[Any]:
         connection, transaction = self._begin()
         began = self._ticks()
+        long = batch[0] if batch and batch[0].alone else None
+        if long is not None and (within := long.within) is not None and not apart:
+            transaction.bound(lambda: self._ticks() > began + within)
         try:
             outcomes = [(_alone if apart else _together)(transaction, unit) for unit in batch]
             transaction.finish()
+        except Late:
+            connection.rollback()
+            batch[0].held = Held(self._ticks() - began, 0.0)
+            return [None]
         except BaseException:
             connection.rollback()
             raise
+        done = self._ticks()
         try:
             connection.commit()
         except DBAPIError:
             self._drop()
             if not self._landed(transaction):
                 raise
-        if batch and batch[0].alone:
-            batch[0].held = self._ticks() - began
+        if long is not None:
+            long.held = Held(done - began, self._ticks() - done)
         return outcomes
 
     def _begin(self) -> tuple[Connection, Transaction]:

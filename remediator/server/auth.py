@@ -168,8 +168,10 @@ class Doorkeeper:
         """
         said = token.strip().encode("utf-8", "surrogateescape")
         found = self._find(said)
+        if found and scope is Scope.WEBHOOK and scope in found.scopes:
+            return found
         address = self._proxy.client(request)
-        if not (found and scope is Scope.WEBHOOK and scope in found.scopes) and (wait := self._attempts.wait(address, said)):
+        if wait := self._attempts.wait(address, said):
             raise _limited(address, wait)
         if found is None:
             self._attempts.failed(address)

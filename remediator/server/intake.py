@@ -41,9 +41,12 @@ async def receive(call: Call) -> Receipt:
 def _count(delivery: Delivery) -> None:
     resolved = [alert.status for alert in delivery.alerts].count(AlertStatus.RESOLVED)
     firing = len(delivery.alerts) - resolved
-    for counter, number in ((_FIRING, firing), (_RESOLVED, resolved), (METRICS.alerts_truncated, delivery.truncated)):
-        if number:
-            counter.inc(number)
+    if firing:
+        _FIRING.inc(firing)
+    if resolved:
+        _RESOLVED.inc(resolved)
+    if delivery.truncated:
+        METRICS.alerts_truncated.inc(delivery.truncated)
     METRICS.last_delivery.set(delivery.received_at.timestamp())
 
 

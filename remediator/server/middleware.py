@@ -18,6 +18,7 @@ from remediator.errors import JournalUnavailable
 from remediator.ids import short_id
 from remediator.server.pages.frame import error_page, wants_page
 from remediator.server.problems import HttpProblem, problem_of, respond
+from remediator.server.whole import Whole
 from remediator.telemetry import METRICS
 from remediator.tracing import PARENT, traceparent
 
@@ -75,7 +76,7 @@ def _counter(status: int) -> Any:
 
 def dress(response: web.StreamResponse, request_id: str) -> None:
     """Headers that every answer has."""
-    response.headers.update({**_ALWAYS, _ID: request_id})
+    (response.own if isinstance(response, Whole) else response.headers).update({**_ALWAYS, _ID: request_id})
 
 
 async def _answer(error: Exception, request: web.Request, request_id: str) -> web.StreamResponse:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 from aiohttp import HttpVersion11, web
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp.abc import AbstractStreamWriter
 
 __all__ = ["Whole"]
@@ -23,6 +25,11 @@ class Whole(web.Response):
     """A response with a body of bytes. No header of it may come from a stranger, unless it was checked to hold no line break."""
 
     _written = False
+
+    def __init__(self, *, body: bytes, headers: Mapping[str, str], status: int = 200) -> None:
+        super().__init__(body=body, status=status)
+        self.own = dict(headers)
+        """Its headers; ``headers`` has them only where aiohttp writes them."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         """See web.Response."""
@@ -36,9 +43,10 @@ class Whole(web.Response):
             or request.method == "HEAD"
             or not isinstance(body, bytes)
         ):
+            self.headers.update(self.own)
             return await super().prepare(request)
         self._written = True
-        own = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        own = "".join([f"{name}: {value}\r\n" for name, value in self.own.items()])
         head = f"HTTP/1.1 200 OK\r\n{own}Content-Length: {len(body)}\r\nDate: {_date(int(time.time()))}\r\n\r\n"
         transport.write(head.encode() + body)
         await request.writer.drain()  # a client that sends on and reads nothing is made to wait

@@ -39,7 +39,7 @@ SERIES = {
     'took_bucket{le="+Inf",node="n2"}': [0, 0, 0, 0, 0, 0, 0],
     'took_bucket{le="0.02",node="n3"}': [0, 1, 2, 3, 4, 5, 6],
 }
-# promtool gives series in no fixed order, and the last digit of a sum of fractions depends on it: those over several series are rounded.
+# promtool gives its series in no fixed order, and the last digit of a sum of fractions depends on it: such sums are rounded.
 # Windows end between two samples: Prometheus 3 no longer counts the sample at the very beginning of one, Prometheus 2 does.
 EXPRESSIONS = [
     "up",

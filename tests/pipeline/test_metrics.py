@@ -217,6 +217,8 @@ async def test_a_journal_that_was_altered_shows_in_a_metric_and_in_the_log(line,
     line.load(text())
     await line.start()
     own = Vitals(line.world, line.pipeline)
+    given = []
+    monkeypatch.setattr(vitals, "give_back", lambda: given.append("memory"))
     if not ok:
         report = ChainReport(ok=False, entries=3, problems=["entry 2 does not follow from entry 1"])
 
@@ -225,6 +227,7 @@ async def test_a_journal_that_was_altered_shows_in_a_metric_and_in_the_log(line,
 
         monkeypatch.setattr(line.world.journal, "verify", altered)
     assert await own.verify() is True
+    assert given == ["memory"], "which it took, and needs no more before tomorrow"
     assert gauge("journal_whole") == ok
     assert gauge("journal_verified_timestamp_seconds") == pytest.approx(line.world.clock.now().timestamp(), abs=timedelta(hours=1).seconds)
     assert [entry["problems"] for entry in logged if entry["log_level"] == "error"] == ([] if ok else [report.problems])

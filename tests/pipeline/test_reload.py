@@ -37,6 +37,14 @@ async def test_a_good_one_is_in_force_at_once(house, text):
     assert report.playbook == "more"
 
 
+async def test_runs_of_one_revision_share_what_was_read_of_it(house, text):
+    house.put("remedy.yaml", text())
+    await house.start()
+    world = house.daemon.world
+    assert world.load_revision(text()) is world.load_revision(text())
+    assert world.load_revision(text("more")).name == "more"
+
+
 BAD = {
     "syntax": "a: [1",
     "unknown action": '{"apiVersion": "remediator.dev/v1", "kind": "Playbook", "metadata": {"name": "x"}, "ladder": '

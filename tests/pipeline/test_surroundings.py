@@ -51,6 +51,7 @@ class TestCilium:
         assert (told["level"], told["cilium"]) == ("info", "1.18.4")
         _, status = await open_house.http("GET", "/api/v1/status", token="read")
         assert status["cilium"] == "1.18.4"
+        assert open_house.operations._world.agents == 5, "how large the cluster is, by its agents"
 
     async def test_one_that_nobody_knows_warns_once_and_the_daemon_serves(self, open_house, stage):
         await seen(open_house, "version of Cilium")

@@ -10,7 +10,8 @@ import pytest
 
 from remediator.clock import SystemClock
 from remediator.errors import Unreadable
-from remediator.facts import Facts
+from remediator.facts import Facts, patience
+from remediator.gates import Fact
 from remediator.kube import Listing, kinds
 from remediator.kube.errors import Forbidden, NotFound
 from remediator.model import Target
@@ -47,6 +48,14 @@ async def test_after_that_nobody_waits(facts):
     await unanswered(facts)
     with pytest.raises(Unreadable):
         await facts.of_kubernetes(asyncio.Event().wait(), patience=LONG)
+
+
+@pytest.mark.parametrize(("agents", "nodes", "pods"), [(0, 0, 10), (1_000, 0, 10), (5_000, 9.5, 18)])
+def test_in_a_large_cluster_lists_of_all_nodes_and_of_all_pods_have_more_time(agents, nodes, pods):
+    seconds = {fact: patience(fact, agents).total_seconds() for fact in Fact}
+    assert seconds.pop(Fact.LOAD) == pods
+    assert {seconds.pop(fact) for fact in (Fact.CLUSTER, Fact.CILIUM)} == {nodes}
+    assert set(seconds.values()) == {0}, "whatever else is asked has the usual time"
 
 
 class Cluster:

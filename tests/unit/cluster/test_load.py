@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+
+import msgspec
 import pytest
 from standins.placements import Furniture
 
 from remediator.cluster.fit import fit
 from remediator.cluster.load import quantity, read_load
 from remediator.errors import Unreadable
-from remediator.kube import kinds
+from remediator.kube import Listing, kinds
 
 
 @pytest.mark.parametrize(
@@ -69,3 +73,37 @@ async def test_a_pod_that_tolerates_the_cordon_needs_no_other_place(stage):
     names = {want.name for want in (await read_load(stage.world.kube, "node-3")).wants}
     assert "apps/goes" in names
     assert "apps/stays" not in names
+
+
+class _Large:
+    """A door that has all of a large cluster at hand, and never waits."""
+
+    def __init__(self, nodes, pods):
+        status = {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]}
+        self._nodes = [{"metadata": {"name": f"node-{number}"}, "status": status} for number in range(nodes)]
+        self._pods = [json.dumps(pod(f"p-{number}", nodeName=f"node-{number % nodes}")).encode() for number in range(pods)]
+
+    async def list(self, kind, *, decode, fields=""):
+        assert fields == ("" if kind is kinds.NODE else "spec.nodeName=node-0")
+        return Listing([msgspec.convert(node, decode) for node in self._nodes] if kind is kinds.NODE else [], "1")
+
+    async def collect(self, kind, convert):
+        assert kind is kinds.POD
+        return Listing([convert(raw) for raw in self._pods], "1")
+
+
+async def test_others_have_their_turns_while_a_large_cluster_is_added_up():
+    turns = 0
+
+    async def other():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    load = await read_load(_Large(nodes=1_000, pods=3_000), "node-0")
+    task.cancel()
+    assert len(load.offers) == 999
+    assert {node.used["pods"] for node in load.offers} == {3}
+    assert turns >= 8, "one in 500 pods or nodes"

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from remediator.breaker import Backlog, Past, Reset
+from remediator.breaker import Backlog, Past, Reset, counted
 from remediator.gates import Limits, Unread
 from remediator.model import RunState, TriggerKind, evolve
 from remediator.reasons import Reason
@@ -30,7 +30,7 @@ def past(a_run, now):
             )
             for m in minutes
         )
-        return Past(runs=tuple(made), reset=reset)
+        return Past(runs=counted(made), reset=reset)
 
     return runs
 

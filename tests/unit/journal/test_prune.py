@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,11 +16,19 @@ from remediator.clock import ManualClock
 from remediator.errors import JournalError
 from remediator.journal import Journal, audit
 from remediator.journal import journal as module
-from remediator.journal.prune import FIRST_SLICE, next_slice, prune
+from remediator.journal.prune import FIRST_SLICE, GIVE_UP, Pace, prune
 from remediator.model import DecisionKind, RunState
 
 START = datetime(2026, 1, 5, 10, tzinfo=UTC)
 LATER = START + timedelta(days=1)
+
+
+@pytest.fixture
+async def journal(store_url, open_journal):
+    """Its slices take the whole of a small log."""
+    journal = await open_journal(store_url)
+    journal._pace.size = 1000
+    return journal
 
 
 @pytest.fixture
@@ -165,30 +174,35 @@ class Ticks:
         return self.now
 
 
-async def test_slices_shrink_on_a_store_that_is_slow_and_grow_on_one_that_is_quick(store_url, open_journal, make, monkeypatch):
+async def test_slices_grow_carefully_and_shrink_where_the_store_is_slow(store_url, open_journal, make, monkeypatch):
     ticks, slices = Ticks(), []
     journal = await open_journal(store_url, ticks=ticks)
-    for number in range(40):
+    for number in range(60):
         await make.story(journal, str(number))
     entries = len(await journal.entries())
 
     def timed(tx, *, most, **more):
-        """A millisecond an entry and five for the rest; later a hundredth of that."""
-        taken = (0.005 + most * 0.001) / (1 if sum(size for size, _ in slices) < entries / 3 else 1000)
+        """A tenth of a millisecond an entry; in the middle half a millisecond."""
+        done = sum(size for size, _, kept in slices if kept)
+        taken = most * (0.0005 if entries / 3 < done < entries * 2 / 3 else 0.0001)
         ticks.now += taken
-        slices.append((most, taken))
+        slices.append((most, taken, taken <= GIVE_UP))
         return prune(tx, most=most, **more)
 
     monkeypatch.setattr(module, "prune", timed)
     done = await journal.prune(before=LATER)
-    slow = [size for size, taken in slices if taken > 0.001]
-    quick = [size for size, taken in slices if taken <= 0.001]
-    assert slow[0] == FIRST_SLICE
-    assert max(slow[1:]) < FIRST_SLICE / 2
-    assert all(taken <= 0.05 for _, taken in slices[1:]), slices
-    assert quick == sorted(quick)
-    assert quick[-1] > FIRST_SLICE
-    assert (done.slices, done.longest) == (len(slices), pytest.approx(max(taken for _, taken in slices)))
+    assert slices[0][0] == FIRST_SLICE
+    assert all(after <= before * 1.25 + 0.5 for (before, _, _), (after, _, _) in pairwise(slices)), slices
+    undone = [number for number, (_, _, kept) in enumerate(slices) if not kept]
+    assert len(undone) == 1, "the first slice that met the slow store was undone and taken again"
+    [at] = undone
+    assert slices[at + 1][0] == slices[at][0] // 2
+    slow = [taken for size, taken, _ in slices[at + 1 :] if taken == size * 0.0005]
+    assert slow
+    assert max(slow[1:], default=0) <= 0.0155
+    assert max(size for size, _, _ in slices[at + 1 + len(slow) :]) > slices[at + len(slow)][0], "and they grow again"
+    assert (done.slices, done.longest) == (len(slices) - 1, pytest.approx(slices[at][1]))
+    assert done.removed["entry"] == entries
     assert (await journal.verify()).problems == []
 
     await make.story(journal, "later")
@@ -196,9 +210,45 @@ async def test_slices_shrink_on_a_store_that_is_slow_and_grow_on_one_that_is_qui
     assert slices[-1][0] == 5, "never more than is asked for"
 
 
-@pytest.mark.parametrize(("size", "held", "next_"), [(100, 0.02, 100), (100, 0.04, 50), (100, 0.001, 150), (100, 9, 10), (1900, 0, 2000)])
-def test_the_next_slice_follows_from_how_long_the_last_one_held_the_writer(size, held, next_):
-    assert next_slice(size, held) == next_
+async def test_the_smallest_slice_is_never_undone(store_url, open_journal, make, monkeypatch):
+    ticks = Ticks()
+    journal = await open_journal(store_url, ticks=ticks)
+    for number in range(10):
+        await make.story(journal, str(number))
+    entries = len(await journal.entries())
+    sizes = []
+
+    def timed(tx, *, most, **more):
+        ticks.now += 9
+        sizes.append(most)
+        return prune(tx, most=most, **more)
+
+    monkeypatch.setattr(module, "prune", timed)
+    done = await journal.prune(before=LATER)
+    assert sizes[:3] == [30, 15, 10]
+    assert set(sizes[3:]) == {10}
+    assert (done.removed["entry"], done.longest) == (entries, 9)
+
+
+@pytest.mark.parametrize(
+    ("size", "took", "next_"),
+    [
+        (100, [(0.015, 0)], 100),
+        (100, [(0.03, 0)], 50),
+        (100, [(0.001, 0)], 125),
+        (100, [(9, 0)], 10),
+        (1900, [(0, 0)], 2000),
+        (100, [(0.015, 0.025)], 67),  # 10 ms remain beside such a commit
+        (100, [(0.015, 9)], 33),
+        (100, [(0.015, 0.025), (0.0125, 0.001)], 100),  # the slow one is still expected
+        (100, [(0.015, 0.025)] + 40 * [(0.015, 0)], 100),  # and then forgotten
+    ],
+)
+def test_the_next_slice_follows_from_how_long_those_before_held_the_writer(size, took, next_):
+    pace = Pace()
+    for statements, commit in took:
+        pace.took(size, statements, commit)
+    assert pace.size == next_
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Engine, event
 
 from remediator.journal import queries
-from remediator.model import ChangeState, DecisionKind, RunState, Target
+from remediator.model import ChangeState, DecisionKind, RunState, Target, evolve
 
 
 async def pages(ask):
@@ -95,6 +95,16 @@ async def test_decisions_by_each_filter(journal, make):
     assert (await journal.decisions(since=make.time(5))).items == (wanted,)
 
 
+async def test_episodes_by_their_keys_however_many_are_asked_for(journal, make):
+    there = [make.episode(at=number, fingerprint=f"f{number % 3}") for number in range(5)]
+    await journal.decide(None, [], episodes=there)
+    asked = [(one.fingerprint, one.starts_at) for one in there[1:]]
+    asked += [("f0", make.time(1)), *(("unknown", make.time(number)) for number in range(700))]
+    found = await journal.episodes_of(asked)
+    assert sorted(found, key=lambda one: one.starts_at) == there[1:]
+    assert await journal.episodes_of([]) == []
+
+
 async def test_runs_by_each_filter(journal, make):
     wanted = make.run(at=5, playbook="p1", state=RunState.HEALED, dry_run=True)
     other = make.run(at=1, playbook="p2", target=Target(kind="Node", name="node-4"))
@@ -114,6 +124,17 @@ async def test_runs_by_each_filter(journal, make):
     assert (await journal.runs(state=[])).items == ()
     assert (await journal.runs()).items == (wanted, other)
     assert await journal.open_runs() == [other]
+
+
+async def test_runs_without_their_steps_by_id_and_by_target(journal, make):
+    runs = [make.run(at=at, target=Target(kind="Node", name=f"node-{at % 2}")) for at in range(4)]
+    for run in runs:
+        await journal.save_run(run)
+    bare = [evolve(run, steps=()) for run in runs]
+    assert await journal.bare_runs(ids=[runs[0].id, runs[3].id, "unknown"]) == [bare[3], bare[0]]
+    assert await journal.bare_runs(target="Node/node-1") == [bare[3], bare[1]]
+    assert await journal.bare_runs(target="Node/node-1", limit=1) == [bare[3]]
+    assert await journal.bare_runs(ids=[]) == []
 
 
 async def test_what_was_done_is_what_took_effect_or_may_have_in_live_runs(journal, make):
@@ -173,9 +194,12 @@ async def test_every_list_has_an_index(open_journal, tmp_path, make, asked):
     for filters in ({}, {"fingerprint": "x"}, {"name": "x"}):
         await journal.episodes(**filters)
         await journal.episodes(**filters, open_only=False, cursor=cursor)
+    await journal.episodes_of([("x", make.time(0))])
     for filters in ({}, {"playbook": "x"}, {"target": "x"}, {"since": make.time(0)}, {"dry_run": False}):
         await journal.runs(**filters, cursor=cursor)
     await journal.run(run.id)
+    await journal.bare_runs(ids=["x"])
+    await journal.bare_runs(target="x")
     await journal.history("Node/node-3", since=make.time(0))
     for target in (None, "Node/node-3"):
         await journal.done(frozenset({"a"}), since=make.time(0), target=target)

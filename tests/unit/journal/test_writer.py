@@ -6,10 +6,11 @@ import asyncio
 import threading
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, event, select
 
 from remediator.errors import JournalError, JournalUnavailable
 from remediator.journal import writer
+from remediator.journal.schema import HEAD
 from remediator.model import evolve
 
 
@@ -94,8 +95,34 @@ async def test_long_work_has_a_transaction_of_its_own_in_its_turn(journal, make,
     _, first, (second, seconds), (third, _), fourth, _ = await asyncio.gather(*tasks)
     assert order == ["before", "long", "long too", "after"]
     assert len({id(one) for one in (first, second, third, fourth)}) == 4
-    assert (len(commits), seconds > 0) == (5, True)
+    assert (len(commits), seconds.statements > 0, seconds.commit > 0) == (5, True, True)
     assert len((await journal.deliveries()).items) == 2
+
+
+async def test_long_work_that_takes_too_long_is_undone_and_its_statements_and_its_commit_are_told_apart(store_url, open_journal):
+    now = 0.0
+    journal = await open_journal(store_url, ticks=lambda: now)
+
+    def work(transaction):
+        nonlocal now
+        transaction.log("kept", "", "{}")
+        now += 2
+        transaction.execute(select(HEAD.c.seq), on=HEAD)
+        return "done"
+
+    def on_commit(_connection):
+        nonlocal now
+        now += 5
+
+    event.listen(Engine, "commit", on_commit)
+    try:
+        assert await journal._writer.hold(work, within=1) == (None, (2, 0))
+        assert await journal.entries(kind="kept") == []
+        assert await journal._writer.hold(work, within=2) == ("done", (2, 5))
+    finally:
+        event.remove(Engine, "commit", on_commit)
+    assert len(await journal.entries(kind="kept")) == 1
+    assert (await journal.verify()).ok
 
 
 async def test_long_work_at_the_very_end_is_done_too(journal):

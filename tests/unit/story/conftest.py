@@ -63,9 +63,9 @@ class FakeJournal:
     async def delivery(self, id):  # noqa: A002 - as above
         return self._deliveries.get(id)
 
-    async def runs(self, *, target=None, limit=50):
-        found = [run for run in self._runs.values() if target in (None, run.target.key)]
-        return Page(items=tuple(sorted(found, key=lambda run: run.id, reverse=True)[:limit]))
+    async def bare_runs(self, *, ids=None, target=None, limit=50):
+        found = [run for run in self._runs.values() if target in (None, run.target.key) and (ids is None or run.id in ids)]
+        return [evolve(run, steps=()) for run in sorted(found, key=lambda run: run.id, reverse=True)[:limit]]
 
     async def save_change(self, change):
         """It is in its run already."""

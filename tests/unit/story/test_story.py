@@ -235,6 +235,39 @@ async def test_more_episodes_than_are_told(journal, incident):
     assert lines[1] == "This was decided at 2026-01-19 10:00:00 UTC."
 
 
+class Counted:
+    """The journal, and the names of what was asked of it."""
+
+    def __init__(self, journal):
+        self._journal, self.asked = journal, []
+
+    def __getattr__(self, name):
+        self.asked.append(name)
+        return getattr(self._journal, name)
+
+
+@pytest.mark.parametrize("ref", ["CiliumAgentDown", "node-3"])
+async def test_older_runs_are_read_together(journal, incident, ref):
+    for day in range(6):
+        await incident.healed(day * 86400)
+    counted = Counted(journal)
+    story = await tell(counted, ref)
+    assert len(story.runs) == 6
+    assert sum(" healed." in line for line in story.lines[1:]) == 5, story.lines
+    assert counted.asked.count("run") == 1
+    assert len(counted.asked) <= 7, "each question to the journal takes as long as ten rows of an answer"
+
+
+async def test_runs_without_a_decision_are_told_too_the_last_one_with_its_steps(journal, incident):
+    runs = [incident.run(day * 86400, trigger=Trigger(kind=TriggerKind.TEST)) for day in range(14)]
+    for run in runs[:-1]:
+        await incident.keep(run)
+    await incident.keep(evolve(runs[-1], steps=(incident.step(0, 31, outcome="Pod cilium-9qwzt is ready on node-3."),)))
+    story = await tell(journal, "Node/node-3")
+    assert any("cilium-9qwzt" in line for line in story.lines)
+    assert [run.id for run in runs[3:-1]] == [run.id for run in runs if any(run.id in line for line in story.lines[1:])]
+
+
 async def test_target_with_runs_but_no_decision(journal, incident):
     run = incident.run(0, trigger=Trigger(kind=TriggerKind.TEST))
     await incident.keep(run)
