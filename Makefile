@@ -9,6 +9,9 @@ REPOSITORY ?=
 JOBS   ?= 4
 LONG_JOBS ?= 4
 
+# A process that finds no bytecode compiles all of remediator at its start, for seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-long lint check bench rules dashboard rbac reference docs pictures lock format clean
 

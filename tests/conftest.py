@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# Where bytecode is not kept, every process that a test starts compiles all of remediator first: most of what its start costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # How long one example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("remediator", deadline=None)
 settings.load_profile("remediator")

@@ -106,6 +106,7 @@ def laid_out(control_plane, version, agents):
     yield partial(node_config, control_plane, instance=instance, version=version)
     control_plane.kubectl("delete", "service", "web", "-n", "default")
     control_plane.kubectl("delete", "ciliumnodes", *NODES)
+    control_plane.kubectl("label", "nodes", "--all", "bgp-")
 
 
 def node_config(plane, node, instance, version):

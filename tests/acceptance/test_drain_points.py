@@ -235,26 +235,13 @@ async def test_unready_pods_go_as_the_budget_says(real, ground, control_plane):
 
 async def test_w6_a_dead_kubelet(real, ground, control_plane):
     ground.plant(deployment("web", 2))
-    control_plane.kubectl("label", "node", NODE, "type-")
-
-    def unknown():
-        conditions = control_plane.get("node", NODE)["status"]["conditions"]
-        return any(c["type"] == "Ready" and c["status"] == "Unknown" for c in conditions)
-
-    try:
-        control_plane.wait_for("the node is Unknown", unknown, seconds=120)
+    with control_plane.dead_kubelet(NODE):
         done = await drain(real, lasting="2m")
         assert done.end is StepEnd.FAILED
         assert "it is not drained" in done.detail
         assert all("deletionTimestamp" in p["metadata"] for p in ground.pods().values())
         states = {c.state for c in done.run.steps[0].changes if c.verb == "evict"}
         assert states == {ChangeState.KEPT}
-    finally:
-        control_plane.kubectl("label", "node", NODE, "type=kwok")
-        ready = '{.status.conditions[?(@.type=="Ready")].status}'
-        control_plane.wait_for(
-            "it is back", lambda: control_plane.kubectl("get", "node", NODE, "-o", f"jsonpath={ready}") == "True", seconds=120
-        )
 
 
 async def test_somebody_uncordons_meanwhile(real, ground, control_plane):

@@ -223,8 +223,7 @@ async def leads(kube, lease):
 
 @pytest.fixture(autouse=True)
 def quiet(plane):
-    """The node that is drained is in nobody else's way afterwards."""
+    """The nodes that are drained are in nobody else's way afterwards."""
     yield
-    subprocess.run(
-        [str(plane.assets / "kubectl"), f"--kubeconfig={plane.kubeconfig}", "uncordon", "node-2", "node-4"], check=False, timeout=30
-    )
+    plane.kubectl("uncordon", "node-2", "node-4")
+    plane.kubectl("delete", "ciliumnode", "node-2", "node-4", "--ignore-not-found")

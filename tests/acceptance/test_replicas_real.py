@@ -22,7 +22,8 @@ def replica(control_plane, daemon, postgres_database, monkeypatch):
             election={"enabled": True, "namespace": "kube-system"},
         )
 
-    return start
+    yield start
+    control_plane.kubectl("delete", "lease", "remediator", "-n", "kube-system", "--ignore-not-found")
 
 
 def leads(one):

@@ -42,7 +42,7 @@ def the_operator():
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def operators(control_plane):
     """uids of the operator's two pods, once both are ready and it does not roll out."""
     control_plane.apply(the_operator())
@@ -53,10 +53,11 @@ def operators(control_plane):
         uids = {p["metadata"]["uid"] for p in found if "deletionTimestamp" not in p["metadata"]}
         return uids if status.get("availableReplicas") == status.get("replicas") == len(uids) == 2 else None
 
-    return lambda: control_plane.wait_for("two operators", look)
+    yield lambda: control_plane.wait_for("two operators", look)
+    control_plane.kubectl("delete", "deployment", "cilium-operator", "-n", "kube-system", "--cascade=foreground")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def envoys(control_plane):
     """node -> uid of its Envoy, once there are five."""
     control_plane.apply(a_set("cilium-envoy"))
@@ -66,7 +67,8 @@ def envoys(control_plane):
         ready = {p["spec"]["nodeName"]: p["metadata"]["uid"] for p in found if _ready(p)}
         return ready if len(ready) == 5 else None
 
-    return lambda: control_plane.wait_for("five envoys", look)
+    yield lambda: control_plane.wait_for("five envoys", look)
+    control_plane.kubectl("delete", "daemonset", "cilium-envoy", "-n", "kube-system", "--cascade=foreground")
 
 
 @pytest.fixture

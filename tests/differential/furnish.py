@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from differential.cluster import STRATEGIC, budgets, pods, until
+from differential.cluster import PODS, STRATEGIC, budgets, pods, until
 from differential.copies import CLONES, COPY, CRD, FINALIZER, HOLD, HOLD_BINDING, Copy, reference
 from differential.states import Owner, Workload
 
@@ -243,6 +243,13 @@ async def swept(cluster: Cluster) -> None:
     async def empty() -> bool:
         spaces = await cluster.items("/api/v1/namespaces")
         nodes = await cluster.items("/api/v1/nodes", labelSelector=COPY)
-        return not nodes and not any(space["metadata"]["name"].startswith("diff-") for space in spaces)
+        return not nodes and not await stranded() and not any(space["metadata"]["name"].startswith("diff-") for space in spaces)
+
+    async def stranded() -> list[dict[str, Any]]:
+        """Pods of DaemonSets that other tests have; without their node's kubelet they would stay until the garbage collector comes."""
+        found = [pod for pod in await cluster.items(PODS) if pod["spec"].get("nodeName", "").startswith("diff-")]
+        for pod in found:
+            await cluster.delete(f"{pods(pod['metadata']['namespace'])}/{pod['metadata']['name']}", gracePeriodSeconds=0)
+        return found
 
     await until("nothing is left of the copies", empty, seconds=90)

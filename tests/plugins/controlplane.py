@@ -11,19 +11,27 @@ import json
 import os
 import signal
 import subprocess
+import threading
 import time
-from contextlib import contextmanager
-from dataclasses import dataclass
+from argparse import ArgumentParser
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
+from plugins.leftovers import WATCHED, Watched
+from standins.api import Api
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 ROOT = Path(__file__).parent.parent.parent
 _TRIES = 3
+ENDING: pytest.StashKey[Callable[[], None]] = pytest.StashKey()
+"""Ends the session's control plane before the session does; a test that asks for it then gets a new one."""
 
 
 @dataclass
@@ -39,6 +47,16 @@ class ControlPlane:
     assets: Path
     pids: dict[str, int]
     """Of its components by name, to let one hang (SIGSTOP) and go on (SIGCONT)."""
+    _idle: list[Api] = field(default_factory=list)
+    """Clients that no thread is using."""
+
+    def __post_init__(self) -> None:
+        self._audited = _Audit(self.audit)
+
+    def close(self) -> None:
+        """Let go of connections."""
+        for api in self._idle:
+            api.close()
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """What kubectl says; it fails the test if kubectl fails."""
@@ -52,8 +70,14 @@ class ControlPlane:
         return self.kubeconfig.with_name(f"{self.kubeconfig.name}.{user}")
 
     def get(self, *args: str) -> dict[str, Any]:
-        """``kubectl get ... -o json``"""
-        return json.loads(self.kubectl("get", *args, "-o", "json"))
+        """``kubectl get ... -o json``. What waits look at again and again is asked for without a process of kubectl's."""
+        if (path := _path(*args)) is None:
+            return json.loads(self.kubectl("get", *args, "-o", "json"))
+        api = self._idle.pop() if self._idle else Api(self.kubeconfig)
+        try:
+            return dict(api.call("GET", path))
+        finally:
+            self._idle.append(api)
 
     def apply(self, *objects: dict[str, Any]) -> None:
         for thing in objects:
@@ -61,9 +85,7 @@ class ControlPlane:
 
     def writes(self, user: str = "remediator") -> list[dict[str, Any]]:
         """Every write of ``user`` in the audit log, in order, but for the gates' trials of a Lease, which are dry runs, and for Events."""
-        lines = self.audit.read_text().splitlines() if self.audit.exists() else []
-        mine = [event for event in map(json.loads, lines) if event["user"]["username"] == user and not _is_question(event)]
-        return [event for event in mine if event["objectRef"]["resource"] != "events"]
+        return list(self._audited.of(user))
 
     def resource_versions(self) -> dict[str, str]:
         """kind/namespace/name -> resourceVersion of everything that a run could touch.
@@ -73,6 +95,29 @@ class ControlPlane:
         found = self.get("nodes,pods,daemonsets,deployments,configmaps,services,events,controllerrevisions", "--all-namespaces")
         return {f"{o['kind']}/{o['metadata'].get('namespace', '')}/{o['metadata']['name']}": _version(o) for o in found["items"]}
 
+    @contextmanager
+    def dead_kubelet(self, node: str) -> Iterator[None]:
+        """The node's kubelet is dead from when Kubernetes has found out. Afterwards it lives, and so do its pods.
+
+        Pods of a node that does not answer are marked as not ready. Its kubelet takes that back when it returns; kwok does not.
+        """
+
+        def is_ready() -> str:
+            return next(one["status"] for one in self.get("node", node)["status"]["conditions"] if one["type"] == "Ready")
+
+        self.kubectl("label", "node", node, "type-")
+        try:
+            self.wait_for(f"{node} is Unknown", lambda: is_ready() == "Unknown", seconds=120)
+            yield
+        finally:
+            self.kubectl("label", "node", node, "type=kwok")
+            self.wait_for(f"{node} is back", lambda: is_ready() == "True", seconds=120)
+            yes = json.dumps({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+            for pod in self.get("pods", "--all-namespaces", f"--field-selector=spec.nodeName={node}")["items"]:
+                where = (pod["metadata"]["name"], "-n", pod["metadata"]["namespace"])
+                if pod["status"]["phase"] == "Running" and "deletionTimestamp" not in pod["metadata"]:
+                    self.kubectl("patch", "pod", *where, "--subresource=status", "--type=strategic", "-p", yes)
+
     def wait_for(self, what: str, look: Any, *, seconds: float = 60) -> Any:
         """The first truthy result of ``look``."""
         deadline = time.monotonic() + seconds
@@ -80,6 +125,63 @@ class ControlPlane:
             assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
             time.sleep(0.1)
         return found
+
+
+class _Audit:
+    """The audit log, of which each line is read once, however often it is asked."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._read = 0
+        self._events: dict[str, list[dict[str, Any]]] = {}
+
+    def of(self, user: str) -> list[dict[str, Any]]:
+        with self._lock:
+            if self._log.exists():
+                self._read_on()
+            return self._events.get(user, [])
+
+    def _read_on(self) -> None:
+        with self._log.open("rb") as file:
+            file.seek(self._read)
+            whole = file.read().rpartition(b"\n")[0]
+        self._read += len(whole) + bool(whole)
+        for event in map(json.loads, whole.splitlines()):
+            if not _is_question(event) and event["objectRef"]["resource"] != "events":
+                self._events.setdefault(event["user"]["username"], []).append(event)
+
+
+_PLACES = {
+    "node": ("/api/v1", "nodes"),
+    "nodes": ("/api/v1", "nodes"),
+    "pods": ("/api/v1", "pods"),
+    "serviceaccounts": ("/api/v1", "serviceaccounts"),
+    "pdb": ("/apis/policy/v1", "poddisruptionbudgets"),
+    "deployment": ("/apis/apps/v1", "deployments"),
+    "ds": ("/apis/apps/v1", "daemonsets"),
+    "controllerrevisions": ("/apis/apps/v1", "controllerrevisions"),
+}
+"""Of the kinds that waits look at."""
+
+
+def _path(kind: str, *args: str) -> str | None:
+    """Where the API server has what kubectl's arguments ask for; None where only kubectl knows."""
+    if kind not in _PLACES:
+        return None
+    asking = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    asking.add_argument("name", nargs="?")
+    asking.add_argument("-n", dest="namespace", default="default")
+    asking.add_argument("-l", dest="labelSelector")
+    asking.add_argument("--field-selector", dest="fieldSelector")
+    asking.add_argument("-A", "--all-namespaces", action="store_true")
+    asked, others = asking.parse_known_args(args)
+    if others:
+        return None
+    group, plural = _PLACES[kind]
+    space = "" if plural == "nodes" or asked.all_namespaces else f"/namespaces/{asked.namespace}"
+    query = urlencode({key: value for key in ("labelSelector", "fieldSelector") if (value := getattr(asked, key))})
+    return f"{group}{space}/{plural}{f'/{asked.name}' if asked.name else ''}{f'?{query}' if query else ''}"
 
 
 def _version(thing: dict[str, Any]) -> str:
@@ -113,7 +215,8 @@ def running(home: Path, *, crds: str, flags: Sequence[str] = ()) -> Iterator[Con
     command += ["--user", "remediator", "--user", "cilium", "--crds", str(_crds(folder) / crds), *flags]
     process, said = _up(command, home)
     try:
-        yield ControlPlane(said["server"], kubeconfig, home / "kubeconfig.remediator", audit, Path(assets), said["pids"])
+        with closing(ControlPlane(said["server"], kubeconfig, home / "kubeconfig.remediator", audit, Path(assets), said["pids"])) as plane:
+            yield plane
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(30)
@@ -144,6 +247,10 @@ def _up(command: list[str], home: Path) -> tuple[subprocess.Popen[str], dict[str
 
 
 @pytest.fixture(scope="session")
-def control_plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with running(tmp_path_factory.mktemp("controlplane"), crds="cilium-1.20.2") as plane:
+def control_plane(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """One for all tests of the session; ``leftovers`` sees to it that each of them leaves it as it was."""
+    stash = request.config.stash
+    with running(tmp_path_factory.mktemp("controlplane"), crds="cilium-1.20.2") as plane, closing(Watched(plane)) as watched:
+        stash[WATCHED], stash[ENDING] = watched, partial(request._fixturedef.finish, request)
         yield plane
+        del stash[WATCHED], stash[ENDING]

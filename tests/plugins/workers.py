@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from plugins.controlplane import ENDING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from xdist.scheduler import LoadScopeScheduling
 
 _ROOT = Path(__file__).parent.parent.parent
@@ -49,6 +52,25 @@ def _rank(nodeid: str) -> int:
     return next((rank for rank, folder in enumerate(_FIRST) if nodeid.startswith(folder)), len(_FIRST))
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files without a long test need not be read by workers that take no other: reading all costs each of them seconds."""
+    if not _long_only(config) or collection_path.suffix != ".py" or not collection_path.is_relative_to(_ROOT):
+        return None
+    return None if "mark.long" in _text(str(collection_path.relative_to(_ROOT))) else True
+
+
+def _long_only(config: pytest.Config) -> bool:
+    return bool(config.option.markexpr == "long")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """The control plane ends with the last test of those that need it: idle it takes a twentieth of a core, of each worker that has one."""
+    yield
+    if nextitem is not None and not _with_controlplane(_path(nextitem.nodeid)) and ENDING in item.config.stash:
+        item.config.stash[ENDING]()
+
+
 @pytest.hookimpl(trylast=True)  # after pytest-randomly, whose order stays within each rank
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The order in which workers take the tests."""
@@ -60,7 +82,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     """Groups in the order of their first test."""
     from xdist.scheduler import LoadScopeScheduling
 
-    long = config.option.markexpr == "long"
+    long = _long_only(config)
 
     class ByGroup(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:

@@ -62,10 +62,12 @@ class SeriesStore:
     def append(self, at: float, samples: Iterable[Sample]) -> None:
         """One scrape of everything; series that are missing from it end here."""
         seen: set[tuple[str, Labels]] = set()
-        for sample in samples:
-            labels = tuple(sorted((k, v) for k, v in sample.labels.items() if v != ""))
-            self._series(sample.name, labels).append((at, float(sample.value)))
-            seen.add((sample.name, labels))
+        for name, exposed, value in samples:
+            labels = tuple(sorted(exposed.items()))
+            if "" in exposed.values():
+                labels = tuple(pair for pair in labels if pair[1] != "")
+            self._series(name, labels).append((at, float(value)))
+            seen.add((name, labels))
         for name, labels in self._live - seen:
             self._series(name, labels).append((at, None))
         self._live = seen
@@ -101,7 +103,11 @@ class SeriesStore:
         return sorted({"__name__", *(k for series in self._by_name.values() for ls in series for k, _ in ls)})
 
     def _series(self, name: str, labels: Labels) -> deque[tuple[float, float | None]]:
-        return self._by_name.setdefault(name, {}).setdefault(labels, deque())
+        series = self._by_name.setdefault(name, {})
+        found = series.get(labels)
+        if found is None:
+            found = series[labels] = deque()
+        return found
 
     def _fitting(self, name: str, matchers: tuple[LabelMatcher, ...]) -> Iterator[tuple[str, Labels, deque[tuple[float, float | None]]]]:
         for metric in [name] if name else list(self._by_name):

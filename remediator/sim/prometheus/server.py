@@ -57,7 +57,9 @@ class Prometheus:
     def scrape_once(self) -> None:
         """One scrape at the current time."""
         self._ticks += 1
-        scraped = (sample for found in collect(self.cluster, self._ticks) for sample in self._reached(found))
+        scraped: Iterable[Sample] = collect(self.cluster, self._ticks)
+        if self.unreachable:
+            scraped = (sample for found in scraped for sample in self._reached(found))
         self.series.append(self._now(), [*scraped, *(sample for source in self.extra for sample in source())])
 
     def _reached(self, sample: Sample) -> Iterator[Sample]:
