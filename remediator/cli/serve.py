@@ -39,8 +39,11 @@ def serve(dry_run: bool, listen: str | None) -> int:
     # After the settings, so that a mistake in them is told without waiting for all of the daemon's imports. Those leave no garbage behind;
     # the daemon enables the collector when it has started.
     gc.disable()
-    from remediator.daemon import serve as serve_daemon
-    from remediator.telemetry import configure_logging
+    try:
+        from remediator.daemon import serve as serve_daemon
+        from remediator.telemetry import configure_logging
 
-    configure_logging(level="debug" if given.verbose else "info")
-    return asyncio.run(serve_daemon(settings, dry_run=settings.dry_run, listen=settings.server.listen))
+        configure_logging(level="debug" if given.verbose else "info")
+        return asyncio.run(serve_daemon(settings, dry_run=settings.dry_run, listen=settings.server.listen))
+    finally:
+        gc.enable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 
 import jsonschema
@@ -152,6 +153,7 @@ def test_serve_hands_settings_and_flags_to_the_daemon(call, monkeypatch):
     assert call("serve", "--config", "settings.yaml").exit_code == 7
     assert call("-v", "serve", "--config", "settings.yaml", "--dry-run", "--listen", "127.0.0.1:0").exit_code == 7
     assert asked == [{"level": "info"}, ("mine", False, "127.0.0.1:8080"), {"level": "debug"}, ("mine", True, "127.0.0.1:0")]
+    assert gc.isenabled()
 
 
 TAKES = """\
