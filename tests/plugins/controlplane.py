@@ -90,8 +90,11 @@ class ControlPlane:
     def resource_versions(self) -> dict[str, str]:
         """kind/namespace/name -> resourceVersion of everything that a run could touch.
 
-        Leases and the status of nodes are kept fresh by others: leases are left out, and of a node counts what people write.
+        Leases and the status of nodes are kept fresh by others: leases are left out, and of a node counts what people write. A namespace
+        that an earlier test deleted may still be ending; its things would go by themselves meanwhile.
         """
+        spaces = partial(self.get, "namespaces")
+        self.wait_for("no namespace ends", lambda: all(one["status"]["phase"] == "Active" for one in spaces()["items"]), seconds=60)
         found = self.get("nodes,pods,daemonsets,deployments,configmaps,services,events,controllerrevisions", "--all-namespaces")
         return {f"{o['kind']}/{o['metadata'].get('namespace', '')}/{o['metadata']['name']}": _version(o) for o in found["items"]}
 

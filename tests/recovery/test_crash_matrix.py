@@ -14,6 +14,7 @@ from functools import partial
 import pytest
 from recovery.life import Fate, Lives, Outage, receive
 
+from remediator import facts
 from remediator.approval import answer
 from remediator.clock import FastClock, iso
 from remediator.daemon import Daemon
@@ -199,6 +200,7 @@ limits: {{disruptive_per_hour: 10000, max_disturbed: 100%, storm: {{episodes: 50
 
 @pytest.fixture
 async def stage(playbook_texts, tmp_path, monkeypatch):
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=20))  # a busy machine is no silent API server
     (tmp_path / "playbooks").mkdir()
     for index, text in enumerate(playbook_texts(patience="30m", hold="2s", every="1s", ready_for="2s")):
         (tmp_path / "playbooks" / f"{index}.yaml").write_text(text)
