@@ -118,7 +118,7 @@ class Daemon:
             tokens, secrets = _tokens(settings)
             kube = await _kube(settings, clock, stack)
             redact = Redactor([*secrets, *kube.secrets])
-            configure_logging(redact=redact.data)
+            configure_logging(redact=redact.event)
             elector = _elector(settings, kube, clock)
             kube = kube.guarded(lambda: world.may_act)
             seen = _contents(settings)

@@ -34,6 +34,8 @@ canonical: Callable[[Any], bytes] = msgspec.json.Encoder(order="sorted").encode
 
 _TOKEN = 16
 """Characters from which on a piece of a URL may be a secret; shorter ones are names."""
+_PLAIN = frozenset((str, int, float, bool, type(None)))
+"""Types of which JSON says all that a text would."""
 _BETWEEN, _DIGIT, _LETTER, _CAPITALS = re.compile(r"[/&=?,;:@]"), re.compile("[0-9]"), re.compile("[A-Za-z]"), re.compile("[A-Z]{2}")
 
 _WORD = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]+|[0-9]+")
@@ -89,7 +91,7 @@ def _scan_for(words: Iterable[str]) -> Callable[[str], bool]:
     return TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)]).validator.isinstance_python
 
 
-def _holds_none(_: str) -> bool:
+def _never(_: str) -> bool:
     return False
 
 
@@ -103,7 +105,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {form for secret in secrets for form in _forms(secret.strip()) if len(form) >= SHORTEST_SECRET}
         self._known = tuple(sorted(known, key=len, reverse=True))
-        self._holds_known = _scan_for({canonical(form)[1:-1].decode() for form in known}) if known else _holds_none
+        self._holds_known = _scan_for({canonical(form)[1:-1].decode() for form in known}) if known else _never
 
     def known(self, text: str) -> str:
         """``text`` without the known values; nothing else is touched."""
@@ -138,13 +140,29 @@ class Redactor:
         """``noun`` without secrets and its JSON. Raises ValueError or TypeError if it has none (lone surrogates)."""
         raw = encode(noun)
         text = raw.decode()
-        if not ("@" in text or _holds_hint(lowered := raw.lower().decode()) or _holds_key(lowered) or self._holds_known(text)):
+        if self._holds_none(raw, text):
             return noun, text
         plain = msgspec.json.decode(raw)
         clean = self.data(plain)
         if clean is plain:
             return noun, text
         return msgspec.convert(clean, type(noun)), encode(clean).decode()
+
+    def event(self, event: dict[str, Any]) -> dict[str, Any]:
+        """As ``data``, for what is logged: texts and numbers, nearly always without a secret, which one look at all of them tells."""
+        if _PLAIN.issuperset(map(type, event.values())):
+            try:
+                raw = canonical(event)
+                if self._holds_none(raw, raw.decode()):
+                    return event
+            except ValueError:  # a lone surrogate, or a number that JSON has no word for
+                pass
+        clean: dict[str, Any] = self.data(event)
+        return clean
+
+    def _holds_none(self, raw: bytes, text: str) -> bool:
+        """Whether JSON holds nothing that could be a secret by a key, by its shape or by its value."""
+        return not ("@" in text or _holds_hint(lowered := raw.lower().decode()) or _holds_key(lowered) or self._holds_known(text))
 
     def _mapping(self, value: dict[Any, Any]) -> dict[Any, Any]:
         sealed = _sealed_keys(value)

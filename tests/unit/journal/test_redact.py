@@ -7,7 +7,7 @@ import time
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from remediator.journal import Redactor
@@ -221,6 +221,15 @@ def test_the_fast_path_agrees_with_the_slow_one(delivery):
     clean, data = REDACTOR.encoded(delivery)
     assert from_json(data, dict) == slow
     assert from_json(encode(clean), dict) == slow
+
+
+@given(st.dictionaries(texts, texts | st.text() | st.none() | st.integers() | st.floats(allow_nan=False) | maps, max_size=5))
+@example({"event": "decided", "detail": f"at {TOKEN}"})
+@example({"password": "x"})
+@example({"detail": "password=x\ud800"})
+@example({"error": b"password=x"})
+def test_what_is_logged_is_cleaned_as_all_else(event):
+    assert REDACTOR.event(event) == REDACTOR.data(event)
 
 
 @given(st.text(), st.lists(st.text(min_size=1), min_size=1, max_size=5))
