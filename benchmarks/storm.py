@@ -1,6 +1,7 @@
 """10,000 alerts in 10 s for 1,000 targets, three times in a row, each from two peers of an Alertmanager.
 
-The peers are two load generators that send the same alerts at the same time. Two playbooks take them by turns, and a third takes one
+The peers are two load generators that send the same alerts at the same time, as fast as they are taken; one more storm comes spread over
+the 10 s. Two playbooks take them by turns, and a third takes one
 delivery in the midst of each storm: how long that one waits is how fair the storm is to others. Each storm is of new alerts on the same
 targets, and begins when the one before is decided. An onlooker asks ``/-/healthy`` and the page of all runs all the time. Oldest: the
 longest time from a delivery's arrival on disk to its decisions, from the journal.
@@ -62,7 +63,7 @@ ladder:
 
 
 def rows() -> list[Row]:
-    found = measure(NODES, ALERTS, STORMS)
+    found, spread = measure(NODES, ALERTS, STORMS), measure(NODES, ALERTS, 1, over=WITHIN)
     sent = (2 * ALERTS + load.ALERTS) * STORMS
     last = found["settled"][-1]
     return [
@@ -96,11 +97,14 @@ def rows() -> list[Row]:
         Row(name="/-/healthy, slowest", measured=found["healthy"][1], unit="ms", note=f"p50 {found['healthy'][0]:.0f} ms"),
         Row(name="page /, slowest", measured=found["page"][1], unit="ms", note=f"p50 {found['page'][0]:.0f} ms"),
         Row(name="no answer meanwhile", measured=found["failed"], unit="requests", aim=0),
+        Row(name="spread over 10 s: oldest undecided delivery", measured=spread["oldest"], unit="s", aim=OLDEST_S),
+        Row(name="spread over 10 s: decided after", measured=max(spread["took"]), unit="s"),
+        Row(name="spread over 10 s: memory at its peak (RSS)", measured=spread["peak"], unit="MB", aim=MEMORY_MB),
     ]
 
 
-def measure(nodes: int, alerts: int, storms: int) -> dict[str, Any]:
-    """Everything that ``rows`` shows, by name: s, MB, ms; of each storm where there is more than one."""
+def measure(nodes: int, alerts: int, storms: int, *, over: float = 0.0) -> dict[str, Any]:
+    """Everything that ``rows`` shows, by name: s, MB, ms; of each storm where there is more than one. ``over``: seconds that each takes."""
     with tempfile.TemporaryDirectory(prefix="storm-") as name, ExitStack() as stack:
         folder = Path(name)
         (folder / "playbooks").mkdir()
@@ -117,18 +121,18 @@ def measure(nodes: int, alerts: int, storms: int) -> dict[str, Any]:
         found: dict[str, Any] = {"rest": daemon.memory(), "taken": [], "took": [], "settled": [], "refused": 0}
         with Onlooker(daemon, HEALTH, PAGE) as onlooker:
             for number in range(storms):
-                _storm(daemon, peers, alone, number, nodes, alerts // load.ALERTS, found)
+                _storm(daemon, peers, alone, number, nodes, alerts // load.ALERTS, over, found)
         found |= {path: (onlooker.part(where, 0.5), onlooker.slowest(where)) for path, where in (("healthy", HEALTH), ("page", PAGE))}
         found["cpu"] = daemon.cpu() - spent
         return found | {"failed": sum(onlooker.failed.values()), "peak": daemon.memory("VmHWM"), **_waits(daemon)}
 
 
-def _storm(daemon: Daemon, peers: list[Any], alone: Any, number: int, nodes: int, bodies: int, found: dict[str, Any]) -> None:
+def _storm(daemon: Daemon, peers: list[Any], alone: Any, number: int, nodes: int, bodies: int, over: float, found: dict[str, Any]) -> None:
     for peer in peers:
         peer.prepare(first=number * bodies, bodies=bodies, nodes=nodes, names=LOUD)
     alone.prepare(first=10_000_000 + number, bodies=1, nodes=nodes, names=(QUIET,))
     answers: list[dict[str, Any]] = []
-    threads = [threading.Thread(target=lambda one=peer: answers.append(_send(one, daemon, bodies))) for peer in peers]
+    threads = [threading.Thread(target=lambda one=peer: answers.append(_send(one, daemon, bodies, over))) for peer in peers]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -144,8 +148,8 @@ def _storm(daemon: Daemon, peers: list[Any], alone: Any, number: int, nodes: int
     found["settled"].append(daemon.memory())
 
 
-def _send(peer: load.Generator, daemon: Daemon, bodies: int) -> dict[str, Any]:
-    return peer.run(daemon.port, seconds=WITHIN * 6, connections=CONNECTIONS, requests=bodies)
+def _send(peer: load.Generator, daemon: Daemon, bodies: int, over: float) -> dict[str, Any]:
+    return peer.run(daemon.port, seconds=WITHIN * 6, connections=CONNECTIONS, requests=bodies, pace=over / bodies)
 
 
 def _waits(daemon: Daemon) -> dict[str, Any]:
