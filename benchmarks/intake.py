@@ -4,7 +4,8 @@ Each server is a process of its own, the load generator another. They are loaded
 way round, and stand still (SIGSTOP) while another is loaded, so that whatever else the machine does hits all alike; ratios are medians
 over the rounds, and the lowest and the highest are told. Aim: at least 0.7 of the bare durable server. Our daemon decides while it takes
 in, as it does in life; no playbook takes the load's alerts. After the last round the servers are killed (SIGKILL), and every delivery that
-was answered 200 is looked up in its file. Then our daemon is started again and must decide on all of them.
+was answered 200 is looked up in its file. Then our daemon is started again and must decide on all of them. Where PostgreSQL is installed, a
+daemon on it is loaded too; its server runs all the time, and its CPU time is not the daemon's.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks import load
+import psycopg
+
+from benchmarks import load, postgres
 from benchmarks.processes import Daemon, Process, free_port
 from benchmarks.table import Row
 
@@ -33,7 +36,7 @@ CONNECTIONS = 64
 AIM = 0.7
 LONGEST_WAIT = 600.0
 """For the decisions after the last turn."""
-PARSE, DURABLE, OURS = "bare parse", "bare durable", "remediator"
+PARSE, DURABLE, OURS, OTHER = "bare parse", "bare durable", "remediator", "remediator on PostgreSQL"
 
 
 @dataclass
@@ -61,10 +64,11 @@ class Seen:
 
 
 def rows() -> list[Row]:
-    seen = {name: Seen() for name in (PARSE, DURABLE, OURS)}
     with tempfile.TemporaryDirectory(prefix="intake-") as folder:
         with ExitStack() as stack:
-            servers = {name: _server(name, Path(folder)) for name in seen}
+            url = stack.enter_context(postgres.server())
+            seen = {name: Seen() for name in (PARSE, DURABLE, OURS, *([OTHER] if url else []))}
+            servers = {name: _server(name, Path(folder), url) for name in seen}
             for server in servers.values():
                 stack.enter_context(server)
                 server.wait_until_ready() if isinstance(server, Daemon) else server.wait_until_open()
@@ -75,8 +79,9 @@ def rows() -> list[Row]:
                 turns = list(servers.items())
                 for name, server in turns if number % 2 == 0 else reversed(turns):
                     _turn(server, generator, seen[name])
+            elsewhere = len(seen[OTHER].ids - _kept_by(url)) if url else 0
         lost = {name: len(seen[name].ids - _kept(Path(folder, file))) for name, file in ((DURABLE, "bare.db"), (OURS, "journal.db"))}
-        return [*_rates(seen), *_details(seen, lost), *_decide_the_rest(Path(folder))]
+        return [*_rates(seen), *_details(seen, lost | {OTHER: elsewhere}), *_decide_the_rest(Path(folder))]
 
 
 def _turn(server: Process, generator: load.Generator, seen: Seen) -> None:
@@ -87,9 +92,12 @@ def _turn(server: Process, generator: load.Generator, seen: Seen) -> None:
     seen.add(answered, server.cpu() - before)
 
 
-def _server(name: str, folder: Path) -> Process:
+def _server(name: str, folder: Path, url: str | None) -> Process:
     if name == OURS:
         return Daemon(folder)
+    if name == OTHER:
+        (folder / "other").mkdir()
+        return Daemon(folder / "other", store=url or "")
     port = free_port()
     words = [str(HERE / "intake_bare_parse.py"), str(port)]
     if name == DURABLE:
@@ -102,18 +110,25 @@ def _kept(database: Path) -> set[str]:
         return {row[0] for row in connection.execute("SELECT id FROM delivery")}
 
 
+def _kept_by(url: str) -> set[str]:
+    with psycopg.connect(url) as connection:
+        return {row[0] for row in connection.execute("SELECT id FROM delivery")}
+
+
 def _rates(seen: dict[str, Seen]) -> list[Row]:
     """The aim is about the median of the rounds' ratios; what is shown as compared to follows from it."""
-    ours, size = statistics.median(seen[OURS].rates), f"{len(load.make_body(1)):,} bytes, {CONNECTIONS} connections"
+    size = f"{len(load.make_body(1)):,} bytes, {CONNECTIONS} connections"
 
-    def beside(name: str, note: str = "", **more: Any) -> Row:
-        ratios = sorted(mine / bare for mine, bare in zip(seen[OURS].rates, seen[name].rates, strict=True))
+    def beside(name: str, note: str = "", *, who: str = OURS, what: str = "to the disk", **more: Any) -> Row:
+        ours = statistics.median(seen[who].rates)
+        ratios = sorted(mine / bare for mine, bare in zip(seen[who].rates, seen[name].rates, strict=True))
         note = f"{note}ratios {ratios[0]:.2f} to {ratios[-1]:.2f}"
         return Row(
-            name="intake, to the disk", measured=ours, unit="/s", beside=name, compared=ours / statistics.median(ratios), note=note, **more
+            name=f"intake, {what}", measured=ours, unit="/s", beside=name, compared=ours / statistics.median(ratios), note=note, **more
         )
 
-    return [beside(DURABLE, f"{size}; ", aim=AIM, of_ratio=True, at_least=True), beside(PARSE)]
+    found = [beside(DURABLE, f"{size}; ", aim=AIM, of_ratio=True, at_least=True), beside(PARSE)]
+    return [*found, *([beside(DURABLE, who=OTHER, what="to PostgreSQL")] if OTHER in seen else [])]
 
 
 def _details(seen: dict[str, Seen], lost: dict[str, int]) -> list[Row]:
@@ -127,6 +142,7 @@ def _details(seen: dict[str, Seen], lost: dict[str, int]) -> list[Row]:
         row("intake, p99", mine.latency(0.99), bare.latency(0.99)),
         row("CPU time a webhook, decisions included", statistics.median(mine.cpu), statistics.median(bare.cpu)),
         Row(name="answered 200 and lost", measured=lost[OURS], unit="deliveries", aim=0, note=f"{DURABLE}: {lost[DURABLE]}"),
+        *([Row(name=f"{OTHER}: answered 200 and lost", measured=lost[OTHER], unit="deliveries", aim=0)] if OTHER in seen else []),
         Row(name="answered otherwise", measured=mine.refused, unit="webhooks"),
     ]
 
