@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from sqlalchemy import event
 
 from remediator.clock import ManualClock
 from remediator.errors import JournalUnavailable
@@ -226,3 +227,25 @@ def eventually():
                     await asyncio.sleep(0.02)
 
     return eventually_
+
+
+@pytest.fixture
+def plan_of(journal):
+    """``await plan_of(query)``: the database's plan for the first statement of ``query(connection)``, in small letters.
+
+    PostgreSQL takes a whole table for dear, as in a large one.
+    """
+
+    def plan(query, transaction):
+        connection, statements = transaction._connection, []
+        sqlite = connection.dialect.name == "sqlite"
+        if not sqlite:
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
+        event.listen(connection, "before_cursor_execute", lambda *told: statements.append(told[2:4]))
+        query(connection)
+        statement, values = statements[0]
+        rows = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{statement}", values).all()
+        return " ".join(str(column) for row in rows for column in row).lower()
+
+    return lambda query: journal._writer.write(partial(plan, query))

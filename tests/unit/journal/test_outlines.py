@@ -160,22 +160,9 @@ async def test_runs_of_one_moment_are_read_once_each_over_all_slices(journal, ma
     assert [one.id for one in await journal.over_runs(tuple, since=make.time(0))] == [one.id for one in runs]
 
 
-async def test_what_may_disturb_among_what_does_not_is_found_by_index(journal):
-    """By the database's own plan; PostgreSQL takes a whole table for dear, as in a large one."""
-
-    def plan(transaction):
-        connection, statements = transaction._connection, []
-        sqlite = connection.dialect.name == "sqlite"
-        if not sqlite:
-            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
-        event.listen(connection, "before_cursor_execute", lambda *told: statements.append(told[2:4]))
-        list(queries.outlines(connection, NOW, dry_run=False, disruptive=True))
-        statement, values = statements[0]
-        rows = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{statement}", values).all()
-        return " ".join(str(column) for row in rows for column in row).lower()
-
-    found = await journal._writer.write(plan)
+async def test_what_may_disturb_among_what_does_not_is_found_by_index(plan_of):
+    """By the database's own plan, without sorting."""
+    found = await plan_of(lambda connection: list(queries.outlines(connection, NOW, dry_run=False, disruptive=True)))
     assert "run_disruptive" in found
     assert "sort" not in found
     assert "temp b-tree" not in found

@@ -227,22 +227,9 @@ async def plan(journal, statements):
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-async def test_dry_runs_among_live_ones_are_found_by_index_and_so_are_live_ones_among_dry_ones(journal, dry_run):
-    """By the database's own plan, newest first without sorting; PostgreSQL takes a whole table for dear, as in a large one."""
-
-    def plan(transaction):
-        connection, statements = transaction._connection, []
-        sqlite = connection.dialect.name == "sqlite"
-        if not sqlite:
-            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
-            connection.exec_driver_sql("SET LOCAL enable_bitmapscan = off")
-        event.listen(connection, "before_cursor_execute", lambda *told: statements.append(told[2:4]))
-        queries.runs(connection, {}, None, None, dry_run, 50, None)
-        statement, values = statements[0]
-        rows = connection.exec_driver_sql(f"EXPLAIN {'QUERY PLAN ' if sqlite else ''}{statement}", values).all()
-        return " ".join(str(column) for row in rows for column in row).lower()
-
-    found = await journal._writer.write(plan)
+async def test_dry_runs_among_live_ones_are_found_by_index_and_so_are_live_ones_among_dry_ones(plan_of, dry_run):
+    """By the database's own plan, newest first without sorting."""
+    found = await plan_of(lambda connection: queries.runs(connection, {}, None, None, dry_run, 50, None))
     assert "run_dry" in found
     assert "sort" not in found
     assert "temp b-tree" not in found
