@@ -19,7 +19,6 @@ import asyncio
 import contextvars
 from contextlib import suppress
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -37,7 +36,7 @@ from remediator.match import choose
 from remediator.model import AlertStatus, RunState, evolve, new_id
 from remediator.reasons import Reason
 from remediator.receive import parse_delivery
-from remediator.telemetry import METRICS
+from remediator.telemetry import METRICS, REQUEST
 from remediator.tracing import PARENT
 from remediator.windows import Edge, open_one
 
@@ -150,8 +149,11 @@ class Pipeline:
     async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Delivery:
         """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored."""
         now = self._world.clock.now()
-        parse = partial(parse_delivery, body, id=new_id(now), at=now, sender=sender, limits=limits)
-        delivery = parse() if len(body) < _LARGE else await asyncio.to_thread(parse)
+        id_ = new_id(now)
+        if len(body) < _LARGE:
+            delivery = parse_delivery(body, id=id_, at=now, sender=sender, limits=limits)
+        else:
+            delivery = await asyncio.to_thread(parse_delivery, body, id=id_, at=now, sender=sender, limits=limits)
         if trace := PARENT.get():
             delivery = evolve(delivery, trace=trace)
         self._receiving += 1
@@ -165,6 +167,7 @@ class Pipeline:
             self._receiving -= 1
         if self._deciding is not None:
             self._inbox.put(delivery)  # else it is the leader's, who looks on disk
+        self._world.feed.publish("delivery", delivery.id)
         return delivery
 
     def look_on_disk(self) -> None:
@@ -217,6 +220,7 @@ class Pipeline:
 
     async def _carry(self, run: str) -> str:
         structlog.contextvars.clear_contextvars()  # of the request that began the run, in this task only
+        REQUEST.set("")
         structlog.contextvars.bind_contextvars(run=run)
         try:
             state = await carry(self._world, run)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import ContextVar
 from itertools import product
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from typing import TextIO
 
-__all__ = ["METRICS", "Metrics", "configure_logging", "elapsed", "exemplar", "zero"]
+    from prometheus_client import Metric
+
+__all__ = ["METRICS", "REQUEST", "Metrics", "Tally", "configure_logging", "elapsed", "exemplar", "zero"]
 
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _STALLS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5)
@@ -33,14 +37,55 @@ _NO_ANSWER = ("unreachable", "timeout")
 _ASKED = ("ok", "refused", "unreachable", "unusable")
 
 
+class Tally:
+    """Counts what comes with each webhook: a plain number, of which the counter hears when somebody reads the metrics.
+
+    ``add`` belongs to one thread, the event loop's; any may read.
+    """
+
+    def __init__(self, counter: Counter) -> None:
+        self._counter = counter
+        self._total = self._told = 0
+
+    def add(self, number: int = 1) -> None:
+        """So many more."""
+        self._total += number
+
+    def tell(self) -> None:
+        """Let the counter hear; one caller at a time."""
+        total = self._total
+        self._counter.inc(total - self._told)
+        self._told = total
+
+
+class _Tallies:
+    """Stands first in its registry, so that what is read after it is up to date. Has no metrics of its own."""
+
+    def __init__(self) -> None:
+        self.of: list[Tally] = []
+        self._one_at_a_time = Lock()
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def collect(self) -> tuple[Metric, ...]:
+        """What the registry asks of whatever stands in it."""
+        with self._one_at_a_time:
+            for tally in self.of:
+                tally.tell()
+        return ()
+
+
 class Metrics:
     """All metrics, on a registry of their own."""
 
+    delivered_at: datetime | None = None
+    """When the last delivery was stored, also before the start; ``last_delivery`` tells it to who reads."""
+
     def __init__(self) -> None:
-        self.registry = r = CollectorRegistry()
+        self._tallies = _Tallies()
+        self.registry = r = self._tallies.registry
         p = "remediator_"
         self.build = Info(p + "build", "Version of this program", registry=r)
-        self.build.info({"version": __version__})
         self.webhook_requests = Counter(p + "webhook_requests_total", "Webhook calls by HTTP status", ["code"], registry=r)
         self.auth_failures = Counter(p + "auth_failures_total", "Requests that were not let in", ["reason"], registry=r)
         self.forged_headers = Counter(
@@ -101,6 +146,8 @@ class Metrics:
 
     def _begin_at_zero(self) -> None:
         """What has its labels from here; the rest begins with the playbooks and actions that are loaded."""
+        self.build.info({"version": __version__})
+        self.last_delivery.set_function(lambda: self.delivered_at.timestamp() if self.delivered_at else 0.0)
         zero(self.webhook_requests, ("200", "400", "401", "413", "503"))
         zero(self.auth_failures, ("unknown_token", "limited", "csrf"))
         zero(self.alerts_received, ("firing", "resolved"))
@@ -112,6 +159,12 @@ class Metrics:
         zero(self.spans, ("exported", "failed"))
         zero(self.events, ("written", "failed", "dropped"))
         self.journal_whole.set(1)
+
+    def tally(self, counter: Counter) -> Tally:
+        """For ``counter``, which nothing else may count up."""
+        tally = Tally(counter)
+        self._tallies.of.append(tally)
+        return tally
 
     def written(self, accept: str = "") -> tuple[bytes, str]:
         """All of them for ``GET /metrics`` and their media type: OpenMetrics, with exemplars, for who asks for it; else the older text."""
@@ -137,7 +190,15 @@ def exemplar(run: str | None, trace_id: str = "") -> dict[str, str] | None:
 
 
 METRICS = Metrics()
+REQUEST: ContextVar[str] = ContextVar("request", default="")
+"""The id of the HTTP request at work; each line of the log bears it. Apart from structlog's own, which take five times as long to set."""
 _given: dict[str, Any] = {}
+
+
+def _of_request(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
+    if request := REQUEST.get():
+        event.setdefault("request_id", request)
+    return event
 
 
 def _drop_colour(_: Any, __: str, event: dict[str, Any]) -> dict[str, Any]:
@@ -180,6 +241,7 @@ def configure_logging(
     as_json = _given.get("json", not out.isatty())
     processors: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _of_request,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _drop_colour,

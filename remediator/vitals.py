@@ -114,7 +114,7 @@ class Vitals:
         """The one before the start: whoever was not told of anything for a day does not learn it by a restart."""
         page = await self._world.journal.deliveries(limit=1)
         for delivery in page.items:
-            METRICS.last_delivery.set(delivery.received_at.timestamp())
+            METRICS.delivered_at = delivery.received_at
 
     async def _left_behind(self, open_runs: set[str]) -> list[datetime]:
         """When each change was made that an ended run left behind."""

@@ -9,7 +9,7 @@ from aiohttp import web
 from remediator.model import encode
 from remediator.server import breaker, catalogue, intake, manage, openapi, pages, records, steer, streams
 from remediator.server.auth import Doorkeeper
-from remediator.server.middleware import KNOWN, around
+from remediator.server.middleware import KNOWN, around, dress_stranger
 from remediator.server.routing import Hall, mount
 
 if TYPE_CHECKING:
@@ -63,12 +63,13 @@ def build_app(
         beat_seconds=beat_seconds,
         streams=max_streams,
     )
-    app = web.Application(middlewares=[around])
+    app = web.Application()
     app[HALL] = hall
     app[KNOWN] = known
     app[streams.OPEN_STREAMS] = set()
     app[manage.DOCUMENT] = encode(openapi.describe(ROUTES))
-    mount(app, hall, ROUTES)
+    mount(app, hall, ROUTES, around)
+    app.on_response_prepare.append(dress_stranger)
     app.on_shutdown.append(_end_streams)
     return app
 

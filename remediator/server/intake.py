@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["ROUTES", "Receipt"]
 
 
-_FIRING, _RESOLVED = (METRICS.alerts_received.labels(status.value) for status in AlertStatus)
+_FIRING, _RESOLVED = (METRICS.tally(METRICS.alerts_received.labels(status.value)) for status in AlertStatus)
 
 
 class Receipt(Noun, frozen=True, kw_only=True):
@@ -41,13 +41,11 @@ async def receive(call: Call) -> Receipt:
 def _count(delivery: Delivery) -> None:
     resolved = [alert.status for alert in delivery.alerts].count(AlertStatus.RESOLVED)
     firing = len(delivery.alerts) - resolved
-    if firing:
-        _FIRING.inc(firing)
-    if resolved:
-        _RESOLVED.inc(resolved)
+    _FIRING.add(firing)
+    _RESOLVED.add(resolved)
     if delivery.truncated:
         METRICS.alerts_truncated.inc(delivery.truncated)
-    METRICS.last_delivery.set(delivery.received_at.timestamp())
+    METRICS.delivered_at = delivery.received_at
 
 
 ROUTES = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -19,13 +19,13 @@ from remediator.ids import short_id
 from remediator.server.pages.frame import error_page, wants_page
 from remediator.server.problems import HttpProblem, problem_of, respond
 from remediator.server.whole import Whole
-from remediator.telemetry import METRICS
+from remediator.telemetry import METRICS, REQUEST, Tally
 from remediator.tracing import PARENT, traceparent
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-__all__ = ["KNOWN", "REQUEST_ID", "WEBHOOK", "around", "dress"]
+__all__ = ["KNOWN", "REQUEST_ID", "WEBHOOK", "around", "dress", "dress_stranger"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 KNOWN = web.AppKey[Callable[[str], str]]("known")
@@ -41,7 +41,6 @@ _ALWAYS = {
 _log = structlog.get_logger()
 
 
-@web.middleware
 async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     """See the module's first words."""
     request_id = request.headers.get(_ID)
@@ -50,7 +49,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     request[REQUEST_ID] = request_id
     if parent := request.headers.get("traceparent"):  # each request has a context of its own, in which there is none yet
         PARENT.set(traceparent(parent))
-    structlog.contextvars.bind_contextvars(request_id=request_id)
+    REQUEST.set(request_id)
     try:
         response = await handler(request)
     except Exception as error:
@@ -60,7 +59,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not response.prepared:
         dress(response, request_id)
     if request.method == "POST" and request.path == WEBHOOK:
-        _counter(response.status).inc()
+        _counter(response.status).add()
     return response
 
 
@@ -70,13 +69,19 @@ def _gone(request: web.Request) -> bool:
 
 
 @cache
-def _counter(status: int) -> Any:
-    return METRICS.webhook_requests.labels(str(status))
+def _counter(status: int) -> Tally:
+    return METRICS.tally(METRICS.webhook_requests.labels(str(status)))
 
 
 def dress(response: web.StreamResponse, request_id: str) -> None:
     """Headers that every answer has."""
     (response.own if isinstance(response, Whole) else response.headers).update({**_ALWAYS, _ID: request_id})
+
+
+async def dress_stranger(_: web.Request, response: web.StreamResponse) -> None:
+    """The same for what aiohttp answers before any route: a path that is none (``OPTIONS *``), an expectation that nobody meets."""
+    if _ID not in response.headers:
+        dress(response, short_id())
 
 
 async def _answer(error: Exception, request: web.Request, request_id: str) -> web.StreamResponse:

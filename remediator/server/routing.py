@@ -6,8 +6,9 @@ document. A handler gets a Call and gives data (a noun, a list, a dict), an Answ
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiohttp import web
@@ -69,9 +70,9 @@ class Call:
         """A variable part of the path."""
         return self.request.match_info[name]
 
-    async def body(self) -> bytes:
+    def body(self) -> Coroutine[Any, Any, bytes]:
         """The body of a delivery."""
-        return await read_body(self.request, limit=self.hall.max_body, seconds=self.hall.body_seconds)
+        return read_body(self.request, limit=self.hall.max_body, seconds=self.hall.body_seconds)
 
     async def form(self, names: tuple[str, ...]) -> dict[str, str]:
         """The fields of a form, ``""`` for what was not sent; others are left alone."""
@@ -100,6 +101,7 @@ class Answer:
 
 
 Handler = Callable[[Call], Awaitable[Any]]
+Around = Callable[..., Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,13 +139,24 @@ class Route:
         return tuple(sorted(found))
 
 
-def mount(app: web.Application, hall: Hall, routes: tuple[Route, ...]) -> None:
-    """Add ``routes`` to ``app``; whoever may GET may HEAD, but for streams."""
+def mount(app: web.Application, hall: Hall, routes: tuple[Route, ...], around: Around) -> None:
+    """Add ``routes`` to ``app``; whoever may GET may HEAD, but for streams. ``around`` is called with each request and its handler.
+
+    It is bound to each route, since a middleware of aiohttp's costs each webhook two calls more. Hence the last route: what no other takes.
+    """
     for route in routes:
-        handler = _bound(hall, route)
+        handler = partial(around, handler=_bound(hall, route))
         app.router.add_route(route.method, route.path, handler)
         if route.method == "GET" and not route.streams:
             app.router.add_route("HEAD", route.path, handler)
+    app.router.add_route("*", "/{anything:.*}", partial(around, handler=_no_route))
+
+
+async def _no_route(request: web.Request) -> web.StreamResponse:
+    """Raises what aiohttp does where no route fits: 405 if the path is known by another method, else 404."""
+    found = [await resource.resolve(request) for resource in request.app.router.resources()]
+    allowed = set().union(*(methods for match, methods in found if match is None))
+    raise web.HTTPMethodNotAllowed(request.method, allowed) if allowed else web.HTTPNotFound
 
 
 def _bound(hall: Hall, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:

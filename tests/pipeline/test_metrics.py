@@ -176,7 +176,7 @@ async def test_when_the_last_delivery_came_is_known_after_a_restart(house, text,
     await house.operations.receive((await _body(outside)), sender="10.0.0.7")
     (stored,) = (await house.journal.deliveries()).items
     await house.stop()
-    telemetry.METRICS.last_delivery.set(0)
+    telemetry.METRICS.delivered_at = None
     await house.start()
 
     async def known():

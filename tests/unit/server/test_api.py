@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -165,6 +166,17 @@ async def test_the_wrong_method_says_which_are_right(api):
     problem = await api.problem_in(response, 405)
     assert set(response.headers["Allow"].split(",")) == {"GET", "HEAD", "POST"}
     assert "GET" in problem["detail"]
+
+
+@pytest.mark.parametrize("asked", ["OPTIONS * HTTP/1.1\r\n", "POST /api/v1/alerts HTTP/1.1\r\nExpect: a-miracle\r\nContent-Length: 0\r\n"])
+async def test_what_no_route_sees_is_dressed_as_well(api, asked):
+    async with api.raw() as (reader, writer):
+        writer.write(f"{asked}Host: x\r\nConnection: close\r\n\r\n".encode())
+        answer = (await asyncio.wait_for(reader.read(), 20)).decode()
+    assert answer.startswith(("HTTP/1.1 404", "HTTP/1.1 417"))
+    assert "\r\nX-Content-Type-Options: nosniff\r\n" in answer
+    assert "\r\nX-Request-ID: " in answer
+    assert "\r\nServer: remediator\r\n" in answer
 
 
 async def test_every_answer_has_an_id_and_is_neither_kept_nor_guessed(api):
