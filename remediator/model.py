@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
 from remediator.ids import new_id
 from remediator.reasons import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "PLAN",
@@ -569,9 +572,8 @@ def to_json(noun: Any) -> Any:
     return msgspec.to_builtins(noun)
 
 
-def encode(noun: Any) -> bytes:
-    """JSON of a noun or of plain data, UTF-8."""
-    return msgspec.json.encode(noun)
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+"""JSON of a noun or of plain data, UTF-8."""
 
 
 def from_json(data: Any, kind: type[T]) -> T:

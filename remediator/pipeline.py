@@ -167,7 +167,6 @@ class Pipeline:
             self._receiving -= 1
         if self._deciding is not None:
             self._inbox.put(delivery)  # else it is the leader's, who looks on disk
-        self._world.feed.publish("delivery", delivery.id)
         return delivery
 
     def look_on_disk(self) -> None:

@@ -45,8 +45,8 @@ def digest(text: str) -> str:
     raw = text.encode()
     if len(raw) > _LARGE:
         return sha256(raw).hexdigest()
-    total = sha256()
-    for begin in range(0, len(raw), _QUIET):
+    total = sha256(raw[:_QUIET])
+    for begin in range(_QUIET, len(raw), _QUIET):
         total.update(raw[begin : begin + _QUIET])
     return total.hexdigest()
 

@@ -91,12 +91,9 @@ def _scan_for(words: Iterable[str]) -> Callable[[str], bool]:
     return TypeAdapter(Annotated[str, StringConstraints(pattern=pattern)]).validator.isinstance_python
 
 
-def _never(_: str) -> bool:
-    return False
-
-
-_holds_hint = _scan_for(_HINTS)
-_holds_key = _scan_for(_KEYS)  # apart from the hints: the engine is quick for at most 64 words of few beginnings
+_WORDS_AT_ONCE = 64
+"""For so many of few beginnings the engine is quick."""
+_holds_key = _scan_for(_KEYS)
 
 
 class Redactor:
@@ -105,7 +102,9 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = {form for secret in secrets for form in _forms(secret.strip()) if len(form) >= SHORTEST_SECRET}
         self._known = tuple(sorted(known, key=len, reverse=True))
-        self._holds_known = _scan_for({canonical(form)[1:-1].decode() for form in known}) if known else _never
+        words = {*_HINTS, *(canonical(form)[1:-1].lower().decode() for form in known)}
+        groups = [words] if len(words) <= _WORDS_AT_ONCE else [set(_HINTS), words - set(_HINTS)]
+        self._scans = (*map(_scan_for, groups), _holds_key)
 
     def known(self, text: str) -> str:
         """``text`` without the known values; nothing else is touched."""
@@ -162,7 +161,13 @@ class Redactor:
 
     def _holds_none(self, raw: bytes, text: str) -> bool:
         """Whether JSON holds nothing that could be a secret by a key, by its shape or by its value."""
-        return not ("@" in text or _holds_hint(lowered := raw.lower().decode()) or _holds_key(lowered) or self._holds_known(text))
+        if "@" in text:
+            return False
+        lowered = text.lower() if text.isascii() else raw.lower().decode()  # of other letters each would be looked up
+        for holds in self._scans:  # noqa: SIM110 - a generator takes as long as one of them
+            if holds(lowered):
+                return False
+        return True
 
     def _mapping(self, value: dict[Any, Any]) -> dict[Any, Any]:
         sealed = _sealed_keys(value)

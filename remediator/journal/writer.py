@@ -35,7 +35,7 @@ from remediator.journal.transaction import Late, Statements, Transaction
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from datetime import timedelta
 
     from sqlalchemy import Connection
@@ -119,10 +119,9 @@ class Writer:
         """Begin to take units."""
         self._thread.start()
 
-    async def write(self, work: Callable[[Transaction], T], size: int = 0) -> T:
+    def write(self, work: Callable[[Transaction], T], size: int = 0) -> Awaitable[T]:
         """What ``work`` returns, after the commit. Raises JournalUnavailable (nothing kept) or JournalError (this unit cannot be)."""
-        done: T = await self._enqueue(_Unit(work, size, self._loop.create_future()))
-        return done
+        return self._enqueue(_Unit(work, size, self._loop.create_future()))
 
     async def hold(self, work: Callable[[Transaction], T], *, within: float | None = None) -> tuple[T | None, Held]:
         """As ``write``, in a transaction of its own; also for how long nobody else could write.

@@ -15,6 +15,7 @@ import secrets
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import compress, repeat
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -126,8 +127,9 @@ class Doorkeeper:
         given = {Scope.WEBHOOK: tokens.webhook, Scope.READ: tokens.read, Scope.WRITE: tokens.write}
         self._known = [_Known(token=token.encode(), scopes=_GRANTS[scope]) for scope, token in given.items() if token is not None]
         self._known += [_Known(token=one.token.encode(), scopes=_GRANTS[one.scope], name=one.name) for one in tokens.named]
-        self._holders: dict[tuple[int, ...], Person] = {}
-        """By which of the known tokens are theirs; kept, since each webhook asks."""
+        self._tokens = [known.token for known in self._known]
+        self._holders: dict[bytes, Person] = {}
+        """By which of the known tokens are theirs, a byte for each; kept, since each webhook asks."""
         granted = frozenset(scope for known in self._known for scope in known.scopes)
         self._open = {Scope.NONE}
         if tokens.insecure:
@@ -195,10 +197,11 @@ class Doorkeeper:
 
     def _find(self, token: bytes) -> Person | None:
         """All tokens are compared, each in constant time, so that the time tells nothing about which one is near."""
-        equal = tuple([index for index, known in enumerate(self._known) if hmac.compare_digest(token, known.token)])
-        if equal and equal not in self._holders:
-            scopes = frozenset(scope for index in equal for scope in self._known[index].scopes)
-            self._holders[equal] = Person(scopes=scopes, name=self._known[equal[0]].name)
+        equal = bytes(map(hmac.compare_digest, repeat(token), self._tokens))
+        if 1 in equal and equal not in self._holders:
+            theirs = list(compress(self._known, equal))
+            scopes = frozenset(scope for known in theirs for scope in known.scopes)
+            self._holders[equal] = Person(scopes=scopes, name=theirs[0].name)
         return self._holders.get(equal)
 
     def _proxied(self, request: web.Request) -> Person | None:

@@ -36,15 +36,16 @@ _FORM = 64 * 1024
 
 async def read_body(request: web.Request, *, limit: int, seconds: float) -> bytes:
     """The whole body. Raises PayloadTooLarge above ``limit`` bytes, HttpProblem 503 if it takes longer than ``seconds``."""
-    length = request.content_length or 0
-    if length > limit:
-        raise PayloadTooLarge(f"{length} bytes, at most {limit} are taken")
+    content = request.content
     try:
-        if request.content.is_eof():  # nearly always: it came together with the headers, so there is nothing to wait for
-            body = request.content.read_nowait()
+        if content.is_eof():  # nearly always: it came together with the headers, so there is nothing to wait for
+            body = content.read_nowait()
         else:
+            length = request.content_length or 0
+            if length > limit:
+                raise PayloadTooLarge(f"{length} bytes, at most {limit} are taken")
             async with asyncio.timeout(seconds):
-                body = await _read(request.content, limit)
+                body = await _read(content, limit)
     except TimeoutError:
         detail = f"The body did not arrive within {seconds:g} s."
         raise HttpProblem(503, "The request is too slow", detail, headers=RETRY_AFTER) from None

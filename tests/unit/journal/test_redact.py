@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import time
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from remediator.journal import Redactor
 from remediator.journal.redact import _HINTS, _KEYS, MARK, _scan_for, secrets_of
-from remediator.model import Alert, AlertStatus, Delivery, Target, encode, from_json
+from remediator.model import Alert, AlertStatus, Delivery, Pause, Target, encode, from_json
 
 TOKEN = 'a/"Tok\\en"+1 &value'
 REDACTOR = Redactor([TOKEN, " spaced-secret\n", "", "abc"])
@@ -241,6 +242,18 @@ def test_the_scan_finds_what_python_finds(text, found):
     scan = _scan_for(found)
     assert scan(text) == any(word in text for word in found)
     assert scan(f"{text}{found[0]}{text}")
+
+
+@pytest.mark.parametrize("others", [0, 3, 100])
+@pytest.mark.parametrize("secret", ["Zw3Rt6Yp", "zw3rt6yp", "ÄÖÜßé-Ж", 'a"b\\c/d', "İIÄi"])
+def test_a_known_value_is_found_however_many_there_are_and_however_it_is_written(secret, others):
+    redactor = Redactor([secret, *(f"Other-{number:03d}-Qx" for number in range(others))])
+    for beside in ("", " Größe"):
+        noun, text = redactor.encoded(Pause(id="p", by="x", reason=f"said {secret} there{beside}", at=datetime(2026, 1, 5, tzinfo=UTC)))
+        assert noun.reason == f"said <redacted> there{beside}"
+        assert from_json(text, Pause) == noun
+    clean = Pause(id="p", by="x", reason="nothing here", at=datetime(2026, 1, 5, tzinfo=UTC))
+    assert redactor.encoded(clean)[0] is clean
 
 
 @given(maps)

@@ -14,6 +14,11 @@ from remediator.journal.schema import HEAD
 from remediator.model import evolve
 
 
+async def write(journal, work):
+    """As a coroutine, for tasks: what is called as one is handed over when its turn comes."""
+    return await journal._writer.write(work)
+
+
 @pytest.fixture
 def commits():
     seen = []
@@ -37,7 +42,7 @@ async def held(journal):
         begun.set()
         assert Held.release.wait(20)
 
-    Held.task = asyncio.create_task(journal._writer.write(wait))
+    Held.task = asyncio.create_task(write(journal, wait))
     await asyncio.to_thread(begun.wait, 20)
     yield Held
     Held.release.set()
@@ -83,10 +88,10 @@ async def test_long_work_has_a_transaction_of_its_own_in_its_turn(journal, make,
         asyncio.create_task(one)
         for one in (
             journal.add_delivery(before),
-            journal._writer.write(told("before")),
+            write(journal, told("before")),
             journal._writer.hold(told("long")),
             journal._writer.hold(told("long too")),
-            journal._writer.write(told("after")),
+            write(journal, told("after")),
             journal.add_delivery(after),
         )
     ]
@@ -126,7 +131,7 @@ async def test_long_work_that_takes_too_long_is_undone_and_its_statements_and_it
 
 
 async def test_long_work_at_the_very_end_is_done_too(journal):
-    work = [asyncio.create_task(journal._writer.write(lambda tx: "short")), asyncio.create_task(journal._writer.hold(lambda tx: "long"))]
+    work = [asyncio.create_task(write(journal, lambda tx: "short")), asyncio.create_task(journal._writer.hold(lambda tx: "long"))]
     await asyncio.sleep(0)
     await journal.close()
     assert await work[0] == "short"
@@ -169,7 +174,7 @@ async def test_a_fault_in_our_own_code_reaches_who_asked_and_nobody_else(journal
         raise ZeroDivisionError("a defect")
 
     with pytest.raises(JournalError, match="a defect"):
-        await journal._writer.write(fault)
+        await write(journal, fault)
     await journal.add_delivery(make.delivery())
     assert journal.healthy
 
