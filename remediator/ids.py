@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ulid import base32
@@ -25,6 +26,8 @@ _LENGTH = 16
 """Random digits of a ULID, 5 bits each."""
 _AT_ONCE = 1024
 _DIGITS = base32.ENCODE.lower()
+_FOLLOWING = dict(pairwise(_DIGITS))
+"""By digit, the next higher one; the highest has none."""
 _OF_BYTES = "".join(_DIGITS[byte % len(_DIGITS)] for byte in range(256)).encode()
 """A byte to a digit; each digit stands for eight bytes, so all are as likely."""
 _pieces: deque[str] = deque()
@@ -55,6 +58,8 @@ def new_id(at: datetime) -> str:
 
 def _after(digits: str) -> str:
     """The next higher ones; after the highest, fresh ones."""
+    if following := _FOLLOWING.get(digits[-1]):
+        return digits[:-1] + following
     head = digits.rstrip(_DIGITS[31])
     if not head:
         return _piece()

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.model import AlertStatus, Noun
 from remediator.server.auth import Scope
-from remediator.server.middleware import WEBHOOK
 from remediator.server.routing import Route
 from remediator.telemetry import METRICS
 
@@ -51,7 +50,7 @@ def _count(delivery: Delivery) -> None:
 ROUTES = (
     Route(
         method="POST",
-        path=WEBHOOK,
+        path="/api/v1/alerts",
         scope=Scope.WEBHOOK,
         handler=receive,
         summary="Take a delivery of Alertmanager, payload version 4",

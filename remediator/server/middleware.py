@@ -25,12 +25,11 @@ from remediator.tracing import PARENT, traceparent
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-__all__ = ["KNOWN", "REQUEST_ID", "WEBHOOK", "around", "dress", "dress_stranger"]
+__all__ = ["KNOWN", "REQUEST_ID", "around", "dress", "dress_stranger"]
 
 REQUEST_ID = web.RequestKey("request_id", str)
 KNOWN = web.AppKey[Callable[[str], str]]("known")
 """Takes known secrets out of a text: what a request says comes back in its error."""
-WEBHOOK = "/api/v1/alerts"
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _ID = "X-Request-ID"
 _ALWAYS = {
@@ -41,8 +40,8 @@ _ALWAYS = {
 _log = structlog.get_logger()
 
 
-async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """See the module's first words."""
+async def around(request: web.Request, *, handler: Handler, webhook: bool = False) -> web.StreamResponse:
+    """See the module's first words; ``webhook``: it is counted as one."""
     request_id = request.headers.get(_ID)
     if request_id is None or not _SANE_ID.fullmatch(request_id):
         request_id = short_id()
@@ -58,7 +57,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
         response = await _answer(error, request, request_id)  # the boundary to the client: nothing may leave as a traceback
     if not response.prepared:
         dress(response, request_id)
-    if request.method == "POST" and request.path == WEBHOOK:
+    if webhook:
         _counter(response.status).add()
     return response
 

@@ -145,7 +145,7 @@ def mount(app: web.Application, hall: Hall, routes: tuple[Route, ...], around: A
     It is bound to each route, since a middleware of aiohttp's costs each webhook two calls more. Hence the last route: what no other takes.
     """
     for route in routes:
-        handler = partial(around, handler=_bound(hall, route))
+        handler = partial(around, handler=_bound(hall, route), webhook=route.scope is Scope.WEBHOOK)
         app.router.add_route(route.method, route.path, handler)
         if route.method == "GET" and not route.streams:
             app.router.add_route("HEAD", route.path, handler)
