@@ -5,6 +5,8 @@ One shape for all three: ``to_json`` of a noun is its row and its answer. Times 
 
 from __future__ import annotations
 
+import os
+import threading
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -15,7 +17,7 @@ from remediator.ids import new_id
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "PLAN",
@@ -577,7 +579,40 @@ encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 
 def from_json(data: Any, kind: type[T]) -> T:
-    """The noun that ``data`` (bytes of JSON, or plain dicts and lists) describes. Raises msgspec.ValidationError."""
-    if isinstance(data, bytes | str):
-        return msgspec.json.decode(data, type=kind)
+    """The noun that ``data`` (bytes of JSON, or plain dicts and lists) describes; any thread may ask. Raises msgspec.ValidationError."""
+    decoder: msgspec.json.Decoder[T] | None = _decoders.get(kind)
+    if decoder is None:
+        decoder = _learn(kind)
+    if isinstance(data, bytes | str | msgspec.Raw):
+        return decoder.decode(data)
     return msgspec.convert(data, kind)
+
+
+_decoders: dict[Any, msgspec.json.Decoder[Any]] = {}
+_turn = threading.Lock()
+
+
+def _learn(kind: Any) -> msgspec.json.Decoder[Any]:
+    """One thread at a time: msgspec shows others what it knows of a type while it is still finding it out, which kills the process.
+
+    (SIGSEGV with msgspec 0.22, ``StructInfo_Convert``: the types of the fields are NULL until each is known.)
+    """
+    with _turn:
+        return _decoders.setdefault(kind, msgspec.json.Decoder(kind))
+
+
+def _forget() -> None:
+    """What a child process would share with its parent: a lock that another thread holds just now."""
+    global _turn  # noqa: PLW0603 - one lock a process
+    _turn = threading.Lock()
+
+
+def _all_of(noun: type[Noun]) -> Iterator[type[Noun]]:
+    for kind in noun.__subclasses__():
+        yield kind
+        yield from _all_of(kind)
+
+
+os.register_at_fork(after_in_child=_forget)
+for _noun in _all_of(Noun):  # before there are other threads: these are parts of what other modules decode
+    _learn(_noun)

@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote, urlsplit
 import msgspec
 from pydantic import StringConstraints, TypeAdapter
 
+from remediator.model import from_json
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -145,7 +147,7 @@ class Redactor:
         clean = self.data(plain)
         if clean is plain:
             return noun, text
-        return msgspec.convert(clean, type(noun)), encode(clean).decode()
+        return from_json(clean, type(noun)), encode(clean).decode()
 
     def event(self, event: dict[str, Any]) -> dict[str, Any]:
         """As ``data``, for what is logged: texts and numbers, nearly always without a secret, which one look at all of them tells."""

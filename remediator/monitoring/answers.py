@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from remediator.model import Noun
+from remediator.model import Noun, from_json
 from remediator.monitoring.errors import AlertmanagerUnusable, PrometheusUnusable, cut
 
 __all__ = [
@@ -159,7 +159,7 @@ def read_points(body: bytes) -> list[tuple[datetime, float]]:
 def read_complaint(body: bytes) -> str:
     """What Prometheus says is wrong with the query, or the body itself where it is not Prometheus that speaks."""
     try:
-        told = msgspec.json.decode(body, type=_Complaint).error
+        told = from_json(body, _Complaint).error
     except (msgspec.MsgspecError, UnicodeDecodeError):
         told = ""
     return cut(told or body[:1024].decode("utf-8", "replace")) or "no further word"
@@ -168,7 +168,7 @@ def read_complaint(body: bytes) -> str:
 def read_alerts(body: bytes) -> list[ActiveAlert]:
     """The alerts of an answer to ``/api/v2/alerts``."""
     try:
-        found = msgspec.json.decode(body, type=list[_Alert])
+        found = from_json(body, list[_Alert])
         return [_active(alert) for alert in found]
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
@@ -177,7 +177,7 @@ def read_alerts(body: bytes) -> list[ActiveAlert]:
 def read_silences(body: bytes) -> list[Silence]:
     """The silences of an answer to ``/api/v2/silences``."""
     try:
-        found = msgspec.json.decode(body, type=list[_Silence])
+        found = from_json(body, list[_Silence])
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
     return [
@@ -197,7 +197,7 @@ def read_silences(body: bytes) -> list[Silence]:
 def read_silence_id(body: bytes) -> str:
     """The id of a silence that was just made."""
     try:
-        return msgspec.json.decode(body, type=_Made).id
+        return from_json(body, _Made).id
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
 
@@ -216,7 +216,7 @@ def _active(alert: _Alert) -> ActiveAlert:
 
 def _decode(body: bytes | msgspec.Raw, kind: Any) -> Any:
     try:
-        return msgspec.json.decode(body, type=kind)
+        return from_json(body, kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise PrometheusUnusable(f"not an answer of its query API: {cut(str(error))}") from error
 
