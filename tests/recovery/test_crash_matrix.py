@@ -348,7 +348,7 @@ class Deaf:
 
 async def test_what_nobody_could_tell_is_looked_at_again_after_a_death(stage, monkeypatch):
     """Dead between "nobody can say" and the end of the step: taken for absent, the call would be sent again, and hit the new agent."""
-    monkeypatch.setattr("remediator.playbook.model.StepSpec.timeout_for", lambda *_: timedelta(seconds=20))
+    monkeypatch.setattr("remediator.playbook.model.StepSpec.timeout_for", lambda *_: timedelta(minutes=2))
     story = stage.story("AgentHung", protected=False)
     well = stage.lives.world
     stage.lives.world = replace(well, kube=Deaf(well.kube))
