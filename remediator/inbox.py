@@ -89,19 +89,29 @@ class Inbox:
 
     def put(self, delivery: Delivery) -> None:
         """A delivery that the journal has just kept."""
-        if delivery.id in self._came:
-            return  # it was found on disk before this was told
-        if self._on_disk or self._arriving >= _IN_MEMORY:
-            self._on_disk = True
-            self._beyond += 1
-            if delivery.id > self._looked:
-                self._outside += 1
-                if self._told is not None:
-                    self._told.append(delivery.id)
-        else:
+        if not self.has_room:
+            self.put_aside(delivery.id)
+        elif delivery.id not in self._came:  # else it was found on disk before this was told
             self._arrived[delivery.id] = delivery
             self._arriving += _size(delivery)
+            self._event.set()
+
+    def put_aside(self, id_: str) -> None:
+        """As ``put``, of one that nobody holds in memory any more: it is read from disk when its turn comes."""
+        if id_ in self._came:
+            return  # as above
+        self._on_disk = True
+        self._beyond += 1
+        if id_ > self._looked:
+            self._outside += 1
+            if self._told is not None:
+                self._told.append(id_)
         self._event.set()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a delivery that comes now would be held in memory."""
+        return not self._on_disk and self._arriving < _IN_MEMORY
 
     def doubt(self) -> None:
         """A delivery may be on disk without anybody knowing; look there."""

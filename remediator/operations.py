@@ -77,11 +77,12 @@ if TYPE_CHECKING:
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal, Pruned
-    from remediator.model import Delivery, Episode, Mode, Noun
+    from remediator.model import Episode, Mode, Noun
     from remediator.payload import Limits
     from remediator.pipeline import Pipeline
     from remediator.playbook import Library, Playbook
     from remediator.promotion import Record
+    from remediator.receive import Kept
     from remediator.recurrence import Recurrence
     from remediator.server.service import (
         BreakerRequest,
@@ -179,11 +180,9 @@ class Operations:
         """See Service."""
         return gates()
 
-    async def receive(self, body: bytes, *, sender: str) -> Delivery:
+    def receive(self, body: bytes, *, sender: str) -> Awaitable[Kept]:
         """See Service."""
-        delivery = await self._pipeline.receive(body, sender=sender, limits=self._limits)
-        self.feed.publish("delivery", delivery.id)
-        return delivery
+        return self._pipeline.receive(body, sender=sender, limits=self._limits)
 
     @_leads(ManualRequest, Decision)
     async def trigger(self, request: ManualRequest) -> Decision:

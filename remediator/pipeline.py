@@ -35,7 +35,7 @@ from remediator.inbox import Inbox
 from remediator.match import choose
 from remediator.model import AlertStatus, RunState, evolve, new_id
 from remediator.reasons import Reason
-from remediator.receive import parse_delivery
+from remediator.receive import Kept, parse_delivery
 from remediator.telemetry import METRICS, REQUEST
 from remediator.tracing import PARENT
 from remediator.windows import Edge, open_one
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remediator.inbox import Portion
-    from remediator.model import Alert, Delivery, Run
+    from remediator.model import Alert, Run
     from remediator.payload import Limits
     from remediator.world import World
 
@@ -146,28 +146,38 @@ class Pipeline:
         if self._world.elector is not None:
             self._taking_up = asyncio.create_task(self._take_up_astray(), name="take up runs that are astray")
 
-    async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Delivery:
-        """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored."""
+    async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Kept:
+        """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored.
+
+        While it waits for the disk it holds no more than it needs afterwards: many wait for one commit, and what each holds then takes
+        the processor's caches from the next one.
+        """
         now = self._world.clock.now()
         id_ = new_id(now)
         if len(body) < _LARGE:
             delivery = parse_delivery(body, id=id_, at=now, sender=sender, limits=limits)
         else:
             delivery = await asyncio.to_thread(parse_delivery, body, id=id_, at=now, sender=sender, limits=limits)
+        del body
         if trace := PARENT.get():
             delivery = evolve(delivery, trace=trace)
+        kept = Kept.of(delivery)
         self._receiving += 1
         self._crowd = max(self._crowd, self._receiving)
         try:
-            await self._world.journal.add_delivery(delivery)
+            storing = self._world.journal.add_delivery(delivery)
+            held = delivery if self._inbox.has_room else None
+            del delivery
+            await storing
         except JournalUnavailable:
             self._inbox.doubt()  # a commit without an answer may have taken place all the same
             raise
         finally:
             self._receiving -= 1
-        if self._deciding is not None:
-            self._inbox.put(delivery)  # else it is the leader's, who looks on disk
-        return delivery
+        if self._deciding is not None:  # else it is the leader's, who looks on disk
+            self._inbox.put(held) if held is not None else self._inbox.put_aside(id_)
+        self._world.feed.publish("delivery", id_)
+        return kept
 
     def look_on_disk(self) -> None:
         """There are deliveries that another replica stored."""

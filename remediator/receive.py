@@ -20,7 +20,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 
 import msgspec
 
@@ -31,7 +31,29 @@ from remediator.payload import Limits, convert, spell, strict
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Limits", "fingerprint", "parse_delivery"]
+__all__ = ["Kept", "Limits", "fingerprint", "parse_delivery"]
+
+
+class Kept(NamedTuple):
+    """A delivery that is on disk, as far as its sender and the counters ask: it need not be in memory any more."""
+
+    id: str
+    received_at: datetime
+    firing: int
+    """Alerts; so are ``resolved``, and ``truncated``, which the sender left out."""
+    resolved: int
+    truncated: int
+
+    @classmethod
+    def of(cls, delivery: Delivery) -> Self:
+        """What is told of this one."""
+        resolved = [alert.status for alert in delivery.alerts].count(AlertStatus.RESOLVED)
+        return cls(delivery.id, delivery.received_at, len(delivery.alerts) - resolved, resolved, delivery.truncated)
+
+    @property
+    def alerts(self) -> int:
+        """How many came with it."""
+        return self.firing + self.resolved
 
 
 class _Alert(msgspec.Struct, rename="camel", gc=False):
@@ -80,7 +102,6 @@ _STRINGS = 10 + 5
 """Keys that every payload has, and those of their values that are strings."""
 _STRINGS_OF_ALERT = 7 + 5
 _MANY_ESCAPES = 1000
-_NO_MARK = bytes(byte for byte in range(256) if byte not in b'"\\')
 _DECODER = msgspec.json.Decoder(_Payload)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)", re.ASCII)
 _FINGERPRINT = re.compile(r"[0-9A-Za-z._:-]{1,64}", re.ASCII)
@@ -141,23 +162,21 @@ def _fast(body: bytes, limits: Limits) -> _Payload | None:
 
 def _quotes(body: bytes) -> int:
     """How many quotes open or close a string in ``body``, which is JSON; -1 if a string holds a NUL."""
-    marks = body.translate(None, _NO_MARK)
-    escapes = marks.count(b"\\")
-    quotes = len(marks) - escapes
-    if escapes > _MANY_ESCAPES:
-        if b"\\u0000" in body:
-            return -1
-        body = body.replace(b"\\\\", b"")  # what is left before a quote escapes it
-        return body.count(b'"') - body.count(b'\\"')
-    # A body has few, and looking at each is quicker than any search for two bytes in all of it.
-    at = body.find(b"\\") if escapes else -1
-    while at >= 0:
+    quotes = body.count(b'"')
+    # A body has few escapes, and looking at each is quicker than any search for two bytes in all of it.
+    at = body.find(b"\\")
+    for _ in range(_MANY_ESCAPES):
+        if at < 0:
+            return quotes
         if body.startswith(b'"', at + 1):
             quotes -= 1
         elif body.startswith(b"u0000", at + 1):
             return -1
         at = body.find(b"\\", at + 2)  # the byte after a backslash is no backslash of its own
-    return quotes
+    if b"\\u0000" in body:
+        return -1
+    body = body.replace(b"\\\\", b"")  # what is left before a quote escapes it
+    return body.count(b'"') - body.count(b'\\"')
 
 
 def _strings(payload: _Payload) -> int:

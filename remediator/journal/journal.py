@@ -24,7 +24,7 @@ from remediator.journal.anchor import Anchor, Mark
 from remediator.journal.migrate import migrate
 from remediator.journal.prune import GIVE_UP, LEAST_OF_A_SLICE, MOST_OF_A_SLICE, Pace, Pruned, prune
 from remediator.journal.redact import Redactor, canonical
-from remediator.journal.rows import key, stamp
+from remediator.journal.rows import delivery_row, key, stamp
 from remediator.journal.seat import Seat
 from remediator.journal.store import READERS, Store
 from remediator.journal.writer import Writer
@@ -209,11 +209,13 @@ class Journal:
     # writes
 
     async def add_delivery(self, delivery: Delivery) -> None:
-        """Keep a webhook call as it came in, undecided."""
+        """Keep a webhook call as it came in, undecided. While this waits for the disk it holds the record as text, and not the noun."""
         if delivery.decided_at is not None:
             delivery = evolve(delivery, decided_at=None)
         clean, data = _encoded(partial(self._redact.encoded, delivery, encode))
-        await self._writer.write(partial(writes.add_delivery, delivery=clean, data=data), len(data))
+        writing = self._writer.write(partial(writes.add_delivery, row=delivery_row(clean, data)), len(data))
+        del delivery, clean
+        await writing
 
     async def decide(
         self,

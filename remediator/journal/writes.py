@@ -17,7 +17,6 @@ from remediator.journal.redact import canonical
 from remediator.journal.rows import (
     change_row,
     decision_row,
-    delivery_row,
     episode_id,
     episode_row,
     key,
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from remediator.journal.transaction import Transaction
-    from remediator.model import Change, Decision, Delivery, Episode, Pause, Run, Step
+    from remediator.model import Change, Decision, Episode, Pause, Run, Step
 
 __all__ = [
     "OWN_KINDS",
@@ -78,10 +77,10 @@ class Deed(NamedTuple):
     runs: Sequence[Run]
 
 
-def add_delivery(tx: Transaction, delivery: Delivery, data: str) -> None:
+def add_delivery(tx: Transaction, row: tuple[Any, ...]) -> None:
     """The delivery as it came in, and its digest in the log."""
-    tx.insert(DELIVERY, delivery_row(delivery, data))
-    tx.log("delivery", delivery.id, digest_of(data))
+    tx.insert(DELIVERY, row)
+    tx.log("delivery", row[0], digest_of(row[-1]))
 
 
 def decide(tx: Transaction, deed: Deed) -> None:

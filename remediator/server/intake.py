@@ -14,7 +14,6 @@ from remediator.server.routing import Route
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
-    from remediator.model import Delivery
     from remediator.server.routing import Call
 
 __all__ = ["ROUTES", "Receipt"]
@@ -32,19 +31,13 @@ class Receipt(Noun, frozen=True, kw_only=True):
 
 async def receive(call: Call) -> Receipt:
     """``POST /api/v1/alerts``"""
-    delivery = await call.service.receive(await call.body(), sender=call.peer)
-    _count(delivery)
-    return Receipt(delivery=delivery.id, alerts=len(delivery.alerts))
-
-
-def _count(delivery: Delivery) -> None:
-    resolved = [alert.status for alert in delivery.alerts].count(AlertStatus.RESOLVED)
-    firing = len(delivery.alerts) - resolved
-    _FIRING.add(firing)
-    _RESOLVED.add(resolved)
-    if delivery.truncated:
-        METRICS.alerts_truncated.inc(delivery.truncated)
-    METRICS.delivered_at = delivery.received_at
+    kept = await call.service.receive(await call.body(), sender=call.peer)
+    _FIRING.add(kept.firing)
+    _RESOLVED.add(kept.resolved)
+    if kept.truncated:
+        METRICS.alerts_truncated.inc(kept.truncated)
+    METRICS.delivered_at = kept.received_at
+    return Receipt(delivery=kept.id, alerts=kept.alerts)
 
 
 ROUTES = (

@@ -19,7 +19,7 @@ from remediator.promotion import Record
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Awaitable, Iterable, Mapping
 
     from remediator.actions import Action
     from remediator.bgp.coverage import Report
@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from remediator.feed import Feed
     from remediator.gates import Gate
     from remediator.journal import Journal, Pruned
-    from remediator.model import Approval, Decision, Delivery, Page, Run
+    from remediator.model import Approval, Decision, Page, Run
     from remediator.playbook import Library, Playbook
+    from remediator.receive import Kept
     from remediator.recurrence import Recurrence
 
 __all__ = [
@@ -296,8 +297,8 @@ class Service(Protocol):
         """Every gate, by name."""
         ...
 
-    async def receive(self, body: bytes, *, sender: str) -> Delivery:
-        """The delivery in ``body``, returned only after it was committed. Raises PayloadError, or JournalUnavailable with nothing kept."""
+    def receive(self, body: bytes, *, sender: str) -> Awaitable[Kept]:
+        """Commit the delivery in ``body``; what is told of it. Raises PayloadError, or JournalUnavailable with nothing kept."""
         ...
 
     async def trigger(self, request: ManualRequest) -> Decision:

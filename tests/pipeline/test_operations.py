@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from datetime import timedelta
 
 import pytest
 
 from remediator.errors import JournalUnavailable, UsageError
 from remediator.gates import Limits
-from remediator.model import evolve
+from remediator.model import Delivery, evolve
 from remediator.server.service import ManualRequest, MatchRequest, PauseRequest
 from remediator.settings import Breaker
 from remediator.telemetry import METRICS
@@ -315,6 +317,38 @@ class TestGatesAndBreaker:
         await open_house.operations.look_at_doors()
         assert open_house.operations.status().breaker.open
         assert METRICS.breaker_open._value.get() == 1
+
+
+class TestReceive:
+    @pytest.mark.parametrize("room", [0, 100])
+    async def test_while_it_waits_for_the_disk_it_holds_no_more_than_it_needs_afterwards(self, house, text, monkeypatch, room):
+        monkeypatch.setattr("remediator.inbox._IN_MEMORY", room)
+        house.put("remedy.yaml", text())
+        await house.start()
+        body, on_disk, waits = body_of(house.outside.fire()), asyncio.Event(), asyncio.Event()
+        write = house.journal._writer.write
+
+        async def slowly(work, size=0):
+            waits.set()
+            await on_disk.wait()
+            return await write(work, size)
+
+        monkeypatch.setattr(house.journal._writer, "write", slowly)
+        counted = sys.getrefcount(body)
+        receiving = asyncio.ensure_future(house.operations.receive(body, sender=f"room for {room}"))
+        await waits.wait()
+        assert sys.getrefcount(body) == counted
+        held = [one for one in gc.get_objects() if isinstance(one, Delivery) and one.sender == f"room for {room}"]
+        assert len(held) == (1 if room else 0)
+        on_disk.set()
+        kept = await receiving
+        assert (kept.firing, kept.resolved, kept.alerts, kept.truncated) == (1, 0, 1, 0)
+
+        async def decided():
+            return (await house.journal.decisions(delivery=kept.id)).items
+
+        (decision,) = await house.until(decided)
+        assert decision.playbook == "remedy"
 
 
 class TestPrune:

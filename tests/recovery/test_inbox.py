@@ -124,8 +124,9 @@ async def test_more_than_a_page_from_an_earlier_life_is_never_shown_as_nothing()
     assert len(inbox) == 0
 
 
+@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("restart", [False, True])
-async def test_a_storm_beyond_memory_leaves_the_quiet_one_its_turn(monkeypatch, restart):
+async def test_a_storm_beyond_memory_leaves_the_quiet_one_its_turn(monkeypatch, restart, held):
     monkeypatch.setattr(module, "_IN_MEMORY", 20)
     monkeypatch.setattr(module, "_PAGE", 15)
     monkeypatch.setattr(module, "_NAMES", 40)
@@ -134,8 +135,9 @@ async def test_a_storm_beyond_memory_leaves_the_quiet_one_its_turn(monkeypatch, 
     for number in range(300):
         came = delivery(f"{number:04d}", "Quiet" if number == 250 else "Loud")
         disk.left[came.id] = came
-        inbox.put(came)
+        inbox.put(came) if held or inbox.has_room else inbox.put_aside(came.id)
         assert len(inbox._arrived) <= 20
+    assert not inbox.has_room
     assert len(inbox) == 300
     if restart:
         inbox = opened(disk)

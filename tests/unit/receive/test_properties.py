@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import string
 from datetime import UTC, datetime, timedelta, timezone
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -121,12 +122,26 @@ def test_every_body_is_read_whole_or_refused_with_a_payload_error(body):
     assert refusal.status in (400, 413)
 
 
-@given(damaged())
+few_escapes = st.sampled_from([0, 1, 3, receive._MANY_ESCAPES])
+"""So many are looked at one by one; of a body with more, all at once."""
+
+
+@given(damaged(), few_escapes)
 @settings(deadline=None, max_examples=150)
-def test_what_the_fast_way_takes_the_strict_way_takes_alike(body):
-    fast = receive._fast(body, LIMITS)
+def test_what_the_fast_way_takes_the_strict_way_takes_alike(body, few):
+    with patch.object(receive, "_MANY_ESCAPES", few):
+        fast = receive._fast(body, LIMITS)
     if fast is not None:
         assert receive._strict(body, LIMITS) == (fast, {})
+
+
+@given(st.lists(st.text('\\"\0/ué', max_size=6), max_size=6), few_escapes)
+@settings(deadline=None)
+def test_the_quotes_around_texts_are_counted_and_a_nul_is_seen(spoken, few):
+    with patch.object(receive, "_MANY_ESCAPES", few):
+        counted = receive._quotes(json.dumps(spoken).encode())
+    nul = any("\0" in text for text in spoken)
+    assert counted == (-1 if nul else 2 * len(spoken))
 
 
 @given(payloads(), st.data())

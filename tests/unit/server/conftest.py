@@ -50,7 +50,7 @@ from remediator.model import (
 )
 from remediator.promotion import Record
 from remediator.reasons import Reason
-from remediator.receive import Limits, parse_delivery
+from remediator.receive import Kept, Limits, parse_delivery
 from remediator.recurrence import recurrences
 from remediator.server import MatchReport, NearMiss, ReloadReport, Status, Tokens, build_app
 from remediator.server.service import ClusterView, NodeView, Series
@@ -184,7 +184,7 @@ class FakeService:
         delivery = parse_delivery(body, id=new_id(NOW), at=NOW, sender=sender, limits=self.limits)
         await self._did("receive", delivery)
         self.journal.the_deliveries[delivery.id] = delivery
-        return delivery
+        return Kept.of(delivery)
 
     async def trigger(self, request):
         await self._did("trigger", request)

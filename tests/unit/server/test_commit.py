@@ -12,7 +12,7 @@ from remediator.clock import ManualClock
 from remediator.journal import Journal
 from remediator.model import Decision, DecisionKind, from_json, new_id
 from remediator.reasons import Reason
-from remediator.receive import parse_delivery
+from remediator.receive import Kept, parse_delivery
 
 
 class Keeper:
@@ -27,7 +27,7 @@ class Keeper:
         now = self._clock.now()
         delivery = parse_delivery(body, id=new_id(now), at=now, sender=sender)
         await self.journal.add_delivery(delivery)
-        return delivery
+        return Kept.of(delivery)
 
 
 @pytest.fixture
