@@ -33,17 +33,18 @@ def serve(dry_run: bool, listen: str | None) -> int:
     said = {"server.listen": listen, "dry_run": "true" if dry_run else None}
     settings = settings_of(given.config, {name: text for name, text in said.items() if text is not None})
 
-    import asyncio
     import gc
 
     # After the settings, so that a mistake in them is told without waiting for all of the daemon's imports. Those leave no garbage behind;
     # the daemon enables the collector when it has started.
     gc.disable()
     try:
+        import uvloop
+
         from remediator.daemon import serve as serve_daemon
         from remediator.telemetry import configure_logging
 
         configure_logging(level="debug" if given.verbose else "info")
-        return asyncio.run(serve_daemon(settings, dry_run=settings.dry_run, listen=settings.server.listen))
+        return uvloop.run(serve_daemon(settings, dry_run=settings.dry_run, listen=settings.server.listen))
     finally:
         gc.enable()

@@ -8,6 +8,7 @@ import json
 
 import jsonschema
 import pytest
+import uvloop
 import yaml
 
 from remediator.actions import actions
@@ -146,6 +147,7 @@ def test_serve_hands_settings_and_flags_to_the_daemon(call, monkeypatch):
 
     async def serve(settings, *, dry_run, listen):
         asked.append((settings.playbooks[0].name, dry_run, listen))
+        assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
         return 7
 
     monkeypatch.setattr("remediator.daemon.serve", serve)
