@@ -318,7 +318,8 @@ async def test_whoever_watches_hears_of_it_once_the_decisions_are_on_disk(line, 
     await line.start()
     watching = line.world.feed.listen()
     delivery = await line.deliver(line.outside.fire("Nobody"))
-    notice = await watching.get()
-    assert (notice.kind, notice.ref) == ("delivery", delivery.id)
+    for _ in ("kept", "decided"):
+        notice = await watching.get()
+        assert (notice.kind, notice.ref) == ("delivery", delivery.id)
     assert (await line.journal.delivery(delivery.id)).decided_at is not None
     assert [one.decision for one in (await line.journal.decisions(delivery=delivery.id)).items] == ["unmatched"]

@@ -1,26 +1,31 @@
 """PYTEST_DONT_REWRITE. Starts real programs for tests: on free loopback ports, with their output in a file, ended with the test.
 
 ``processes.start`` returns when the program answers at its readiness URL; a program that ends early or stays silent fails the test with
-the end of its output. A port that somebody else took meanwhile is no reason to fail: another is tried.
+the end of its output. A port that somebody else took meanwhile is no reason to fail: another is tried. ``python -m remediator`` and
+``python -m remediator.sim`` are forked (``standins/nursery.py``): their imports are most of what a start costs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
 
 import pytest
+from standins.forks import Child, fork
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 HOST = "127.0.0.1"
+_FORKED = {"remediator": "remediator.cli:main", "remediator.sim": "remediator.sim.__main__:main"}
 _PATIENCE = 90.0
 _TRIES = 3
 
@@ -40,6 +45,10 @@ class Program:
     def __init__(self, argv: list[str], output: Path, cwd: Path, env: dict[str, str] | None = None) -> None:
         self.argv = argv
         self._output = output
+        self._process: subprocess.Popen[bytes] | Child
+        if argv[:2] == [sys.executable, "-m"] and argv[2] in _FORKED:
+            self._process = fork(_FORKED[argv[2]], *argv[3:], output=output, cwd=cwd, env=env)
+            return
         with output.open("ab") as file:
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=file, stderr=file, cwd=cwd, env=env)
 
@@ -58,16 +67,15 @@ class Program:
         """SIGTERM, and SIGKILL if that is not enough."""
         if self.ended:
             return
-        self._process.terminate()
+        self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(10)
+            self.kill()
 
     def kill(self) -> None:
         """SIGKILL, as a crash would."""
-        self._process.kill()
+        self._process.send_signal(signal.SIGKILL)
         self._process.wait(10)
 
     def becomes_ready(self, url: str) -> bool:

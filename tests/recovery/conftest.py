@@ -8,7 +8,8 @@ import signal
 import aiohttp
 import pytest
 from recovery.between import Between
-from recovery.rig import RATE, Cluster, Nursery, Rig
+from recovery.rig import RATE, Cluster, Rig
+from standins.forks import fork
 
 PLAYBOOK = """
 apiVersion: remediator.dev/v1
@@ -43,12 +44,6 @@ verify:
 
 
 @pytest.fixture(scope="session")
-def nursery():
-    with contextlib.closing(Nursery()) as nursery:
-        yield nursery
-
-
-@pytest.fixture(scope="session")
 def playbook_texts():
     """Two playbooks: ``AgentHung`` restarts the agent; ``AgentHungBadly`` cordons the node first. With times to wait for."""
 
@@ -65,7 +60,7 @@ def playbook_texts():
 
 
 @pytest.fixture
-async def make_rig(nursery, playbook_texts, tmp_path):
+async def make_rig(playbook_texts, tmp_path):
     """Builds a rig whose cluster runs and whose daemon is not started yet."""
     async with contextlib.AsyncExitStack() as stack:
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)))
@@ -74,12 +69,12 @@ async def make_rig(nursery, playbook_texts, tmp_path):
             folder = tmp_path / name
             folder.mkdir()
             simulation = ["--port", "0", "--rate", str(RATE), "--nodes", "5"]
-            child = nursery.start("remediator.sim.__main__:main", *simulation, output=folder / "cluster.log")
+            child = fork("remediator.sim.__main__:main", *simulation, output=folder / "cluster.log")
             stack.push_async_callback(child.kill)
             cluster = Cluster(child, session)
             await cluster.up()
             between = await stack.enter_async_context(Between(cluster.url))
-            rig = Rig(nursery, folder, cluster, between, session)
+            rig = Rig(folder, cluster, between, session)
             stack.push_async_callback(_end, rig)
             rig.configure(*playbook_texts(patience="90s", hold="300ms", every="100ms", ready_for=ready_for), **settings)
             return rig
@@ -89,7 +84,7 @@ async def make_rig(nursery, playbook_texts, tmp_path):
 
 async def _end(rig: Rig) -> None:
     if rig.daemon is not None:
-        rig.daemon.signal(signal.SIGKILL)
+        rig.daemon.send_signal(signal.SIGKILL)
 
 
 @pytest.fixture

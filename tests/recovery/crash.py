@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 from recovery.checker import OPEN, Facts, complaints
+from standins.forks import fork
 
 from remediator.clock import FastClock, iso
 from remediator.sim import Simulation
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from pathlib import Path
 
-    from recovery.rig import Child, Nursery
+    from standins.forks import Child
 
 RATE = 30
 PATIENCE = 180.0
@@ -118,7 +119,6 @@ class Told:
 class Stories:
     """Tells them, each on a cluster, a store and a folder of its own."""
 
-    nursery: Nursery
     folder: Path
     store: Callable[[], contextlib.AbstractContextManager[str]] | None = None
     """Makes a store of its own; a SQLite file where there is none."""
@@ -149,7 +149,7 @@ class Stories:
         folder = self.folder / f"story-{self.count}"
         folder.mkdir()
         with self.store() if self.store else contextlib.nullcontext("sqlite:///journal.db") as store:
-            async with Story(self.nursery, folder, plot, store, at, faults) as story:
+            async with Story(folder, plot, store, at, faults) as story:
                 told = await story.told()
         if not told.complaints:
             shutil.rmtree(folder)
@@ -159,8 +159,8 @@ class Stories:
 class Story:
     """An alert fires, a run follows, the alert is repeated and resolves, what was changed goes back."""
 
-    def __init__(self, nursery: Nursery, folder: Path, plot: Plot, store: str, at: str, faults: Sequence[str]) -> None:
-        self._nursery, self._folder, self._plot, self._store = nursery, folder, plot, store
+    def __init__(self, folder: Path, plot: Plot, store: str, at: str, faults: Sequence[str]) -> None:
+        self._folder, self._plot, self._store = folder, plot, store
         self._at, self._faults = at, faults
         self._stack = contextlib.AsyncExitStack()
         self._facts = Facts(taken={})
@@ -238,7 +238,7 @@ class Story:
             "at": at,
             "faults": list(self._faults),
         }
-        return self._nursery.start("mortal:main", "settings.yaml", json.dumps(order), output=self._folder / "daemon.log")
+        return fork("recovery.mortal:main", "settings.yaml", json.dumps(order), output=self._folder / "daemon.log")
 
     async def _keep_alive(self) -> None:
         """What a kubelet does."""

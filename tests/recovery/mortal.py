@@ -1,4 +1,4 @@
-"""A daemon that dies at a chosen boundary, by SIGKILL from its own hand. nursery.py starts it; the product knows nothing of it.
+"""A daemon that dies at a chosen boundary, by SIGKILL from its own hand; the nursery forks it, and the product knows nothing of it.
 
 In: settings, and an order as JSON: how fast its clock goes and since when, where to write down the boundaries that it passes, the one at
 which it dies, and the faults that are planted in it. A boundary is named by what happens there and how often that happened in this life:
@@ -80,8 +80,10 @@ def described(work: functools.partial[Any]) -> str:
                 words += [value.verb, value.resource.kind, value.state.value, *(["to undo"] if value.undoes else [])]
             case Step():
                 words += [value.name, value.state.value]
-            case Run() | Delivery():
-                words.append(str(getattr(value, "state", "") or value.status))
+            case Run():
+                words.append(value.state.value)
+            case (*_, str(data)) if name == "row":
+                words.append(json.loads(data)["status"])
             case Deed():
                 words += [decision.decision.value for decision, _ in value.decisions]
             case str() if name == "kind":

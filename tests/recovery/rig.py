@@ -6,28 +6,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import resource
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections import Counter
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from standins.forks import LOOK, PATIENCE, fork
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from recovery.between import Between, Trap
+    from standins.forks import Child
 
-PATIENCE = 60.0
-"""Seconds for what should take one or two: the machine may be busy with other things."""
-LOOK = 0.05
 RATE = 20
 """How much faster than real time the cluster goes: an agent is replaced within half a second."""
 OPEN = ("awaiting_approval", "running", "verifying", "undoing")
@@ -40,68 +35,6 @@ async def until(what: str, look: Callable[[], Awaitable[Any]], *, seconds: float
         assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
         await asyncio.sleep(LOOK)
     return found
-
-
-class Nursery:
-    """Starts processes; see nursery.py."""
-
-    def __init__(self) -> None:
-        argv = [sys.executable, str(Path(__file__).with_name("nursery.py"))]
-        self._process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert json.loads(self._process.stdout.readline()) == {"ready": True}
-
-    def ask(self, **order: Any) -> Any:
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return json.loads(self._process.stdout.readline())
-
-    def start(self, call: str, *args: str, output: Path) -> Child:
-        return Child(self, self.ask(call=call, args=args, cwd=str(output.parent), output=str(output))["pid"], output)
-
-    def close(self) -> None:
-        self._process.stdin.close()
-        self._process.wait(20)
-        self._process.stdout.close()
-
-
-class Child:
-    """One process."""
-
-    def __init__(self, nursery: Nursery, pid: int, output: Path) -> None:
-        self._nursery = nursery
-        self.pid = pid
-        self._output = output
-        self._status: int | None = None
-
-    @property
-    def status(self) -> int | None:
-        """Its exit status, None while it runs; -9 after SIGKILL."""
-        if self._status is None:
-            self._status = self._nursery.ask(poll=self.pid)["status"]
-        return self._status
-
-    def output(self) -> str:
-        return self._output.read_text(errors="replace")
-
-    def signal(self, number: int) -> None:
-        if self.status is None:
-            os.kill(self.pid, number)
-
-    async def ended(self, *, seconds: float = PATIENCE) -> int:
-        async def look() -> bool:
-            return self.status is not None
-
-        await until(f"process {self.pid} ended", look, seconds=seconds)
-        return self.status
-
-    async def kill(self) -> None:
-        """As a crash would."""
-        self.signal(signal.SIGKILL)
-        await self.ended()
-
-    def let_files_grow(self, *, to: int = resource.RLIM_INFINITY) -> None:
-        """With a small number every write to a file fails, as on a full disk; without one all is well again."""
-        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (to, resource.RLIM_INFINITY))
 
 
 class Cluster:
@@ -194,7 +127,7 @@ LIMITS = {
 class Rig:
     """A daemon on its own folder, against a cluster that outlives it."""
 
-    def __init__(self, nursery: Nursery, folder: Path, cluster: Cluster, between: Between, session: aiohttp.ClientSession) -> None:
+    def __init__(self, folder: Path, cluster: Cluster, between: Between, session: aiohttp.ClientSession) -> None:
         self.cluster = cluster
         self.between = between
         self.folder = folder
@@ -202,7 +135,6 @@ class Rig:
         """Every delivery that was answered 200, and what was in it."""
         self.kills = 0
         self.daemon: Child | None = None
-        self._nursery = nursery
         self._session = session
         self.url = f"http://127.0.0.1:{_free_port()}"
 
@@ -229,7 +161,7 @@ class Rig:
     def start(self) -> None:
         """Begin to start it; ``ready`` waits."""
         output = self.folder / "daemon.log"
-        self.daemon = self._nursery.start("remediator.cli:main", "serve", "--config", "settings.yaml", output=output)
+        self.daemon = fork("remediator.cli:main", "serve", "--config", "settings.yaml", output=output)
 
     async def ready(self) -> None:
         async def look() -> bool:
@@ -261,7 +193,7 @@ class Rig:
 
     async def stop(self) -> int:
         """SIGTERM; its exit status."""
-        self.daemon.signal(signal.SIGTERM)
+        self.daemon.send_signal(signal.SIGTERM)
         return await self.daemon.ended()
 
     async def refuses_connections(self) -> bool:

@@ -14,9 +14,9 @@ RESTART = PLOTS["cilium.restart_agent"]
 
 
 @pytest.fixture
-def stories(nursery, tmp_path, monkeypatch):
+def stories(tmp_path, monkeypatch):
     monkeypatch.setattr("recovery.crash.SETTLING", 2.0)
-    return Stories(nursery, tmp_path)
+    return Stories(tmp_path)
 
 
 async def heard(stories, plot, **how):
@@ -53,10 +53,10 @@ def good():
 
 
 @pytest.fixture
-async def facts(good, nursery, tmp_path):
+async def facts(good, tmp_path):
     """Of a story that went well."""
     if not good:
-        told = await Stories(nursery, tmp_path).tell(CORDON, at="after the call patch nodes #1")
+        told = await Stories(tmp_path).tell(CORDON, at="after the call patch nodes #1")
         assert told.complaints == ()
         assert told.died
         good.append(told.facts)

@@ -59,12 +59,12 @@ def chosen(found, place):
 
 
 @pytest.fixture
-def stories(nursery, tmp_path):
-    return Stories(nursery, tmp_path)
+def stories(tmp_path):
+    return Stories(tmp_path)
 
 
 @pytest.fixture
-def stories_on_postgres(nursery, tmp_path, postgres_server):
+def stories_on_postgres(tmp_path, postgres_server):
     @contextlib.contextmanager
     def store():
         url = postgres_server.create()
@@ -73,7 +73,7 @@ def stories_on_postgres(nursery, tmp_path, postgres_server):
         finally:
             postgres_server.drop(url)
 
-    return Stories(nursery, tmp_path, store)
+    return Stories(tmp_path, store)
 
 
 async def boundaries(stories, plot):

@@ -37,7 +37,7 @@ async def test_the_call_under_way_ends_and_its_outcome_is_kept(rig, before):
     trap = rig.between.hold("DELETE", POD, "after")
     alert = await hung(rig)
     await rig.until_reached(trap)
-    rig.daemon.signal(signal.SIGTERM)
+    rig.daemon.send_signal(signal.SIGTERM)
     await rig.wait_for("it takes no more work", rig.refuses_connections)
     assert rig.daemon.status is None, "it did not wait for its call"
     trap.release()

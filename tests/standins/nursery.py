@@ -2,8 +2,8 @@
 
 Run as a program. It imports everything once and then forks: each child is a whole process that can be killed at any moment, and differs
 from ``python -m remediator`` and ``python -m remediator.sim`` only in that its modules were read before. In come JSON lines, out goes one
-JSON line for each: ``{"call": "module:function", "args": [...], "cwd": ..., "output": file}`` starts a child and is answered with its
-``pid``; ``{"poll": pid}`` is answered with its exit ``status``, null while it runs. At the end of its input it kills what is left.
+JSON line for each: ``{"call": "module:function", "args": [...], "cwd": ..., "env": {...}, "output": file}`` starts a child and is answered
+with its ``pid``; ``{"poll": pid}`` is answered with its exit ``status``, null while it runs. At the end of its input it kills what is left.
 """
 
 from __future__ import annotations
@@ -52,6 +52,8 @@ def become(order: dict, output: int) -> None:
     sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115 - a process's own streams stay open
     sys.stderr = open(2, "w", buffering=1)  # noqa: SIM115 - as above
     os.chdir(order["cwd"])
+    os.environ.clear()
+    os.environ.update(order["env"])
     sys.argv = [order["call"], *order["args"]]
     module, _, function = order["call"].partition(":")
     sys.exit(getattr(importlib.import_module(module), function)())
@@ -67,6 +69,7 @@ def poll(pid: int, ended: dict[int, int]) -> int | None:
 
 
 def main() -> None:
+    sys.path.append(str(Path(__file__).parent.parent))  # of calls that are the tests' own
     for module in PRELOADED:
         importlib.import_module(module)
     assert threading.active_count() == 1, "only a process of one thread may fork"
