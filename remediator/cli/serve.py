@@ -6,6 +6,7 @@ import click
 
 from remediator.cli.frame import command, configured, flags
 from remediator.errors import UsageError
+from remediator.imports import without
 
 __all__ = ["serve"]
 
@@ -39,6 +40,8 @@ def serve(dry_run: bool, listen: str | None) -> int:
     # the daemon enables the collector when it has started.
     gc.disable()
     try:
+        with without("rich"):  # for tracebacks that no log of ours shows, 6 MB
+            import structlog  # noqa: F401 - before all those that import it
         import uvloop
 
         from remediator.daemon import serve as serve_daemon

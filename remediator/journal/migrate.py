@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy import inspect, text
 
 from remediator.errors import JournalUnavailable
+from remediator.imports import without
 from remediator.journal.migrations import HEAD, VERSION_TABLE
 from remediator.journal.store import outage_of
 
@@ -66,10 +67,11 @@ def _version(connection: Connection) -> _Version:
 
 def _upgrade(connection: Connection) -> None:
     # Alembic takes a third of a second to import; a journal that is up to date does not need it.
-    from alembic import command  # noqa: PLC0415 - see above
-    from alembic.config import Config  # noqa: PLC0415 - see above
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
-    from alembic.util import CommandError  # noqa: PLC0415 - see above
+    with without("pygments"):  # half of its memory, to colour templates that nobody writes
+        from alembic import command  # noqa: PLC0415 - see above
+        from alembic.config import Config  # noqa: PLC0415 - see above
+        from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
+        from alembic.util import CommandError  # noqa: PLC0415 - see above
 
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
