@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -67,11 +68,18 @@ def build_app(
     app[HALL] = hall
     app[KNOWN] = known
     app[streams.OPEN_STREAMS] = set()
-    app[manage.DOCUMENT] = encode(openapi.describe(ROUTES))
+    app[manage.DOCUMENT] = _DOCUMENT
     mount(app, hall, ROUTES, around)
     app.on_response_prepare.append(dress_stranger)
     app.on_shutdown.append(_end_streams)
     return app
+
+
+def _document() -> bytes:
+    return encode(openapi.describe(ROUTES))
+
+
+_DOCUMENT: Callable[[], bytes] = cache(_document)
 
 
 async def _end_streams(app: web.Application) -> None:

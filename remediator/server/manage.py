@@ -14,11 +14,14 @@ from remediator.server.routing import Route
 from remediator.telemetry import METRICS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from remediator.server.routing import Call
 
 __all__ = ["DOCUMENT", "ROUTES"]
 
-DOCUMENT = web.AppKey("openapi_document", bytes)
+DOCUMENT: web.AppKey[Callable[[], bytes]] = web.AppKey("openapi_document")
+"""Writes it, once."""
 
 
 async def healthy(call: Call) -> web.Response:
@@ -42,8 +45,8 @@ async def metrics(call: Call) -> web.Response:
 
 
 async def document(call: Call) -> web.Response:
-    """``GET /openapi.json``"""
-    return web.Response(body=call.request.app[DOCUMENT], content_type="application/json")
+    """``GET /openapi.json``, written in a thread the first time that somebody asks."""
+    return web.Response(body=await asyncio.to_thread(call.request.app[DOCUMENT]), content_type="application/json")
 
 
 ROUTES = (
