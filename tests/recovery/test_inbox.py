@@ -159,6 +159,7 @@ async def test_beyond_what_is_queued_the_rest_comes_in_its_order(monkeypatch):
     await inbox.load()
     assert len(inbox) == 200
     assert inbox._turns.alerts < 50 + 2 * 10 + 1
+    assert len(inbox._bodies) == 3, "so many have five alerts; the others are read when their turn comes"
     assert names(await handled(inbox, disk, most=4)) == sorted(f"{number:04d}" for number in range(200))
     assert len(inbox) == 0
     assert disk.looks <= 1 + 400 // 25 + 1, "as often as half of what is queued is decided"
