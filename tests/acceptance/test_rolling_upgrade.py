@@ -6,6 +6,7 @@ Each of the two begins a run that the other one ends; deliveries go to both; wha
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from acceptance.pairs import RESTART, begin, leads, reckon
@@ -29,7 +30,10 @@ def replica(cluster, daemon, postgres_database, previous_release, monkeypatch):
             environment.setenv("NODE_NAME", "")
             if release == "previous":
                 environment.setenv("PYTHONPATH", str(previous_release))
-            return daemon(playbooks=[RESTART], store={"url": postgres_database}, election=election, **settings)
+            one = daemon(playbooks=[RESTART], store={"url": postgres_database}, election=election, **settings)
+        of_the_other = str(previous_release) in Path(f"/proc/{one.program.pid}/environ").read_text()
+        assert of_the_other == (release == "previous"), "else both were this release, and nothing was shown"
+        return one
 
     return start
 

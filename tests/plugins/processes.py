@@ -2,12 +2,14 @@
 
 ``processes.start`` returns when the program answers at its readiness URL; a program that ends early or stays silent fails the test with
 the end of its output. A port that somebody else took meanwhile is no reason to fail: another is tried. ``python -m remediator`` and
-``python -m remediator.sim`` are forked (``standins/nursery.py``): their imports are most of what a start costs.
+``python -m remediator.sim`` are forked (``standins/nursery.py``): their imports are most of what a start costs. With a PYTHONPATH they are
+started, since that may lead to another release.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -46,7 +48,7 @@ class Program:
         self.argv = argv
         self._output = output
         self._process: subprocess.Popen[bytes] | Child
-        if argv[:2] == [sys.executable, "-m"] and argv[2] in _FORKED:
+        if argv[:2] == [sys.executable, "-m"] and argv[2] in _FORKED and "PYTHONPATH" not in (os.environ if env is None else env):
             self._process = fork(_FORKED[argv[2]], *argv[3:], output=output, cwd=cwd, env=env)
             return
         with output.open("ab") as file:
