@@ -98,12 +98,12 @@ async def test_nobody_answers_while_it_stops(make_rig):
     trap = rig.between.hold("DELETE", POD, "after")
     alert = await hung(rig)
     await rig.until_reached(trap)
-    rig.cluster.child.signal(signal.SIGSTOP)
+    rig.cluster.child.send_signal(signal.SIGSTOP)
     trap.drop()
     began = time.monotonic()
     assert await rig.stop() == 0
     assert time.monotonic() - began < WITHIN + SLACK
-    rig.cluster.child.signal(signal.SIGCONT)
+    rig.cluster.child.send_signal(signal.SIGCONT)
     run = await run_on_disk(rig, alert)
     assert [change.state for step in run.steps for change in step.changes] == ["intended"]
     await rig.up()
