@@ -313,6 +313,11 @@ class Rig:
         assert report["ok"], report["problems"]
 
     async def _all_decided(self) -> None:
+        async def none_waits() -> bool:
+            return (await self.get("/api/v1/status"))["undecided"] == 0
+
+        await self.wait_for("the daemon says that nothing waits", none_waits)  # asked first: reading all of a storm holds it up
+
         async def look() -> bool:
             return all(delivery["decided_at"] for delivery in await self.every("/api/v1/deliveries"))
 
@@ -320,11 +325,6 @@ class Rig:
         decisions = Counter(d["delivery"] for d in await self.every("/api/v1/decisions"))
         wrong = {id_: decisions[id_] for id_, body in self.taken.items() if decisions[id_] != len(body["alerts"])}
         assert wrong == {}, "a delivery that was answered 200 has not one decision for each alert"
-
-        async def none_waits() -> bool:
-            return (await self.get("/api/v1/status"))["undecided"] == 0
-
-        await self.wait_for("the daemon knows it too", none_waits)  # it looks at the disk once more before it says so
 
     async def _each_pod_deleted_once(self) -> None:
         calls = await self.cluster.calls()
