@@ -104,6 +104,7 @@ async def test_more_than_memory_holds(line, text, monkeypatch, restart):
 
     await line.until(all_counted, "no delivery is counted twice any more, as what a look on disk finds is until that ends")
     assert in_memory(line) <= 200
+    assert len(line.pipeline._inbox._bodies) <= 120 + 40, "with what is decided on: no more than is queued, and a page"
     if restart:
         await line.restart()
         assert in_memory(line) <= 200
