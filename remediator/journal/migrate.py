@@ -1,7 +1,8 @@
 """Brings the store's schema up to date when the journal is opened.
 
 In: a store. Out: its tables at the version of this program or a later one that it can work with, whoever comes first; several replicas may
-start at once, one migrates and the others wait for it. Refused with JournalUnavailable: a journal whose schema needs a newer program.
+start at once, one migrates and the others wait for it. An empty database gets the tables of schema.py at once; a test compares them with
+what the migrations build one after the other. Refused with JournalUnavailable: a journal whose schema needs a newer program.
 
 Which programs can work with a schema stands beside its version (``needs``): each migration says which is the oldest. So a release and the
 one before it run side by side while one takes the other's place, and the older one can come back (docs/adr/0018).
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
-from sqlalchemy import inspect, text
+from sqlalchemy import Column, MetaData, PrimaryKeyConstraint, String, Table, Text, inspect, text
 
 from remediator.errors import JournalUnavailable
 from remediator.imports import without
-from remediator.journal.migrations import HEAD, VERSION_TABLE
+from remediator.journal.chain import GENESIS
+from remediator.journal.migrations import HEAD, NEEDS, VERSION_TABLE
+from remediator.journal.schema import HEAD as LOG_HEAD
+from remediator.journal.schema import METADATA
 from remediator.journal.store import outage_of
 
 if TYPE_CHECKING:
@@ -28,6 +32,15 @@ if TYPE_CHECKING:
 __all__ = ["migrate"]
 
 log = structlog.get_logger(__name__)
+
+_VERSION = Table(
+    VERSION_TABLE,
+    MetaData(),
+    Column("version_num", String(32), nullable=False),
+    Column("needs", Text),
+    PrimaryKeyConstraint("version_num", name=f"{VERSION_TABLE}_pkc"),
+)
+"""As Alembic makes it, and our own column."""
 
 
 class _Version(NamedTuple):
@@ -51,7 +64,11 @@ def migrate(store: Store) -> None:
     if not found.fits:
         with outage_of("migrate", store.shown), store.writing.begin() as connection:
             store.lock_schema(connection)
-            if not (found := _version(connection)).fits:
+            found = _version(connection)
+            if not found.number:
+                _create(connection)
+                return
+            if not found.fits:
                 _upgrade(connection)
                 return
     if found.number != HEAD:
@@ -65,12 +82,18 @@ def _version(connection: Connection) -> _Version:
     return _Version() if found is None else _Version(str(found["version_num"]), str(found.get("needs") or ""))
 
 
+def _create(connection: Connection) -> None:
+    METADATA.create_all(connection, checkfirst=False)
+    connection.execute(LOG_HEAD.insert().values(id=1, seq=0, hash=GENESIS))
+    _VERSION.create(connection, checkfirst=False)
+    connection.execute(_VERSION.insert().values(version_num=HEAD, needs=NEEDS))
+
+
 def _upgrade(connection: Connection) -> None:
-    # Alembic takes a third of a second to import; a journal that is up to date does not need it.
+    # Alembic takes a third of a second to import; a journal that is new or up to date does not need it.
     with without("pygments"):  # half of its memory, to colour templates that nobody writes
         from alembic import command  # noqa: PLC0415 - see above
         from alembic.config import Config  # noqa: PLC0415 - see above
-        from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
         from alembic.util import CommandError  # noqa: PLC0415 - see above
 
     config = Config()
@@ -83,8 +106,6 @@ def _upgrade(connection: Connection) -> None:
         raise JournalUnavailable(
             f"a newer version of remediator wrote this journal (its schema is {_version(connection).number}, this one knows {HEAD}); update"
         ) from problem
-    scripts = ScriptDirectory.from_config(config).walk_revisions()
-    needs = max(getattr(script.module, "needs", script.revision) for script in scripts)
     if "needs" not in {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE)}:
         connection.execute(text(f"ALTER TABLE {VERSION_TABLE} ADD COLUMN needs TEXT"))
-    connection.execute(text(f"UPDATE {VERSION_TABLE} SET needs = :needs"), {"needs": needs})  # noqa: S608 - a constant
+    connection.execute(text(f"UPDATE {VERSION_TABLE} SET needs = :needs"), {"needs": NEEDS})  # noqa: S608 - a constant

@@ -9,17 +9,15 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from importlib.resources import files
 
 import pytest
-from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, inspect, text
+from standins import old_journal
 
 from remediator.errors import JournalUnavailable
 from remediator.journal.migrate import migrate
-from remediator.journal.migrations import HEAD, VERSION_TABLE
-from remediator.journal.schema import METADATA
+from remediator.journal.migrations import HEAD, NEEDS, VERSION_TABLE
 from remediator.journal.store import Store
 
 
@@ -64,22 +62,38 @@ def other_url(request, store_url, tmp_path):
     server.drop(url)
 
 
-async def test_migrations_build_what_the_schema_declares(journal, store_url, other_url):
-    engine = engine_of(other_url)
-    METADATA.create_all(engine)
+def rows(url):
+    """All that is in the tables from the start, by table."""
+    engine = engine_of(url)
+    with engine.connect() as connection:
+        tables = inspect(connection).get_table_names()
+        found = {table: [dict(row) for row in connection.execute(text(f"SELECT * FROM {table}")).mappings()] for table in tables}
     engine.dispose()
-    assert described(store_url) == described(other_url)
+    return found
 
 
-def scripts_of_the_journal():
-    config = Config()
-    config.set_main_option("script_location", str(files("remediator.journal") / "migrations"))
-    config.set_main_option("path_separator", "os")
-    return ScriptDirectory.from_config(config)
+async def test_a_new_journal_has_what_the_migrations_build(journal, store_url, other_url):
+    old_journal.begin(other_url)
+    before = described(other_url)
+    store = Store(other_url, deadline=timedelta(seconds=10))
+    migrate(store)
+    store.close()
+    assert described(store_url) == described(other_url) != before
+    assert rows(store_url) == rows(other_url)
+    assert {table for table, found in rows(store_url).items() if found} == {"head", VERSION_TABLE}
+
+
+async def test_a_database_that_holds_other_tables_of_these_names_is_refused_and_left_alone(store_url, open_journal):
+    say(store_url, "CREATE TABLE run (mine TEXT)", "INSERT INTO run VALUES ('kept')")
+    before = described(store_url)
+    with pytest.raises(JournalUnavailable, match="run"):
+        await open_journal(store_url)
+    assert described(store_url) == before
+    assert rows(store_url) == {"run": [{"mine": "kept"}]}
 
 
 def test_the_last_version_is_the_head():
-    assert scripts_of_the_journal().get_heads() == [HEAD]
+    assert ScriptDirectory.from_config(old_journal.scripts()).get_heads() == [HEAD]
 
 
 async def test_many_may_open_at_once(store_url, open_journal, make):
@@ -159,11 +173,15 @@ async def test_the_next_version_finds_what_this_one_needs(journal, store_url):
         store.close()
 
 
-def test_every_version_says_who_can_still_work_with_it():
+def test_every_version_says_who_can_still_work_with_it_and_the_last_one_what_all_say_together():
     """From the first on whose programs look at it; what can be left out there is that nobody but itself can."""
-    scripts = {script.revision: getattr(script.module, "needs", "") for script in scripts_of_the_journal().walk_revisions()}
+    scripts = {
+        script.revision: getattr(script.module, "needs", "")
+        for script in ScriptDirectory.from_config(old_journal.scripts()).walk_revisions()
+    }
     silent = [revision for revision, needs in scripts.items() if revision > "0004" and needs not in scripts]
     assert silent == [], "say needs = the version of the last release, or its own where it cannot be helped"
+    assert max(needs or revision for revision, needs in scripts.items()) == NEEDS
 
 
 @pytest.mark.parametrize(
