@@ -39,6 +39,9 @@ _DEADLINE = 10
 _RECOVERIES = 1_000_000
 """DBOS parks a workflow after so many recoveries; a run ends by its own deadline instead."""
 
+_LISTEN = 0.1
+"""Seconds that a thread of DBOS sleeps between two looks at messages, which no run sends. A stop waits for it to wake up."""
+
 
 class EngineError(RemediatorError):
     """The engine cannot start or lost its store."""
@@ -84,7 +87,7 @@ class Engine:
             application_version=FORMAT,
             enable_otlp=False,
             log_level="ERROR",
-            notification_listener_polling_interval_sec=1.0,
+            notification_listener_polling_interval_sec=_LISTEN,
         )
         if not self._store.startswith("sqlite"):
             config["db_engine_kwargs"] = {"connect_args": {"application_name": "remediator engine", **given_up_after(_DEADLINE)}}

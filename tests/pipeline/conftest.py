@@ -16,8 +16,9 @@ from types import MappingProxyType
 import aiohttp
 import pytest
 import structlog
+from standins import prepared
 
-from remediator import engine, facts, telemetry
+from remediator import facts, telemetry
 from remediator.beginnings import Beginnings
 from remediator.daemon import Daemon
 from remediator.decide import Decider
@@ -337,14 +338,8 @@ def deciding(stage, unhurried):
 
 
 @pytest.fixture
-def quick_engine(monkeypatch):
-    """DBOS's listener notices its end only once a poll; the pace of that poll is all that differs from production."""
-    config = engine.DBOSConfig
-    monkeypatch.setattr(engine, "DBOSConfig", lambda **given: config(**{**given, "notification_listener_polling_interval_sec": 0.05}))
-
-
-@pytest.fixture
-async def line(stage, tmp_path, quick_engine, unhurried):
+async def line(stage, tmp_path, unhurried):
+    prepared.engine_beside(tmp_path / "stage.db")
     line = Line(stage, f"sqlite:///{tmp_path}/stage.db")
     yield line
     await line.stop()
@@ -433,10 +428,11 @@ async def until(clock, look, what, *, seconds=100, every=1):
 
 
 @pytest.fixture
-async def house(stage, tmp_path, quick_engine, unhurried, monkeypatch):
+async def house(stage, tmp_path, unhurried, monkeypatch):
     """``house.log`` is what the daemon logs, as text."""
     folder = tmp_path / "house"
     folder.mkdir()
+    prepared.engine_beside(folder / "remediator.db")
     house = House(stage, folder)
     house.log = io.StringIO()
     monkeypatch.setattr(telemetry, "_given", {"stream": house.log, "json": True})

@@ -15,6 +15,7 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from standins import prepared
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -145,6 +146,7 @@ def daemon(processes: Any) -> Callable[..., RunningDaemon]:
         count += 1
         folder = processes.folder / f"daemon-{count}"
         folder.mkdir()
+        prepared.engine_beside(folder / "remediator.db")
         for name, token in TOKENS.items():
             (folder / name).write_text(token)
         texts = list(playbooks)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 from recovery.checker import OPEN, Facts, complaints
+from standins import prepared
 from standins.forks import fork
 
 from remediator.clock import FastClock, iso
@@ -148,6 +149,7 @@ class Stories:
         self.count += 1
         folder = self.folder / f"story-{self.count}"
         folder.mkdir()
+        prepared.engine_beside(folder / "journal.db")
         with self.store() if self.store else contextlib.nullcontext("sqlite:///journal.db") as store:
             async with Story(folder, plot, store, at, faults) as story:
                 told = await story.told()

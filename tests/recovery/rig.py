@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from standins import prepared
 from standins.forks import LOOK, PATIENCE, fork
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Rig:
     def configure(self, *playbooks: str, kubernetes_timeout: str = "10s", mode: str = "auto") -> None:
         """Write the settings, as a user would. JSON is YAML."""
         (self.folder / "playbooks").mkdir()
+        prepared.engine_beside(self.folder / "journal.db")
         for index, text in enumerate(playbooks):
             (self.folder / "playbooks" / f"{index}.yaml").write_text(text)
         document = {
