@@ -28,6 +28,9 @@ class Link:
     """0 to 1."""
 
 
+_UNTOUCHED = Link()
+
+
 class Network:
     """Latency and loss between the nodes of one cluster."""
 
@@ -107,6 +110,8 @@ class Network:
         return not (self._nodes or self._pairs or self._parts)
 
     def _added(self, source: str, target: str) -> Link:
+        if not (self._pairs or self._nodes):
+            return _UNTOUCHED
         links = [self._pairs.get((source, target), Link())]
         if source != target:
             links += [self._nodes.get(source, Link()), self._nodes.get(target, Link())]

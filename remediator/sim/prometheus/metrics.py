@@ -121,10 +121,10 @@ def _kube_state(cluster: Cluster) -> Iterator[Sample]:
     target = {"job": "kube-state-metrics", "instance": "kube-state-metrics:8080"}
     yield Sample("up", target, 1)
     for node in cluster.store.list(("", "nodes")):
-        yield from (Sample(s.name, {**target, **s.labels}, s.value) for s in _node_state(node))
+        yield from _node_state(node, target)
     # A crowd's pods are not told: half a million series every 15 s would leave the API no time, and no rule asks for them.
     for pod in (pod for pod in cluster.store.list(("", "pods")) if not namespace_of(pod).startswith(CROWD)):
-        yield from (Sample(s.name, {**target, **s.labels}, s.value) for s in _pod_state(pod))
+        yield from _pod_state(pod, target)
     for owner in cluster.store.list(("apps", "daemonsets")):
         labels = {**target, "namespace": namespace_of(owner), "daemonset": name_of(owner)}
         for field, metric in _SET_FIELDS.items():
@@ -143,23 +143,23 @@ _SET_FIELDS = {
 }
 
 
-def _node_state(node: Obj) -> Iterator[Sample]:
-    name = name_of(node)
+def _node_state(node: Obj, target: dict[str, str]) -> Iterator[Sample]:
+    labels = {**target, "node": name_of(node)}
     address = next((a["address"] for a in dig(node, "status.addresses") or () if a.get("type") == "InternalIP"), "")
-    yield Sample("kube_node_info", {"node": name, "internal_ip": address}, 1)
-    yield Sample("kube_node_spec_unschedulable", {"node": name}, float(bool(dig(node, "spec.unschedulable"))))
+    yield Sample("kube_node_info", {**labels, "internal_ip": address}, 1)
+    yield Sample("kube_node_spec_unschedulable", labels, float(bool(dig(node, "spec.unschedulable"))))
     for taint in dig(node, "spec.taints") or ():
-        yield Sample(
-            "kube_node_spec_taint", {"node": name, "key": taint["key"], "effect": taint["effect"], "value": taint.get("value", "")}, 1
-        )
+        shown = {**labels, "key": taint["key"], "effect": taint["effect"], "value": taint.get("value", "")}
+        yield Sample("kube_node_spec_taint", shown, 1)
     for found in dig(node, "status.conditions") or ():
+        actual = str(found.get("status")).lower()
         for status in ("true", "false", "unknown"):
-            labels = {"node": name, "condition": found["type"], "status": status}
-            yield Sample("kube_node_status_condition", labels, float(str(found.get("status")).lower() == status))
+            shown = {**labels, "condition": found["type"], "status": status}
+            yield Sample("kube_node_status_condition", shown, float(actual == status))
 
 
-def _pod_state(pod: Obj) -> Iterator[Sample]:
-    labels = {"namespace": namespace_of(pod), "pod": name_of(pod), "uid": pod["metadata"]["uid"]}
+def _pod_state(pod: Obj, target: dict[str, str]) -> Iterator[Sample]:
+    labels = {**target, "namespace": namespace_of(pod), "pod": name_of(pod), "uid": pod["metadata"]["uid"]}
     owner = controller_of(pod) or {}
     node = str(dig(pod, "spec.nodeName") or "")
     created = {"created_by_kind": owner.get("kind", ""), "created_by_name": owner.get("name", "")}
