@@ -22,11 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import remediator
+from remediator.actions import actions
+from remediator.gates import gates
+from remediator.playbook import Library, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OTHERS = ("alembic.command", "alembic.config", "dbos._sys_db_sqlite", "uvloop")
+OTHERS = ("alembic.command", "alembic.config", "anyio._backends._asyncio", "anyio.to_thread", "dbos._sys_db_sqlite", "uvloop")
 OTHERS += ("google.protobuf.struct_pb2", "google.protobuf.wrappers_pb2")
 """What remediator imports when it is needed."""
 
@@ -84,11 +87,17 @@ def modules() -> Iterator[str]:
             yield found.name
 
 
+def warm_up() -> None:
+    """What libraries remember once they have read playbooks, such as compiled patterns and what CEL may name."""
+    Library.load((shipped(),), actions=actions(), gates=gates())
+
+
 def main() -> None:
     sys.path.append(str(Path(__file__).parent.parent))  # of calls that are the tests' own
     ssl.SSLContext.load_default_certs = lambda *_: None  # as in conftest.py
     for module in (*modules(), *OTHERS):
         importlib.import_module(module)
+    warm_up()
     gc.collect()
     gc.freeze()  # what nobody's collector looks at stays shared
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "only a process of one thread may fork"
