@@ -75,6 +75,7 @@ _TYPES = {
 }
 _ODD_ESCAPE = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 _LARGEST = 2**63
+_LONGEST = len(str(-_LARGEST))
 
 
 def strict(body: bytes, limits: Limits) -> Any:
@@ -155,8 +156,10 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(digits: str) -> int | float:
     """Whole numbers beyond 64 bits lose their last digits, as they do in most readers of JSON."""
-    number = int(digits) if len(digits) < 20 else 0
-    return number if len(digits) < 20 and -_LARGEST <= number < _LARGEST else float(digits)
+    if len(digits) > _LONGEST:
+        return float(digits)
+    number = int(digits)
+    return number if -_LARGEST <= number < _LARGEST else float(number)
 
 
 def _inspect(value: Any, path: list[str | int], limits: Limits | None) -> None:

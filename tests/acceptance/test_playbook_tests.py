@@ -1,15 +1,13 @@
 """The tests of the shipped playbooks, by the command that people call. All of them take a minute, so most are played with the long ones.
 
-The sample is a process, as with people. The others are called in this one, since what a process costs to start is more than most of them.
+The sample is a process, as with people. The others are called in this one.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from click.testing import CliRunner
+from standins.forks import run
 
 from remediator.cli import cli
 from remediator.playbook import shipped
@@ -24,8 +22,7 @@ def command(name):
 
 @pytest.mark.parametrize("name", SAMPLE)
 def test_a_sample(name):
-    argv = [sys.executable, "-m", "remediator", *command(name)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=600)
+    done = run("remediator.cli:main", *command(name), seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

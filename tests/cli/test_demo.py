@@ -10,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from standins.forks import run
 
 CRASH_LOOP = """
 import asyncio
@@ -30,16 +31,18 @@ def environment(tmp_path):
 
 @pytest.fixture
 def once(tmp_path):
-    """Run something to its end; nothing may be left in the folder for temporary files."""
+    """Run something to its end, ``demo`` forked; nothing may be left in the folder for temporary files."""
 
-    def run(*command):
-        done = subprocess.run(
-            [sys.executable, *command], capture_output=True, text=True, timeout=110, check=False, env=environment(tmp_path)
-        )
+    def once(*command):
+        env = environment(tmp_path)
+        if command[0] == "demo":
+            done = run("remediator.cli:main", *command, env=env, seconds=110)
+        else:
+            done = subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=110, check=False, env=env)
         assert list(tmp_path.iterdir()) == []
         return done
 
-    return run
+    return once
 
 
 def test_once_ends_healed(once):
@@ -63,7 +66,7 @@ def test_once_ends_healed(once):
 
 
 def test_a_job_that_a_person_starts(once):
-    done = once("-m", "remediator", "demo", "--once", "--scenario", "bgp-shift")
+    done = once("demo", "--once", "--scenario", "bgp-shift")
     assert (done.returncode, done.stderr) == (0, "")
     for said in (
         "The uplink of node-3 loses packets",
@@ -79,7 +82,7 @@ def test_a_job_that_a_person_starts(once):
 
 
 def test_a_node_that_a_person_drains(once):
-    done = once("-m", "remediator", "demo", "--once", "--scenario", "node-drain")
+    done = once("demo", "--once", "--scenario", "node-drain")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     for said in (
         "$ remediator run drain-node --target Node/node-3",
@@ -93,7 +96,7 @@ def test_a_node_that_a_person_drains(once):
 
 @pytest.mark.long
 def test_a_restart_that_a_person_asks_for(once):
-    done = once("-m", "remediator", "demo", "--once", "--scenario", "agent-restart")
+    done = once("demo", "--once", "--scenario", "agent-restart")
     assert (done.returncode, done.stderr) == (0, "")
     for said in (
         "Alertmanager posted EndpointsOfNodeStuck",
@@ -109,7 +112,7 @@ def test_a_restart_that_a_person_asks_for(once):
 
 @pytest.mark.long
 def test_the_node_that_is_to_blame_is_cured_and_not_the_one_that_an_alert_names(once):
-    done = once("-m", "remediator", "demo", "--once", "--scenario", "slow-node")
+    done = once("demo", "--once", "--scenario", "slow-node")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     for said in (
         "Alertmanager posted CiliumPairLatencyCritical",
@@ -127,7 +130,7 @@ def test_the_node_that_is_to_blame_is_cured_and_not_the_one_that_an_alert_names(
     [("slow-link", "link: only the link between node-2 and node-5 is bad"), ("slow-zone", "zone: zone zone-b is what the bad pairs have")],
 )
 def test_what_is_no_nodes_fault_is_left_to_a_person(once, scenario, found):
-    done = once("-m", "remediator", "demo", "--once", "--scenario", scenario)
+    done = once("demo", "--once", "--scenario", scenario)
     assert (done.returncode, done.stderr) == (1, ""), done.stdout
     assert f"Nothing was started. no_culprit: The observations blame no single node. ({found}" in done.stdout
 

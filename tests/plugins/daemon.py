@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -16,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from standins import prepared
+from standins.forks import run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
+
+    from standins.forks import Done
 
 TOKENS = {"webhook": "webhook-token-of-the-test", "read": "read-token-of-the-test", "write": "write-token-of-the-test"}
 
@@ -80,9 +82,8 @@ class RunningDaemon:
     def why(self, ref: str) -> str:
         return "\n".join(self.get(f"/api/v1/why?ref={ref}")["lines"])
 
-    def cli(self, *args: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "remediator", "--server", self.url, "--token-file", str(self.token_file), *args]
-        return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    def cli(self, *args: str) -> Done:
+        return run("remediator.cli:main", "--server", self.url, "--token-file", str(self.token_file), *args)
 
     def wait_for(self, what: str, look: Callable[[], Any], *, seconds: float = 60) -> Any:
         """The first truthy result of ``look``."""

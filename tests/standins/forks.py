@@ -1,6 +1,6 @@
 """Daemons, simulated clusters and commands as processes of their own that were forked, not started: see nursery.py.
 
-``fork("remediator.cli:main", "serve", ..., output=file)`` gives one as Child.
+``fork("remediator.cli:main", "serve", ..., output=file)`` gives one as Child, ``run("remediator.cli:main", "status")`` waits for its end.
 """
 
 from __future__ import annotations
@@ -13,19 +13,22 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from standins import nursery
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
+Done: TypeAlias = "subprocess.CompletedProcess[str]"
 PATIENCE = 60.0
 """Seconds for what should take one or two: the machine may be busy with other things."""
 LOOK = 0.05
+_SOON = 0.01
 
 
 class Nursery:
@@ -47,6 +50,21 @@ class Nursery:
         """``call``: ``module:function``. In the folder of its output, if no other is named."""
         where = {"cwd": str(cwd or output.parent), "output": str(output), "env": dict(os.environ if env is None else env)}
         return Child(self, self.ask(call=call, args=args, **where)["pid"], output)
+
+    def run(self, call: str, *args: str, env: Mapping[str, str] | None = None, given: bytes = b"", seconds: float = 180) -> Done:
+        """To its end, in this folder, as ``subprocess.run`` does; ``given`` is its input. ``seconds`` is how long it may take."""
+        with tempfile.TemporaryDirectory() as folder:
+            files = {name: Path(folder) / name for name in ("input", "output", "errors")}
+            files["input"].write_bytes(given)
+            where = {name: str(path) for name, path in files.items()}
+            order = {"call": call, "args": args, "cwd": str(Path.cwd()), "env": dict(os.environ if env is None else env)}
+            child = Child(self, self.ask(**order, **where)["pid"], files["output"])
+            try:
+                status = child.wait(seconds, look=_SOON)
+            finally:
+                child.send_signal(signal.SIGKILL)
+            output, errors = (files[name].read_text() for name in ("output", "errors"))
+        return subprocess.CompletedProcess([call, *args], status, output, errors)
 
     def _begin(self) -> None:
         argv = [sys.executable, "-P", nursery.__file__]
@@ -95,13 +113,13 @@ class Child:
         self.send_signal(signal.SIGKILL)
         await self.ended()
 
-    def wait(self, seconds: float) -> int:
-        """Its exit status, once there is one; TimeoutExpired after so many seconds."""
+    def wait(self, seconds: float, *, look: float = LOOK) -> int:
+        """Its exit status, once there is one; TimeoutExpired after so many seconds. ``look``: seconds between two looks."""
         deadline = time.monotonic() + seconds
         while (status := self.status) is None:
             if time.monotonic() > deadline:
                 raise subprocess.TimeoutExpired(f"process {self.pid}", seconds, self.output()[-3000:])
-            time.sleep(LOOK)
+            time.sleep(look)
         return status
 
     def let_files_grow(self, *, to: int = resource.RLIM_INFINITY) -> None:
@@ -111,3 +129,4 @@ class Child:
 
 _NURSERY = Nursery()
 fork = _NURSERY.fork
+run = _NURSERY.run

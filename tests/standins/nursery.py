@@ -3,7 +3,8 @@
 Run as a program. It imports everything once and then forks: each child is a whole process that can be killed at any moment, and differs
 from ``python -m remediator`` and ``python -m remediator.sim`` only in that its modules were read before. In come JSON lines, out goes one
 JSON line for each: ``{"call": "module:function", "args": [...], "cwd": ..., "env": {...}, "output": file}`` starts a child and is answered
-with its ``pid``; ``{"poll": pid}`` is answered with its exit ``status``, null while it runs. At the end of its input it kills what is left.
+with its ``pid`` (``input`` and ``errors`` name files for those streams; without them there is no input, and errors are output);
+``{"poll": pid}`` is answered with its exit ``status``, null while it runs. At the end of its input it kills what is left.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import ssl
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,19 +37,22 @@ OTHERS += ("google.protobuf.struct_pb2", "google.protobuf.wrappers_pb2")
 
 
 def start(order: dict) -> int:
-    # The output goes through a pipe, so that a limit on the size of files that a test sets for the child does not concern it.
-    reading, writing = os.pipe()
-    with Path(order["output"]).open("ab") as file:
-        subprocess.Popen(["cat"], stdin=reading, stdout=file)
-    os.close(reading)
+    streams = [os.open(order.get("input", os.devnull), os.O_RDONLY)]
+    if "errors" in order:
+        streams += [os.open(order[name], os.O_WRONLY | os.O_CREAT | os.O_APPEND) for name in ("output", "errors")]
+    else:
+        streams += [through_a_pipe(Path(order["output"]))] * 2
     pid = os.fork()
     if pid:
-        os.close(writing)
+        for one in set(streams):
+            os.close(one)
         return pid
     try:
-        become(order, writing)
+        become(order, streams)
     except SystemExit as end:
         sys.stdout.flush()
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
         os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
     except BaseException:  # noqa: BLE001 - the child reports whatever ended it, as an interpreter would
         sys.excepthook(*sys.exc_info())
@@ -55,17 +60,26 @@ def start(order: dict) -> int:
     os._exit(0)
 
 
-def become(order: dict, output: int) -> None:
-    empty = os.open(os.devnull, os.O_RDONLY)
-    for old, new in ((empty, 0), (output, 1), (output, 2)):
+def through_a_pipe(path: Path) -> int:
+    """Where to write: a limit on the size of files that a test sets for the child does not concern its output."""
+    reading, writing = os.pipe()
+    with path.open("ab") as file:
+        subprocess.Popen(["cat"], stdin=reading, stdout=file)
+    os.close(reading)
+    return writing
+
+
+def become(order: dict, streams: list[int]) -> None:
+    for new, old in enumerate(streams):
         os.dup2(old, new)
-    os.close(output)
-    os.close(empty)
+    for old in set(streams):
+        os.close(old)
     sys.stdin, sys.stdout = open(0), open(1, "w")  # noqa: SIM115 - a process's own streams stay open
     sys.stderr = open(2, "w", buffering=1)  # noqa: SIM115 - as above
     os.chdir(order["cwd"])
     os.environ.clear()
     os.environ.update(order["env"])
+    tempfile.tempdir = None  # which the environment may name
     sys.argv = [order["call"], *order["args"]]
     module, _, function = order["call"].partition(":")
     sys.exit(getattr(importlib.import_module(module), function)())

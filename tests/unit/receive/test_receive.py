@@ -80,6 +80,18 @@ def test_what_was_read_can_be_written(receiver):
     assert from_json(encode(delivery), Delivery) == delivery
 
 
+@pytest.mark.parametrize("number", [-(2**63), 1 - 2**63, -(10**18) - 1, -(10**18), 10**18 + 1, 2**63 - 1])
+def test_a_whole_number_of_64_bits_keeps_its_last_digits(receiver, number):
+    found = receiver.read(receiver.payload(receiver.alert(), n=number)).extra["n"]
+    assert (found, type(found)) == (number, int)
+
+
+@pytest.mark.parametrize("number", [-(2**63) - 1, 2**63, -(10**19), 10**40])
+def test_a_larger_one_is_what_a_float_can_hold_of_it(receiver, number):
+    found = receiver.read(receiver.payload(receiver.alert(), n=number)).extra["n"]
+    assert (found, type(found)) == (float(number), float)
+
+
 @pytest.mark.parametrize("year", ["2999", "9999"])
 def test_a_start_in_the_far_future_is_fine(receiver, year):
     delivery = receiver.read(receiver.payload(receiver.alert(startsAt=f"{year}-12-31T23:59:59Z")))
