@@ -90,7 +90,7 @@ async def test_who_got_no_answer_keeps_no_other_delivery_from_asking(remedy, out
             await asyncio.Event().wait()
         return await active()
 
-    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=0.05))
+    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=1))
     monkeypatch.setattr(remedy.world.alertmanager, "active", silent_once)
     waiting = [Portion.whole(await remedy.stored(outside.fire("Symptom", node="node-1", known=False))) for _ in range(2)]
     assert await remedy.decider.portions(waiting) == 1
