@@ -221,11 +221,10 @@ def test_with_prometheus_the_series_have_to_vanish_too_and_a_speaker_without_a_f
     bgp_network.agents.export_to(None)  # what is exported stays as it is
     daemon = keeper(shift, prometheus={"url": prometheus.url})
 
-    started = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-3", "--reason", "test")
-    assert started.returncode == 0, started.stdout + started.stderr
+    begin(daemon)
     began = datetime.now(UTC) - timedelta(hours=1)
     daemon.wait_for("it to wait for Prometheus", lambda: "Prometheus still has its sessions" in _said_since(daemon, began))
-    assert bgp_network.announcers(bgp_network.vip("web")) == {"node-2", "node-4"}
+    bgp_network.until("its routes to be gone", lambda: bgp_network.announcers(bgp_network.vip("web")) == {"node-2", "node-4"})
     for name, labels in _exported(prometheus, "node-3"):
         exporter.remove(name, labels)
     run = daemon.run_that_ended()
@@ -273,8 +272,7 @@ def test_a_kill_between_label_and_convergence_repeats_nothing(bgp_network, keepe
     vip = bgp_network.vip("web")
     daemon = keeper(shift)
     bgp_network.agents.hang()
-    started = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-3", "--reason", "test")
-    assert started.returncode == 0, started.stdout + started.stderr
+    begin(daemon)
     bgp_network.until("the label", lambda: bgp_network.shape("node-3")["labels"].get("remediator.dev/bgp-drain") == "true")
     daemon.kill()
     assert bgp_network.announcers(vip) == set(SPEAKERS)
@@ -294,6 +292,17 @@ def test_a_kill_between_label_and_convergence_repeats_nothing(bgp_network, keepe
     bgp_network.until("node-3 to be back", lambda: bgp_network.announcers(vip) == set(SPEAKERS))
     daemon.wait_for("nothing left", lambda: not daemon.get("/api/v1/changes?left_behind=true")["items"])
     assert list(effects(daemon.writes()).values()) == [("patch", "", "node-3")] * 2
+
+
+def begin(daemon):
+    """Of node-3. Where the machine is too busy to answer a gate in time a person would ask again, and so it is done here."""
+
+    def asked():
+        done = daemon.cli("run", "shift-bgp-away", "--target", "Node/node-3", "--reason", "test")
+        assert done.returncode == 0 or "no answer within" in done.stderr, done.stdout + done.stderr
+        return done.returncode == 0
+
+    daemon.wait_for("it to begin", asked)
 
 
 def _said_since(daemon, moment):

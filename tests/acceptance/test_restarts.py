@@ -125,8 +125,8 @@ def test_killed_between_delete_and_ready_it_sends_nothing_again(keeper, control_
     run = keeper.run_that_ended()
     assert (run["state"], run["reason"]) == ("healed", "healed"), run["detail"]
     assert [c["state"] for c in changes_of(run)] == ["kept"]
-    (write,) = control_plane.writes()[sent:]
-    assert (write["verb"], write["objectRef"]["name"]) == ("delete", changes_of(run)[0]["resource"]["name"])
+    written = [(w["verb"], w["objectRef"]["name"], w["responseStatus"]["code"]) for w in control_plane.writes()[sent:]]
+    assert written == [("delete", changes_of(run)[0]["resource"]["name"], 200)]
     after = agents()
     assert {node for node in before if before[node] != after[node]} == {"node-4"}
     assert json.loads(keeper.cli("changes", "list", "-o", "json").stdout)["items"] == []
