@@ -57,6 +57,8 @@ class Installation:
     def clean(self) -> None:
         """Take away what a later test would meet."""
         self.plane.kubectl("delete", "namespace", _MEDIK8S, "remediator", "--ignore-not-found", "--wait=false")
+        # While the leases' namespace is there, daemons of later tests take leases in it.
+        self.plane.kubectl("wait", "--for=delete", f"namespace/{_MEDIK8S}", "namespace/remediator", "--timeout=50s")
         for kind in ("clusterrole", "clusterrolebinding"):
             self.plane.kubectl("delete", kind, "remediator", "--ignore-not-found")
         for where in ("kube-system", "kube-node-lease"):
