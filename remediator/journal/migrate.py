@@ -124,4 +124,4 @@ def _upgrade(connection: Connection) -> None:
         ) from problem
     if "needs" not in {column["name"] for column in inspect(connection).get_columns(VERSION_TABLE)}:
         connection.execute(text(f"ALTER TABLE {VERSION_TABLE} ADD COLUMN needs TEXT"))
-    connection.execute(text(f"UPDATE {VERSION_TABLE} SET needs = :needs"), {"needs": NEEDS})  # noqa: S608 - a constant
+    connection.execute(_VERSION.update().values(needs=NEEDS))
