@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Made", "Seen", "rehearsal"]
 
 _EVERY = timedelta(seconds=5)
+"""How often what was called is looked through, for what is to happen after it."""
 _REST = timedelta(minutes=2)
 """How long nothing may happen before nobody looks on any longer."""
 _LONGEST = timedelta(hours=3)
@@ -121,8 +122,11 @@ class _Play:
         return self._seen
 
     def _next(self) -> timedelta:
-        due = [at - self._elapsed for one in self._waiting.values() if (at := self._due(one)) is not None and at > self._elapsed]
-        return min([_EVERY, *due])
+        """Until there is something to look at: what is due, what may be due by then, or whether all is over."""
+        if not self._waiting:
+            return max(self._last + _REST - self._clock.now(), _EVERY)
+        due = [_EVERY if (at := self._due(one)) is None else at - self._elapsed for one in self._waiting.values()]
+        return max(min(due), timedelta(0))
 
     def _due(self, happening: Happening) -> timedelta | None:
         """When it is to happen, as far as that is known."""
@@ -149,11 +153,16 @@ class _Play:
             self._world.do(happening)
 
     async def _over(self) -> bool:
-        """Whether all has happened, and nobody has done or decided anything for a while. Who waits for people waits in vain."""
-        runs = (await self._client.runs(limit=_NEWEST)).items
-        if any(run.state.open and run.state is not RunState.AWAITING_APPROVAL for run in runs):
-            self._last = self._clock.now()
-        return not self._waiting and self._clock.now() - self._last >= _REST
+        """Whether all has happened, and no run went on for a while. Who waits for people waits in vain."""
+        now = self._clock.now()
+        if self._waiting or now - self._last < _REST:
+            return False  # whatever the runs are like, which need not be asked for
+        for run in (await self._client.runs(limit=_NEWEST)).items:
+            if run.state.open and run.state is not RunState.AWAITING_APPROVAL:
+                self._last = now
+            elif run.ended_at is not None:
+                self._last = max(self._last, run.ended_at)
+        return now - self._last >= _REST
 
     # --- people ------------------------------------------------------------------------------------------------------
 
