@@ -78,7 +78,7 @@ class Demotions:
                 self._now[entry.ref] = from_json(entry.data, Demotion)
             else:
                 self._reinstated(entry.ref, entry.at)
-        for playbook in playbooks:
+        for playbook in await journal.ran(playbooks):
             await self.look(journal, clock, playbook)
         for demotion in self.all:
             METRICS.demoted.labels(demotion.playbook).set(1)

@@ -31,7 +31,7 @@ from remediator.journal.writer import Writer
 from remediator.model import encode, evolve
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -394,6 +394,10 @@ class Journal:
     async def bare_runs(self, *, ids: Sequence[str] | None = None, target: str | None = None, limit: int = 500) -> list[Run]:
         """Those of ``ids``, a few hundred at most, or on ``target`` (Target.key), newest first, without steps: a third of the cost."""
         return await self._read(queries.bare_runs, ids, target, limit)
+
+    async def ran(self, playbooks: Iterable[str]) -> list[str]:
+        """Those of ``playbooks`` that have a live run, in the same order."""
+        return await self._read(queries.ran, tuple(playbooks))
 
     async def open_runs(self) -> list[Run]:
         """All that have not ended, oldest first, with steps and changes."""

@@ -10,7 +10,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import bindparam, func, or_, select, tuple_
 
 from remediator.clock import parse_time
 from remediator.journal.chain import digest_of
@@ -64,6 +64,7 @@ __all__ = [
     "outcomes",
     "outlines",
     "pauses",
+    "ran",
     "recent_episodes",
     "recent_runs",
     "revision",
@@ -188,6 +189,12 @@ def bare_runs(connection: Connection, ids: Sequence[str] | None, target: str | N
         conditions.append(RUN.c.id.in_([key(id_) for id_ in ids]))
     statement = select(RUN.c.data).where(*conditions).order_by(RUN.c.started_at.desc(), RUN.c.id.desc())
     return [from_json(row.data, Run) for row in connection.execute(statement.limit(max(1, min(limit, MOST))))]
+
+
+def ran(connection: Connection, playbooks: Iterable[str]) -> list[str]:
+    """Those of ``playbooks`` that have a live run. Each is asked for by itself: the first one in the index is enough."""
+    one = select(RUN.c.id).where(RUN.c.playbook == bindparam("playbook"), RUN.c.dry_run.is_(False)).limit(1)
+    return [name for name in playbooks if connection.execute(one, {"playbook": key(name)}).first() is not None]
 
 
 def open_runs(connection: Connection) -> list[Run]:

@@ -137,6 +137,12 @@ async def test_runs_without_their_steps_by_id_and_by_target(journal, make):
     assert await journal.bare_runs(ids=[]) == []
 
 
+async def test_which_playbooks_have_run(journal, make):
+    for playbook, dry in (("a", False), ("b", True), ("c", True), ("c", False)):
+        await journal.save_run(make.run(playbook=playbook, dry_run=dry))
+    assert await journal.ran(["c", "never", "b", "a"]) == ["c", "a"]
+
+
 async def test_what_was_done_is_what_took_effect_or_may_have_in_live_runs(journal, make):
     agent, node = "cilium.restart_agent", "Node/node-3"
     live, other = make.run(state=RunState.HEALED), make.run(target=Target(kind="Node", name="node-4"))
@@ -200,6 +206,7 @@ async def test_every_list_has_an_index(open_journal, tmp_path, make, asked):
     await journal.run(run.id)
     await journal.bare_runs(ids=["x"])
     await journal.bare_runs(target="x")
+    await journal.ran(["x"])
     await journal.history("Node/node-3", since=make.time(0))
     for target in (None, "Node/node-3"):
         await journal.done(frozenset({"a"}), since=make.time(0), target=target)
