@@ -123,8 +123,7 @@ def parse_call(method: str, path: str, query: Mapping[str, str], kinds: Kinds) -
     """Which verb on what. Raises ApiError 404 or 405."""
     parts = path.strip("/").split("/")
     group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (parts[1], "".join(parts[2:3]), parts[3:])
-    known = version in kinds.groups().get(group, ())
-    if not known or not rest:
+    if not rest or not kinds.serves(group, version):
         raise status.no_such_resource(in_group=kinds.is_built_in(group))
     watch = rest[0] == "watch"
     rest = rest[1:] if watch else rest

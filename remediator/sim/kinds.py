@@ -280,6 +280,10 @@ class Kinds:
         """Whether the group is the API server's own; paths below it are answered a little differently."""
         return any(r.group == group and not r.custom for r in self._resources.values())
 
+    def serves(self, group: str, version: str) -> bool:
+        """Whether there is any resource below that path."""
+        return any(r.group == group and version in r.served for r in self._resources.values())
+
     def groups(self) -> dict[str, list[str]]:
         """Group -> served versions, preferred first."""
         found: dict[str, list[str]] = {}

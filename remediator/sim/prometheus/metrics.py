@@ -6,7 +6,7 @@ nothing, so its series end; an agent that is there and does not answer has ``up`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from remediator.sim.crowd import CROWD
 from remediator.sim.objects import condition, controller_of, dig, is_ready, labels_of, name_of, namespace_of
@@ -14,12 +14,15 @@ from remediator.sim.prometheus.series import Sample
 from remediator.sim.reach import addresses, answers, workload_behind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from remediator.sim.cluster import Cluster
     from remediator.sim.objects import Obj
 
-__all__ = ["collect"]
+__all__ = ["Told", "collect"]
+
+Told: TypeAlias = "dict[str, tuple[Obj, tuple[Sample, ...]]]"
+"""By uid: an object as it was stored at the last scrape, and what kube-state-metrics says of it. A stored object never changes."""
 
 _HTTP = 80
 _MOST_PAIRED = 60
@@ -27,34 +30,31 @@ _MOST_PAIRED = 60
 _ENDPOINT_STATES = ("waiting-for-identity", "ready", "waiting-to-regenerate", "regenerating", "disconnecting", "restoring", "invalid")
 
 
-def collect(cluster: Cluster, tick: int) -> Iterator[Sample]:
-    """Every sample of one scrape; ``tick`` counts scrapes and varies the noise."""
+def collect(cluster: Cluster, tick: int, told: Told) -> Iterator[Sample]:
+    """Every sample of one scrape; ``tick`` counts scrapes and varies the noise. ``told`` is taken up and left for the next one."""
     nodes = cluster.node_names()
     paired = nodes if len(nodes) <= _MOST_PAIRED else []
     works = {node for node in nodes if cluster.agent_works(node)}
     endpoints: dict[str, list[Obj]] = {}
     for endpoint in cluster.store.list(("cilium.io", "ciliumendpoints")):
         endpoints.setdefault(str(dig(endpoint, "status.networking.node")), []).append(endpoint)
-    for node in nodes:
-        yield from _agent(cluster, node, len(nodes), works, endpoints.get(cluster.node_address(node), []))
+    places = {node: cluster.node_address(node) for node in nodes}
+    for node, address in places.items():
+        target = {"job": "cilium-agent", "node": node, "instance": f"{address}:9962"}
+        yield from _agent(cluster, node, target, len(nodes), works, endpoints.get(address, []))
         if node in works:
             for other in paired:
-                yield from _pair(cluster, node, other, tick, works=other in works)
+                yield from _pair(cluster, target, node, (other, places[other]), tick, works=other in works)
         yield from _prober(cluster, node, paired, tick)
     yield from _operator(cluster)
-    yield from _kube_state(cluster)
+    yield from _kube_state(cluster, told)
     yield from _probes(cluster)
     yield from _coredns(cluster)
 
 
-def _agent_target(cluster: Cluster, node: str) -> dict[str, str]:
-    return {"job": "cilium-agent", "node": node, "instance": f"{cluster.node_address(node)}:9962"}
-
-
-def _agent(cluster: Cluster, node: str, count: int, works: set[str], endpoints: list[Obj]) -> Iterator[Sample]:
+def _agent(cluster: Cluster, node: str, target: dict[str, str], count: int, works: set[str], endpoints: list[Obj]) -> Iterator[Sample]:
     if cluster.agent_pod(node) is None:
         return
-    target = _agent_target(cluster, node)
     yield Sample("up", target, float(node in works))
     if node not in works:
         return
@@ -81,15 +81,15 @@ def _bgp(cluster: Cluster, node: str, target: dict[str, str]) -> Iterator[Sample
             yield Sample("cilium_bgp_control_plane_advertised_routes", {**labels, "afi": afi, "safi": "unicast"}, len(routes))
 
 
-def _pair(cluster: Cluster, node: str, other: str, tick: int, *, works: bool) -> Iterator[Sample]:
-    """The gauges per pair that agents up to 1.17 expose."""
-    target = _agent_target(cluster, node)
+def _pair(cluster: Cluster, target: dict[str, str], node: str, peer: tuple[str, str], tick: int, *, works: bool) -> Iterator[Sample]:
+    """The gauges per pair that agents up to 1.17 expose. ``peer``: the other node's name and address."""
+    other, address = peer
     reached = cluster.network.loss(node, other) < 1
     kind = "local_node" if node == other else "remote_intra_cluster"
     labels = {**target, "source_cluster": "default", "source_node_name": node, "target_cluster": "default", "target_node_name": other}
     labels |= {"target_node_type": kind, "type": "node"}
     yield Sample("cilium_node_connectivity_status", labels, float(works and reached))
-    path = {**labels, "target_node_ip": cluster.node_address(other), "protocol": "icmp", "address_type": "primary"}
+    path = {**labels, "target_node_ip": address, "protocol": "icmp", "address_type": "primary"}
     yield Sample("cilium_node_connectivity_latency_seconds", path, cluster.network.latency(node, other, tick) if reached else -1)
 
 
@@ -117,14 +117,23 @@ def _operator(cluster: Cluster) -> Iterator[Sample]:
             yield Sample("up", {"job": "cilium-operator", "instance": instance, "node": pod["spec"]["nodeName"]}, float(works))
 
 
-def _kube_state(cluster: Cluster) -> Iterator[Sample]:
+def _kube_state(cluster: Cluster, told: Told) -> Iterator[Sample]:
     target = {"job": "kube-state-metrics", "instance": "kube-state-metrics:8080"}
     yield Sample("up", target, 1)
+    before = dict(told)
+    told.clear()
+
+    def of(obj: Obj, state: Callable[[Obj, dict[str, str]], Iterator[Sample]]) -> tuple[Sample, ...]:
+        uid = obj["metadata"]["uid"]
+        known = before.get(uid)
+        told[uid] = known if known is not None and known[0] is obj else (obj, tuple(state(obj, target)))
+        return told[uid][1]
+
     for node in cluster.store.list(("", "nodes")):
-        yield from _node_state(node, target)
+        yield from of(node, _node_state)
     # A crowd's pods are not told: half a million series every 15 s would leave the API no time, and no rule asks for them.
     for pod in (pod for pod in cluster.store.list(("", "pods")) if not namespace_of(pod).startswith(CROWD)):
-        yield from _pod_state(pod, target)
+        yield from of(pod, _pod_state)
     for owner in cluster.store.list(("apps", "daemonsets")):
         labels = {**target, "namespace": namespace_of(owner), "daemonset": name_of(owner)}
         for field, metric in _SET_FIELDS.items():
