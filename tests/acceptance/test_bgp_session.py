@@ -74,13 +74,36 @@ def agent_pods(network):
     return {pod["spec"]["nodeName"]: pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
 
+def runs(keeper):
+    """Newest first."""
+    return keeper.get("/api/v1/runs?playbook=bgp-session")["items"]
+
+
 def newest(keeper, state):
-    runs = keeper.get("/api/v1/runs?playbook=bgp-session")["items"]
-    return runs[0] if runs and (runs[0]["state"] == state or (state == "ended" and runs[0]["ended_at"])) else None
+    found = runs(keeper)
+    return found[0] if found and (found[0]["state"] == state or (state == "ended" and found[0]["ended_at"])) else None
 
 
-def resolved(keeper, count):
-    return len(keeper.get("/api/v1/decisions?decision=resolved&limit=500")["items"]) >= count
+def firing(keeper):
+    """Open episodes."""
+    return keeper.get("/api/v1/alerts")["items"]
+
+
+def unread(keeper):
+    return [one for one in firing(keeper) if one["reason"] == "unreadable"]
+
+
+def lose(network, keeper):
+    """Cut the node's way to the router; once more where a busy machine answered no gate in time, for Alertmanager repeats itself late."""
+    known = len(runs(keeper))
+    for _ in range(3):
+        network.fabric.cut(NODE)
+        keeper.wait_for("a decision", lambda: len(runs(keeper)) > known or unread(keeper), seconds=120)
+        if len(runs(keeper)) > known:
+            return
+        network.fabric.mend(NODE)
+        keeper.wait_for("the alert to be resolved", lambda: not firing(keeper))
+    pytest.fail("no gate was answered in time, three times")
 
 
 @with_crds(REAL)
@@ -88,7 +111,7 @@ def test_a_lost_session_gets_a_new_agent_and_one_that_stays_lost_costs_the_node_
     vip, before = bgp_network.vip("web"), agent_pods(bgp_network)
 
     # The way to the router is cut, and is back while the new agent starts.
-    bgp_network.fabric.cut(NODE)
+    lose(bgp_network, keeper)
     keeper.wait_for("the new agent to be judged", lambda: newest(keeper, "verifying"), seconds=120)
     assert bgp_network.announcers(vip) == set(SPEAKERS) - {NODE}
     bgp_network.fabric.mend(NODE)
@@ -98,10 +121,10 @@ def test_a_lost_session_gets_a_new_agent_and_one_that_stays_lost_costs_the_node_
     after = agent_pods(bgp_network)
     assert {node for node in before if before[node] != after[node]} == {NODE}
     assert bgp_network.announcers(vip) == set(SPEAKERS)
-    keeper.wait_for("the alert to be resolved", lambda: resolved(keeper, 1))
+    keeper.wait_for("the alert to be resolved", lambda: not firing(keeper))
 
     # Now it stays cut. That the agent has no series while it restarts does not end the alert, so the second rung is allowed.
-    bgp_network.fabric.cut(NODE)
+    lose(bgp_network, keeper)
     keeper.wait_for("a second run", lambda: (found := newest(keeper, "ended")) and found["id"] != run["id"] and found, seconds=180)
     second = newest(keeper, "ended")
     assert (second["state"], second["reason"], second["rung"]) == ("not_healed", "no_more_rungs", 1), keeper.why(second["id"])
@@ -116,7 +139,7 @@ def test_a_lost_session_gets_a_new_agent_and_one_that_stays_lost_costs_the_node_
     # kube-state-metrics shows the mark, so the alert ends; that gives nothing back, a person does.
     mark = bgp_network.shape(NODE)["annotations"][MARK]
     exporter.set("kube_node_annotations", {"node": NODE, "annotation_remediator_dev_bgp_withdrawn_by": mark})
-    keeper.wait_for("the alert to be resolved again", lambda: resolved(keeper, 2))
+    keeper.wait_for("the alert to be resolved again", lambda: not firing(keeper))
     assert [one["resource"]["name"] for one in keeper.get("/api/v1/changes?left_behind=true")["items"]] == [NODE]
     bgp_network.fabric.mend(NODE)
     assert bgp_network.announcers(vip) == set(SPEAKERS) - {NODE}

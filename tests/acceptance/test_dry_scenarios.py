@@ -79,6 +79,17 @@ def in_true_time(decisions, offsets):
     return found
 
 
+def tried_once(calls):
+    """Without a trial write that repeats one of the same moment: whether alerts that come then are judged together is chance."""
+    seen, found = set(), []
+    for call in calls:
+        trial = (call.at, call.path) if call.path.endswith("/kube-node-lease/leases") else call.seq
+        if trial not in seen:
+            seen.add(trial)
+            found.append(call)
+    return found
+
+
 def evicts(call):
     return call.path.endswith("/eviction")
 
@@ -118,7 +129,7 @@ def test_dry_equals_live(scene, tmp_path, monkeypatch):
     assert all(decision.dry_run for decision in foreseen if decision.gates)
     assert not any(decision.dry_run for decision in decisions)
 
-    asked, tried = moves(calls), moves(dry.calls)
+    asked, tried = tried_once(moves(calls)), tried_once(moves(dry.calls))
     # Evictions are under way at once, so which of them comes first is chance; what comes before them has an order.
     ordered = len(asked) - len(list(takewhile(evicts, reversed(asked)))) if first is not None else len(asked)
     assert list(map(shape, tried[:ordered])) == list(map(shape, asked[:ordered])), "the same calls in the same order"
