@@ -6,6 +6,7 @@ alone at the end. The long tests of the control plane are more than one worker's
 
 from __future__ import annotations
 
+import gc
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ _CONTRACT = "tests/contract/"
 """Contracts hold on the simulated cluster and on the real one."""
 _FIRST = ("tests/differential/", "tests/acceptance/", "tests/recovery/", "tests/pipeline/", "tests/cli/", "tests/unit/actions/")
 """The others follow."""
+
+_GARBAGE = (50_000, 20, 100)
+"""When garbage is looked for; Python's own are (700, 10, 10)."""
 
 
 @cache
@@ -75,6 +79,13 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The order in which workers take the tests."""
     items.sort(key=lambda item: _rank(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays to the end. To walk it all again and again took a twentieth of the tests' time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_GARBAGE)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
