@@ -67,7 +67,7 @@ class Facts:
 
     def __init__(self, world: World, *, deadline: timedelta | None = None) -> None:
         self._world = world
-        self._seconds = (deadline or _DEADLINE).total_seconds()
+        self._seconds = (deadline or world.patience or _DEADLINE).total_seconds()
         self._silence = f"no answer within {self._seconds} s"
         self._known: dict[tuple[Fact, str], asyncio.Task[Any]] = {}
         self._held: dict[tuple[Fact, str], Any] = {}

@@ -82,6 +82,8 @@ class World:
     rights: Rights | None = None
     """Who asks what our account may do; None: nobody does, and what it may not shows when it is tried."""
 
+    patience: timedelta | None = None
+    """Real time that one fact may take before a decision, where a busy machine must not decide; None: what alerts have."""
     agents: int = 0
     """Of Cilium, as they were last counted: how large the cluster is."""
     undoing: set[str] = field(default_factory=set)

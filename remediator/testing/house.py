@@ -9,6 +9,7 @@ import json
 import secrets
 import sys
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from remediator.client import Client
@@ -39,6 +40,8 @@ _SETTINGS: dict[str, Any] = {
     "mode": "auto",
     "modes": {"*": "auto"},  # shipped playbooks only suggest, until somebody trusts them
 }
+_PATIENCE = timedelta(seconds=10)
+"""Real time, in which nothing happens on a clock that leaps: a rehearsal is slower on a busy machine and does not end otherwise."""
 
 
 class House:
@@ -68,6 +71,7 @@ class House:
             configure_logging(json=False, stream=log)
             probe = SimulatedProber(self._simulation)
             self.daemon = await Daemon.build(load_settings(self._files(), env={}), clock=self._clock, probe=probe)
+            self.daemon.world.patience = _PATIENCE
             stack.push_async_callback(self.daemon.stop)
             await self.daemon.start()
             self.client = await stack.enter_async_context(Client(self.daemon.url, token=self.tokens.get))

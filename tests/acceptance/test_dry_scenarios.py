@@ -17,10 +17,9 @@ import pytest
 from msgspec import structs
 from standins.calls import moves, shape
 
-from remediator import facts
 from remediator.model import Decision
 from remediator.sim import all_scenarios
-from remediator.testing import START, Daemons, perform, rehearse
+from remediator.testing import START, Daemons, house, perform, rehearse
 
 BY_THE_CLOCK = ("/version", "/alertmanager/api/v2/alerts")
 LONG, AFTERWARDS = timedelta(minutes=15), timedelta(minutes=2)
@@ -111,7 +110,7 @@ def differences(live, dry):
 @pytest.mark.long
 @pytest.mark.parametrize("scene", all_scenarios(), ids=lambda scene: scene.name)
 def test_dry_equals_live(scene, tmp_path, monkeypatch):
-    monkeypatch.setattr(facts, "_DEADLINE", timedelta(seconds=30))  # in real time, so a busy machine would decide otherwise
+    monkeypatch.setattr(house, "_PATIENCE", timedelta(seconds=30))  # in real time, so a busy machine would decide otherwise
     live = play(scene, Kept, tmp_path / "live", LONG)
     first = next((n for n, call in enumerate(live.calls) if call.writes), None)
     decisions, calls = live.decisions, live.calls

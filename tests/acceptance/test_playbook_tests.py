@@ -5,12 +5,15 @@ The sample is a process, as with people. The others are called in this one.
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from click.testing import CliRunner
 from standins.forks import run
 
 from remediator.cli import cli
 from remediator.playbook import shipped
+from remediator.testing import house
 
 SAMPLE = ("restart-agent", "shift-bgp-away")
 NAMES = [file.stem for file in sorted((shipped() / "tests").glob("*.yaml"))]
@@ -24,6 +27,12 @@ def command(name):
 def test_a_sample(name):
     done = run("remediator.cli:main", *command(name), seconds=600)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_how_long_a_fact_may_take_is_the_rehearsals_own(monkeypatch):
+    monkeypatch.setattr(house, "_PATIENCE", timedelta(microseconds=1))
+    done = CliRunner().invoke(cli, command("restart-agent"))
+    assert "could not be read: no answer within 1e-06 s" in done.output
 
 
 @pytest.mark.long

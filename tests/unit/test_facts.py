@@ -29,6 +29,11 @@ async def unanswered(facts):
         await facts.of_kubernetes(asyncio.Event().wait())
 
 
+async def test_a_rehearsals_world_has_more_patience_or_less():
+    with pytest.raises(Unreadable, match=r"no answer within 0\.02 s"):
+        await Facts(SimpleNamespace(kube=None, patience=timedelta(milliseconds=20))).of_kubernetes(asyncio.Event().wait())
+
+
 async def test_a_patient_question_outlives_the_time_of_the_others(facts):
     answered = asyncio.Event()
     patient = asyncio.create_task(facts.of_kubernetes(answered.wait(), patience=LONG))
