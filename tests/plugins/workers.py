@@ -1,4 +1,4 @@
-"""Which worker runs which tests, where there are several: those that need the control plane are two workers', so two API servers run.
+"""Which worker runs which tests, where there are several: all that need the control plane are one worker's, so one API server runs.
 
 Tests of a file that makes something for all of them stay together too. What takes long comes first, so that no worker is left with it
 alone at the end. The long tests of the control plane are more than one worker's share, and are apart by their files.
@@ -46,7 +46,7 @@ def _path(nodeid: str) -> str:
 def _group(nodeid: str, *, long: bool) -> str:
     path = _path(nodeid)
     if _with_controlplane(path):
-        return path if long else "contracts" if path.startswith(_CONTRACT) else "control plane"
+        return path if long else "control plane"
     return path if 'scope="module"' in _text(path) else nodeid
 
 
