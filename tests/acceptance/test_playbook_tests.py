@@ -29,6 +29,7 @@ def test_a_sample(name):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_how_long_a_fact_may_take_is_the_rehearsals_own(monkeypatch):
     monkeypatch.setattr(house, "_PATIENCE", timedelta(microseconds=1))
     done = CliRunner().invoke(cli, command("restart-agent"))
