@@ -134,11 +134,10 @@ async def test_what_cannot_be_decided_does_not_keep_the_rest_on_disk(line, flaky
     await line.decided(good)
 
     async def quiet():
-        return not inbox._on_disk
+        return not inbox._on_disk and line.pipeline.undecided == 0  # which is counted a moment after the decision is on disk
 
     await line.until(quiet, "the inbox is done with the disk")
     assert len(flaky.failed) <= 2
-    assert line.pipeline.undecided == 0
     later = await line.deliver(line.outside.fire("Other", pod="later"))
     await line.decided(later)
 
