@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from remediator.clock import Clock
     from remediator.expr import Template
     from remediator.kube import Kube
+    from remediator.kube.records import ResourceRule
     from remediator.playbook import Playbook, StepSpec
 
 __all__ = ["FACTS", "Grant", "Need", "Rights", "election", "grants", "kinds_of", "lacking", "needed"]
@@ -234,33 +235,35 @@ def _scope(namespace: Template | None) -> str:
 
 
 class Rights:
-    """Asks the API server what our account may do (SelfSubjectAccessReview), and remembers the answers for a minute."""
+    """Asks the API server what our account may do, and remembers for a minute what it allows.
+
+    By its list of rules first (SelfSubjectRulesReview), one question for each namespace; by a question of its own (SelfSubjectAccessReview)
+    whatever those do not grant, and all where the list is not complete.
+    """
 
     def __init__(self, kube: Kube, clock: Clock, cilium: Cilium) -> None:
         self._kube = kube
         self._clock = clock
         self._cilium = cilium
         self._allowed: dict[Need, datetime] = {}
+        self._rules: dict[str, tuple[datetime, tuple[ResourceRule, ...] | None]] = {}
         self._served: dict[tuple[str, str], tuple[datetime, frozenset[str]]] = {}
 
     async def missing(self, playbook: Playbook) -> dict[Need, tuple[str, ...]]:
         """The rights that ``playbook`` needs and the account lacks, with who needs them. Raises KubeError."""
-        needs = needed([playbook], self._cilium, events=False)
-        if await self._may(_EVERYTHING):
-            return {}
+        return await self._where_it_matters(await self.missing_of(needed([playbook], self._cilium, events=False)))
+
+    async def missing_of(self, needs: Mapping[Need, tuple[str, ...]]) -> dict[Need, tuple[str, ...]]:
+        """Those of ``needs`` that the account lacks, with who needs them. Raises KubeError."""
+        unlisted = await self._not_listed(needs)
         turn = asyncio.Semaphore(_AT_ONCE)
 
         async def ask(need: Need) -> bool:
             async with turn:
                 return await self._may(need)
 
-        allowed = await asyncio.gather(*(ask(need) for need in needs))
-        no = {need: who for (need, who), yes in zip(needs.items(), allowed, strict=True) if not yes}
-        return await self._where_it_matters(no)
-
-    async def missing_of(self, needs: Mapping[Need, tuple[str, ...]]) -> dict[Need, tuple[str, ...]]:
-        """Those of ``needs`` that the account lacks, with who needs them. Raises KubeError."""
-        return {need: who for need, who in needs.items() if not await self._may(need)}
+        allowed = await asyncio.gather(*map(ask, unlisted))
+        return {need: needs[need] for need, yes in zip(unlisted, allowed, strict=True) if not yes}
 
     async def absent(self, playbook: Playbook) -> tuple[str, ...]:
         """The kinds that ``playbook`` cannot do without and the cluster does not serve, as ``httproutes.gateway.networking.k8s.io``.
@@ -292,6 +295,24 @@ class Rights:
                 return {need: who for need, who in missing.items() if need.namespace != LEASES}
         return missing
 
+    async def _not_listed(self, needs: Iterable[Need]) -> list[Need]:
+        """Those that no rule grants."""
+        everywhere = await self._listed(_NOWHERE)
+        if everywhere is None:
+            return [] if await self._may(_EVERYTHING) else list(needs)
+        left = [need for need in needs if not _granted(need, everywhere)]
+        places = sorted({need.namespace for need in left if need.namespace})
+        there = dict(zip(places, await asyncio.gather(*map(self._listed, places)), strict=True))
+        return [need for need in left if not _granted(need, there.get(need.namespace) or ())]
+
+    async def _listed(self, namespace: str) -> tuple[ResourceRule, ...] | None:
+        now = self._clock.now()
+        at, rules = self._rules.get(namespace, (None, None))
+        if at is None or not timedelta() <= now - at < _FRESH:
+            rules = await self._kube.rules(namespace)
+            self._rules[namespace] = (now, rules)
+        return rules
+
     async def _may(self, need: Need) -> bool:
         now = self._clock.now()
         if need in self._allowed and timedelta() <= now - self._allowed[need] < _FRESH:
@@ -307,6 +328,12 @@ class Rights:
 
 _EVERYTHING = Need(group="*", resource="*", verb="*")
 """Who has this has everything; one question instead of many."""
+_NOWHERE: Final = "namespace-that-nobody-has"
+"""What our account may do there it may do everywhere: a RoleBinding grants something in its own namespace only."""
+
+
+def _granted(need: Need, rules: Iterable[ResourceRule]) -> bool:
+    return any(rule.allows(need.verb, need.group, need.resource, need.name) for rule in rules)
 
 
 def lacking(missing: Mapping[Need, tuple[str, ...]]) -> str:

@@ -21,7 +21,8 @@ from remediator import __version__
 from remediator.clock import SystemClock
 from remediator.errors import UsageError
 from remediator.kube import execute, kinds, wire
-from remediator.kube.errors import CallFailed, Gone, Invalid, Malformed, NotFound, Timeout
+from remediator.kube.errors import CallFailed, Forbidden, Gone, Invalid, Malformed, NotFound, Timeout
+from remediator.kube.records import ResourceRule
 from remediator.kube.wire import JsonPatch, PatchType
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ _RELISTS: Final = 3
 _DEFAULT: Final = timedelta(seconds=10)
 _EVICTION: Final = timedelta(seconds=30)
 """The API server itself retries the budget's update 20 times with 500 ms between before it answers (registry/core/pod, eviction.go)."""
-_REVIEW: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_REVIEWS: Final = "/apis/authorization.k8s.io/v1"
 _READY: Final = timedelta(seconds=3)
 
 
@@ -66,6 +67,15 @@ class _Verdict(msgspec.Struct):
 
 class _Review(msgspec.Struct):
     status: _Verdict
+
+
+class _Told(msgspec.Struct, rename="camel"):
+    incomplete: bool
+    resource_rules: list[ResourceRule] | None
+
+
+class _Rules(msgspec.Struct):
+    status: _Told
 
 
 class _Resource(msgspec.Struct):
@@ -421,10 +431,24 @@ class Kube:
         Without a ``name`` on all objects: a right on some names only counts for none then.
         """
         asked = {"verb": verb, "group": group, "resource": resource, "subresource": subresource, "namespace": namespace, "name": name}
-        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": asked}}
-        request = self._request("review", "POST", _REVIEW, body=body)
-        answer = wire.decode(await self._connection.read(request, self._seconds(None)), _Review, str(request))
-        return bool(answer.status.allowed)
+        return bool((await self._review("SelfSubjectAccessReview", {"resourceAttributes": asked}, _Review)).status.allowed)
+
+    async def rules(self, namespace: str) -> tuple[ResourceRule, ...] | None:
+        """What our own account may do with objects in ``namespace``, which need not exist (SelfSubjectRulesReview, as ``may``).
+
+        None where the API server cannot list all of it: an authorizer that is asked besides RBAC has no list, and it may forbid as well.
+        """
+        try:
+            told = (await self._review("SelfSubjectRulesReview", {"namespace": namespace}, _Rules)).status
+        except (Forbidden, NotFound):  # an account may lack system:basic-user, and the API may be switched off
+            return None
+        return None if told.incomplete else tuple(told.resource_rules or ())
+
+    async def _review(self, kind: str, spec: dict[str, Any], answer: type[T]) -> T:
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+        request = self._request("review", "POST", f"{_REVIEWS}/{kind.lower()}s", body=body)
+        found: T = wire.decode(await self._connection.read(request, self._seconds(None)), answer, str(request))
+        return found
 
     async def served(self, group: str, version: str) -> frozenset[str]:
         """The plurals of the kinds that the server has in ``group``/``version`` (discovery); none where it has no such group."""

@@ -26,6 +26,7 @@ __all__ = [
     "Owner",
     "Pod",
     "Record",
+    "ResourceRule",
     "Taint",
     "Toleration",
 ]
@@ -371,6 +372,25 @@ class Namespace(Object, frozen=True, kw_only=True):
     """v1 Namespace."""
 
     status: NamespaceStatus = NamespaceStatus()
+
+
+class ResourceRule(Record, frozen=True, kw_only=True):
+    """authorization.k8s.io/v1 ResourceRule: what an account may do. ``*`` stands for all, ``*/scale`` for that of all resources."""
+
+    verbs: tuple[str, ...] = ()
+    api_groups: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    resource_names: tuple[str, ...] = ()
+
+    def allows(self, verb: str, group: str, resource: str, name: str = "") -> bool:
+        """As RBAC reads it (plugin/pkg/auth/authorizer/rbac); without a ``name`` whether it does so for all objects."""
+        _, slash, subresource = resource.partition("/")
+        return (
+            not {"*", verb}.isdisjoint(self.verbs)
+            and not {"*", group}.isdisjoint(self.api_groups)
+            and not {"*", resource, f"*{slash}{subresource}"}.isdisjoint(self.resources)
+            and (not self.resource_names or (bool(name) and name in self.resource_names))
+        )
 
 
 class CiliumNode(Object, frozen=True, kw_only=True):

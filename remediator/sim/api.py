@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = ["KubeApi", "error_response"]
 
 _HEALTH = ("/readyz", "/livez", "/healthz")
-_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+_REVIEWS = "/apis/authorization.k8s.io/v1/selfsubject"
+_RULES = {"resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}], "nonResourceRules": [], "incomplete": False}
+"""Who asks may do everything."""
 
 
 def error_response(error: ApiError) -> web.Response:
@@ -75,8 +77,8 @@ class KubeApi:
         document = discover(path, self.cluster.kinds, request.host) if request.method in ("GET", "HEAD") else None
         if document is not None:
             return _json(document)
-        if path == _REVIEWS and request.method == "POST":
-            return _json({**(parse_body("POST", request.content_type, raw) or {}), "status": {"allowed": True}}, 201)
+        if path in (f"{_REVIEWS}accessreviews", f"{_REVIEWS}rulesreviews") and request.method == "POST":
+            return _json(_reviewed(path, parse_body("POST", request.content_type, raw) or {}), 201)
         if not path.startswith(("/api/", "/apis/")):
             raise status.no_such_resource(in_group=False)
         call = parse_call(request.method, path, request.query, self.cluster.kinds)
@@ -194,6 +196,15 @@ def _deletion(body: Any, query: Mapping[str, str]) -> Deletion:
     if "propagationPolicy" in query:
         options.setdefault("propagationPolicy", query["propagationPolicy"])
     return Deletion.of(options)
+
+
+def _reviewed(path: str, review: Obj) -> Obj:
+    """The answer to a question about the rights of who asks."""
+    if path == f"{_REVIEWS}accessreviews":
+        return {**review, "status": {"allowed": True}}
+    if not (review.get("spec") or {}).get("namespace"):
+        raise status.bad_request("no namespace on request")
+    return {**review, "status": _RULES}
 
 
 def _json(data: Obj, code: int = 200) -> web.Response:

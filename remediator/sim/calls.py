@@ -72,7 +72,7 @@ class Logged:
     def mutating(self) -> bool:
         """Whether it was meant to change the cluster. A review of rights is a POST, and a question."""
         changing = self.verb in ("create", "update", "patch", "delete", "deletecollection")
-        return changing and not self.dry_run and not self.path.endswith("accessreviews")
+        return changing and not self.dry_run and not self.path.endswith("reviews")
 
     @property
     def writes(self) -> bool:

@@ -31,13 +31,10 @@ VERSION = {
     "platform": "simulated",
 }
 _VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-_REVIEW: Obj = {
-    "name": "selfsubjectaccessreviews",
-    "singularName": "selfsubjectaccessreview",
-    "namespaced": False,
-    "kind": "SelfSubjectAccessReview",
-    "verbs": ["create"],
-}
+_REVIEWS: list[Obj] = [
+    {"name": f"{kind.lower()}s", "singularName": kind.lower(), "namespaced": False, "kind": kind, "verbs": ["create"]}
+    for kind in ("SelfSubjectAccessReview", "SelfSubjectRulesReview")
+]
 _OWN_KIND: dict[str, Obj] = {
     "eviction": {"group": "policy", "version": "v1", "kind": "Eviction", "verbs": ["create"]},
     "binding": {"kind": "Binding", "verbs": ["create"]},
@@ -98,7 +95,7 @@ def _group(name: str, versions: list[str]) -> Obj:
 def _resources(kinds: Kinds, group: str, version: str) -> Obj:
     found = [e for r in kinds.all() if r.group == group and version in r.served for e in _entries(r)]
     if group == "authorization.k8s.io":
-        found = [_REVIEW]
+        found = _REVIEWS
     group_version = f"{group}/{version}" if group else version
     head = {"kind": "APIResourceList", "apiVersion": "v1"} if group else {"kind": "APIResourceList"}
     return {**head, "groupVersion": group_version, "resources": found}

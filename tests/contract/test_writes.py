@@ -673,3 +673,19 @@ class TestPathsAndMethods:
         body = {"spec": {"resourceAttributes": {"verb": "delete", "resource": "pods"}}}
         answer = await api.post("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", body)
         assert (answer.status, answer.body["status"]["allowed"]) == (201, True)
+
+    async def test_rules_review(self, api):
+        """Of a namespace that nobody has, too: what holds there holds everywhere."""
+        path = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews"
+        answer = await api.post(path, {"spec": {"namespace": "namespace-that-nobody-has"}})
+        told = answer.body["status"]
+        assert (answer.status, told["incomplete"]) == (201, False)
+        assert {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]} in told["resourceRules"]
+        answer = await api.post(path, {"spec": {}})
+        assert (answer.status, answer.reason, answer.message) == (400, "BadRequest", "no namespace on request")
+
+    async def test_reviews_are_discovered(self, api):
+        listed = (await api.get("/apis/authorization.k8s.io/v1")).body["resources"]
+        found = {r["name"]: (r["kind"], r["singularName"], r["namespaced"], r["verbs"]) for r in listed}
+        for kind in ("SelfSubjectAccessReview", "SelfSubjectRulesReview"):
+            assert found[f"{kind.lower()}s"] == (kind, kind.lower(), False, ["create"])

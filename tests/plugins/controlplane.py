@@ -230,7 +230,7 @@ def running(home: Path, *, crds: str, flags: Sequence[str] = ()) -> Iterator[Con
 def _is_question(event: dict[str, Any]) -> bool:
     """Reviews of our rights, and the write that the gates try as a dry run."""
     resource = event["objectRef"]["resource"]
-    return resource == "selfsubjectaccessreviews" or (resource == "leases" and "dryRun=All" in event["requestURI"])
+    return resource.endswith("reviews") or (resource == "leases" and "dryRun=All" in event["requestURI"])
 
 
 def _up(command: list[str], home: Path) -> tuple[subprocess.Popen[str], dict[str, Any]]:

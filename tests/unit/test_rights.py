@@ -9,6 +9,7 @@ import pytest
 from remediator.actions import Cilium, actions
 from remediator.gates import Fact, gates
 from remediator.kube.errors import NotFound
+from remediator.kube.records import ResourceRule
 from remediator.playbook import Library, load_playbook, shipped
 from remediator.rights import FACTS, Need, Rights, election, grants, kinds_of, lacking, needed
 
@@ -24,6 +25,8 @@ verify: {query: up == 1, within: 5m}
 """
 LEASES = "medik8s-leases"
 DELETE = Need(namespace="kube-system", resource="pods", verb="delete")
+NOWHERE = "namespace-that-nobody-has"
+ALL = ResourceRule(verbs=("*",), api_groups=("*",), resources=("*",))
 
 
 def playbook(step):
@@ -35,9 +38,10 @@ def needs(step, **cilium):
 
 
 class Account:
-    """An API server that knows what one account may do, and which namespaces there are."""
+    """An API server that knows what one account may do, and which namespaces there are; ``listed``: its rules, if it has a list."""
 
-    def __init__(self, *forbidden, everything=False, leases=False):
+    def __init__(self, *forbidden, everything=False, leases=False, listed=None):
+        self.listed, self.rules_of = listed, []
         self.forbidden, self.everything, self.leases, self.asked = set(forbidden), everything, leases, []
         self.kinds = {("gateway.networking.k8s.io", "v1"): {"httproutes"}, ("cilium.io", "v2alpha1"): {"ciliumloadbalancerippools"}}
         self.looked = []
@@ -51,6 +55,10 @@ class Account:
         need = Need(namespace=namespace, group=group, resource=whole, verb=verb, name=name)
         self.asked.append(need)
         return self.everything if verb == "*" else need not in self.forbidden
+
+    async def rules(self, namespace):
+        self.rules_of.append(namespace)
+        return None if self.listed is None else tuple(self.listed.get(namespace, self.listed[NOWHERE]))
 
     async def get(self, kind, name):
         assert (str(kind), name) == ("Namespace", LEASES)
@@ -134,10 +142,79 @@ async def test_what_is_missing_is_named_with_who_needs_it():
     assert lacking(missing) == "delete pods in kube-system (action cilium.restart_agent)"
 
 
-async def test_who_may_do_everything_is_asked_one_question():
+async def test_of_who_may_do_everything_one_question_is_asked():
     account = Account(DELETE, everything=True)
     assert await Rights(account, Hands(), Cilium()).missing(playbook("{action: cilium.restart_agent}")) == {}
-    assert len(account.asked) == 1
+    assert (account.rules_of, len(account.asked)) == ([NOWHERE], 1)
+    account = Account(DELETE, listed={NOWHERE: [ALL]})
+    assert await Rights(account, Hands(), Cilium()).missing(playbook("{action: cilium.restart_agent}")) == {}
+    assert (account.rules_of, account.asked) == ([NOWHERE], [])
+
+
+def rules_of(needs):
+    """As the API server lists them: by namespace those of everywhere and its own."""
+    made = {need: ResourceRule(verbs=(need.verb,), api_groups=(need.group,), resources=(need.resource,)) for need in needs}
+    everywhere = [rule for need, rule in made.items() if not need.namespace]
+    return {NOWHERE: everywhere} | {
+        place: everywhere + [rule for need, rule in made.items() if need.namespace == place]
+        for place in {n.namespace for n in needs} - {""}
+    }
+
+
+async def test_what_the_list_of_rules_grants_is_not_asked_for():
+    mine = playbook("{action: cilium.restart_agent}")
+    wanted = needed([mine], Cilium(), events=False)
+    account = Account(DELETE, leases=True, listed=rules_of(set(wanted) - {DELETE}))
+    assert set(await Rights(account, Hands(), Cilium()).missing(mine)) == {DELETE}
+    assert account.asked == [DELETE]
+    assert sorted(account.rules_of) == sorted({NOWHERE, *(need.namespace for need in wanted if need.namespace)})
+
+
+async def test_what_is_granted_in_one_namespace_is_not_granted_everywhere():
+    everywhere = Need(resource="pods", verb="delete")
+    account = Account(everywhere, listed=rules_of({DELETE}))
+    rights = Rights(account, Hands(), Cilium())
+    assert set(await rights.missing_of({DELETE: ("one",), everywhere: ("another",)})) == {everywhere}
+    assert account.asked == [everywhere]
+
+
+async def test_rules_are_good_for_a_minute_and_never_a_no():
+    account, clock = Account(DELETE, listed=rules_of({DELETE})), Hands()
+    rights = Rights(account, clock, Cilium())
+    wanted = {DELETE: ("one",)}
+    assert await rights.missing_of(wanted) == {}
+    account.listed = {NOWHERE: []}
+    assert await rights.missing_of(wanted) == {}, "granted a moment ago"
+    clock.at += timedelta(seconds=61)
+    assert set(await rights.missing_of(wanted)) == {DELETE}
+    account.forbidden.clear()
+    assert await rights.missing_of(wanted) == {}, "granted now, whatever the list said"
+
+
+@pytest.mark.parametrize(
+    ("rule", "allowed"),
+    [
+        ({}, {"pods", "nodes", "pods/exec"}),
+        ({"resources": ("pods",)}, {"pods"}),
+        ({"resources": ("pods/exec",)}, {"pods/exec"}),
+        ({"resources": ("*/exec",)}, {"pods/exec"}),
+        ({"resources": ("pods", "nodes")}, {"pods", "nodes"}),
+        ({"verbs": ("list", "get")}, {"pods", "nodes", "pods/exec"}),
+        ({"verbs": ("list",)}, set()),
+        ({"verbs": ()}, set()),
+        ({"api_groups": ("",)}, {"pods", "nodes", "pods/exec"}),
+        ({"api_groups": ("apps",)}, set()),
+        ({"resource_names": ("mine",)}, set()),
+    ],
+)
+def test_a_rule_allows_what_rbac_allows_by_it(rule, allowed):
+    given = ResourceRule(**{"verbs": ("*",), "api_groups": ("*",), "resources": ("*",), **rule})
+    assert {resource for resource in ("pods", "nodes", "pods/exec") if given.allows("get", "", resource)} == allowed
+
+
+def test_a_rule_on_names_allows_those():
+    rule = ResourceRule(verbs=("get",), api_groups=("",), resources=("pods",), resource_names=("mine", "ours"))
+    assert [rule.allows("get", "", "pods", name) for name in ("mine", "ours", "theirs", "")] == [True, True, False, False]
 
 
 async def test_a_yes_is_good_for_a_minute_and_a_no_for_nothing():
@@ -199,4 +276,4 @@ async def test_the_right_on_the_lease_of_an_election_is_asked_for_by_its_name():
     account = Account(get)
     lacks = await Rights(account, Hands(), Cilium()).missing_of(wanted)
     assert lacking(lacks) == "get leases.coordination.k8s.io/mine in remediator (the election of a leader)"
-    assert set(account.asked) == set(wanted)
+    assert {need for need in account.asked if need.verb != "*"} == set(wanted)

@@ -39,7 +39,7 @@ async def test_off_by_default_nothing_is_asked(stage):
     done = await stage.step(ACTION, ready_for="5s")
     assert done.end is StepEnd.SUCCEEDED, done.detail
     assert asked(stage) == []
-    assert not [call for call in stage.cluster.request_log if call.path.endswith("accessreviews")]
+    assert not [call for call in stage.cluster.request_log if call.path.endswith("reviews")]
     assert "inside of its container" not in plan(done)
 
 

@@ -207,3 +207,21 @@ async def test_whether_we_may_is_a_question_and_asked_again_where_that_helps(api
     api.json({"kind": "Status"}, 201)
     with pytest.raises(Malformed):
         await kube.may("get", "pods", "kube-system")
+
+
+async def test_the_rules_of_a_namespace_are_told_where_the_list_is_whole(api, kube):
+    rule = {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["a"]}
+    api.json({"status": {"resourceRules": [rule], "nonResourceRules": [], "incomplete": False}}, 201)
+    (found,) = await kube.rules("shop")
+    assert (found.verbs, found.api_groups, found.resources, found.resource_names) == (("get",), ("",), ("pods",), ("a",))
+    assert [(seen.body["kind"], seen.body["spec"]) for seen in api.seen] == [("SelfSubjectRulesReview", {"namespace": "shop"})]
+    api.json({"status": {"resourceRules": None, "nonResourceRules": None, "incomplete": False}}, 201)
+    assert await kube.rules("shop") == ()
+    why = "webhook authorizer does not support user rule resolution"
+    api.json({"status": {"resourceRules": [rule], "nonResourceRules": [], "incomplete": True, "evaluationError": why}}, 201)
+    assert await kube.rules("shop") is None, "another authorizer may forbid what RBAC allows"
+    api.status(403, "Forbidden")
+    assert await kube.rules("shop") is None
+    api.json({"kind": "Status"}, 201)
+    with pytest.raises(Malformed):
+        await kube.rules("shop")
