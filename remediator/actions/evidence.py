@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -27,7 +28,11 @@ class QueryParameters(Parameters):
 
 
 class PrometheusQuery(Action[QueryParameters]):
-    """Asks Prometheus and keeps the answer. A query that cannot be answered, or is answered from stale data, fails."""
+    """Asks Prometheus and keeps the answer. A query that cannot be answered, or is answered from stale data, fails.
+
+    A series without a number (a quantile over no pings) is left out and counted: one dead peer must not keep all evidence away. Where
+    something is expected of the answer it fails the step instead, since it would be neither there nor absent.
+    """
 
     name: ClassVar[str] = "prometheus.query"
     summary: ClassVar[str] = "ask Prometheus and keep the answer as evidence"
@@ -39,13 +44,15 @@ class PrometheusQuery(Action[QueryParameters]):
             raise StepFailed("the settings name no prometheus.url")
         try:
             await ctx.prometheus.require_fresh()
-            samples = await ctx.prometheus.query(parameters.query)
+            found = await ctx.prometheus.query(parameters.query, nan="keep" if parameters.expect == "any" else "refuse")
         except MonitoringError as error:
             raise StepFailed(str(error)) from error
+        samples = [sample for sample in found if not math.isnan(sample.value)]
         ctx.evidence(parameters.query, to_json(samples[:_MOST]))
         if parameters.expect != "any" and bool(samples) != (parameters.expect == "some"):
             raise StepFailed(f"expected {parameters.expect}, got {len(samples)} samples of {parameters.query}")
-        return f"{len(samples)} samples"
+        without = len(found) - len(samples)
+        return f"{len(samples)} samples" + (f"; {without} more have no number" if without else "")
 
 
 class GetParameters(Parameters):

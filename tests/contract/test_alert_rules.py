@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -37,6 +38,61 @@ def test_the_rules_parse(name):
 )
 def test_the_rules_fire_for_the_right_reason(name):
     run("promtool", "test", "rules", f"{name}.yaml", cwd=PROMETHEUS / "tests")
+
+
+PLAIN = "histogram_quantile(0.95, sum by (node, target_node, le) (rate(smokeping_response_duration_seconds_bucket[5m])))"
+"""What one would record of smokeping_prober without a thought: NaN where nothing is answered."""
+
+
+def in_the_docs(name):
+    """The recording rules that the page of a playbook asks for."""
+    page = (PROMETHEUS.parents[1] / "docs" / "playbooks" / f"{name}.md").read_text()
+    return [rule for block in re.findall(r"```yaml\n(- record.*?)```", page, re.DOTALL) for rule in yaml.safe_load(block)]
+
+
+def pinged(values, *, observers=("node-1", "node-2", "node-4"), target="node-3"):
+    """What smokeping_prober has of one target: ``values`` of answers between 1.6 and 51.2 ms, one ping a second."""
+    for node in observers:
+        labels = f'node="{node}",target_node="{target}"'
+        for name, written in (("bucket", ',le="0.0016"'), ("bucket", ',le="0.0512"'), ("bucket", ',le="+Inf"'), ("count", "")):
+            shown = "0x60" if "0.0016" in written else values
+            yield {"series": f"smokeping_response_duration_seconds_{name}{{{labels}{written}}}", "values": shown}
+        yield {"series": f"smokeping_requests_total{{{labels}}}", "values": "0+60x60"}
+
+
+def promtool_test(folder, rules, input_series, **expected):
+    (folder / "recorded.yaml").write_text(yaml.safe_dump({"groups": [{"name": "recorded", "rules": rules}]}))
+    tests = [{"interval": "1m", "input_series": [*input_series], **expected}]
+    files = ["recorded.yaml", str(PROMETHEUS / "rules.yaml")]
+    (folder / "test.yaml").write_text(yaml.safe_dump({"rule_files": files, "evaluation_interval": "1m", "tests": tests}))
+    run("promtool", "test", "rules", "test.yaml", cwd=folder)
+
+
+@pytest.mark.prometheus
+def test_the_recording_rule_in_the_docs_counts_no_answer_as_ten_seconds(tmp_path):
+    (rule,) = in_the_docs("node-latency")
+    each = {"labels": 'network_pair_latency_seconds{node="node-1",target_node="node-3"}'}
+    asked = [
+        {"expr": 'network_pair_latency_seconds{node="node-1"}', "eval_time": at, "exp_samples": [{**each, "value": value}]}
+        for at, value in (("15m", 0.04872), ("30m", 10))
+    ]
+    promtool_test(tmp_path, [rule], pinged("0+60x20 1200x40"), promql_expr_test=asked)
+    never = [{**one, "exp_samples": [{**each, "value": 10}]} for one in asked]
+    promtool_test(tmp_path, [rule], pinged("5x60"), promql_expr_test=never)
+    silent = [{**one, "exp_samples": []} for one in asked]
+    unsent = [one | {"values": "7x60"} if "requests" in one["series"] else one for one in pinged("5x60")]
+    promtool_test(tmp_path, [rule], unsent, promql_expr_test=silent)
+
+
+@pytest.mark.prometheus
+def test_a_recorded_quantile_of_no_pings_hides_no_silent_node(tmp_path):
+    plain = {"record": "network_pair_latency_seconds", "expr": PLAIN}
+    shown = {"expr": "count(network_pair_latency_seconds) unless count(network_pair_latency_seconds >= 0)", "eval_time": "15m"}
+    shown["exp_samples"] = [{"labels": "{}", "value": 3}]
+    found = {"expr": 'ALERTS{alertname="NodeLatencyCritical",alertstate="firing"}', "eval_time": "15m"}
+    name = 'ALERTS{alertname="NodeLatencyCritical",alertstate="firing",kind="latency",severity="critical",target_node="node-3"}'
+    found["exp_samples"] = [{"labels": name, "value": 1}]
+    promtool_test(tmp_path, [plain], pinged("5x60"), promql_expr_test=[shown, found])
 
 
 @pytest.mark.prometheus

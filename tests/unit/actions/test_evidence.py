@@ -1,7 +1,17 @@
 from __future__ import annotations
 
+import math
+
 from remediator.reasons import Reason
 from remediator.run import StepEnd
+from remediator.sim.prometheus import Sample
+
+
+def half_measured(stage):
+    """One pair with a number and one without, as a quantile over no pings is; scraped once."""
+    pairs = {"node-1": 0.04, "node-2": math.nan}
+    stage.simulation.prometheus.extra.append(lambda: [Sample("pair_seconds", {"node": node}, value) for node, value in pairs.items()])
+    stage.simulation.prometheus.scrape_once()
 
 
 async def test_a_query_keeps_what_prometheus_said(stage):
@@ -17,6 +27,21 @@ async def test_an_expectation_that_fails_fails_the_step(stage):
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.STEP_FAILED)
     done = await stage.step("prometheus.query", query="up", expect="none")
     assert done.end is StepEnd.FAILED
+
+
+async def test_what_has_no_number_is_left_out_and_counted(stage):
+    half_measured(stage)
+    done = await stage.step("prometheus.query", query="pair_seconds")
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "1 samples; 1 more have no number")
+    (evidence,) = done.run.steps[0].evidence
+    assert [one["labels"]["node"] for one in evidence.data] == ["node-1"]
+
+
+async def test_an_expectation_is_not_met_by_what_has_no_number(stage):
+    half_measured(stage)
+    for expect in ("some", "none"):
+        done = await stage.step("prometheus.query", query='pair_seconds{node="node-2"}', expect=expect)
+        assert (done.end, done.reason) == (StepEnd.FAILED, Reason.STEP_FAILED)
 
 
 async def test_a_query_that_prometheus_refuses_fails_with_its_words(stage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import timedelta
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from remediator.clock import ManualClock
 from remediator.playbook import load_library, shipped
 from remediator.sim import Simulation
+from remediator.sim.prometheus import Sample
 
 BAD = {"node-latency": {"latency": 0.040}, "node-packet-loss": {"loss": 0.05}}
 
@@ -43,3 +45,62 @@ class TestProof:
 
     async def test_a_node_that_nobody_measures_is_not_proved(self, proof, name):
         assert await proof(name, "node-99") == []
+
+
+MEASURED = {
+    "node-latency": {"pairs": "network_pair_latency_seconds", "fine": 0.0005, "bad": 0.04},
+    "node-packet-loss": {"pairs": "network_pair_loss_ratio", "fine": 0, "bad": 0.05},
+}
+NONE = math.nan
+"""What a quantile or a ratio over no pings is."""
+
+
+@pytest.fixture
+def observed(sim):
+    """Sets what others measure to node-9, which only these series know."""
+
+    def observe(metric, values, **labels):
+        peer = labels or {"target_node": "node-9"}
+        sim.prometheus.extra.append(lambda: [Sample(metric, {"node": f"node-{n}", **peer}, value) for n, value in enumerate(values)])
+
+    return observe
+
+
+@pytest.mark.parametrize("name", MEASURED)
+class TestUnanswered:
+    async def test_a_node_that_answers_nobody_is_not_proved(self, proof, observed, name):
+        observed(MEASURED[name]["pairs"], [NONE] * 4)
+        assert await proof(name, "node-9") == []
+
+    @pytest.mark.parametrize(("answered", "proved"), [(3, True), (2, False), (1, False)])
+    async def test_more_than_half_of_those_who_ask_must_find_it_fine(self, proof, observed, name, answered, proved):
+        observed(MEASURED[name]["pairs"], [MEASURED[name]["fine"]] * answered + [NONE] * (4 - answered))
+        assert bool(await proof(name, "node-9")) is proved
+
+    async def test_bad_and_unanswered_add_up(self, proof, observed, name):
+        observed(MEASURED[name]["pairs"], [MEASURED[name]["fine"]] * 2 + [MEASURED[name]["bad"], NONE])
+        assert await proof(name, "node-9") == []
+
+    async def test_what_it_says_of_itself_is_no_observation(self, proof, sim, name):
+        itself = {"node": "node-9", "target_node": "node-9"}
+        sim.prometheus.extra.append(lambda: [Sample(MEASURED[name]["pairs"], itself, MEASURED[name]["fine"])])
+        assert await proof(name, "node-9") == []
+
+
+GAUGE = {"target_node_name": "node-9", "target_node_type": "remote_intra_cluster", "type": "node", "protocol": "icmp"}
+
+
+@pytest.mark.parametrize(
+    ("seen", "proved"),
+    [
+        ((0.0005, -1, -1, -1), True),  # nobody else has a sample yet
+        ((0.0005, 0, 0, 0), False),  # three probes failed
+        ((0, 0, 0, 0), False),
+        ((-1, -1, -1, -1), False),
+        ((0.0005, 0.0005, 0.04, 0), False),
+        ((0.0005, 0.0005, 0.0005, 0), True),
+    ],
+)
+async def test_failed_probes_of_cilium_are_no_answers(proof, observed, seen, proved):
+    observed("cilium_node_connectivity_latency_seconds", seen, **GAUGE, address_type="primary")
+    assert bool(await proof("node-latency", "node-9")) is proved
