@@ -29,6 +29,7 @@ from remediator.carry import A_PERSON_MUST_LOOK
 from remediator.clock import SystemClock
 from remediator.cluster.read import read_own
 from remediator.demotion import Demotions
+from remediator.document import told
 from remediator.errors import DocumentError, JournalError, JournalUnavailable, UsageError
 from remediator.events import Events
 from remediator.gates import Limits as GateLimits
@@ -48,7 +49,7 @@ from remediator.rights import Rights
 from remediator.run import StepEnd
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
 from remediator.server.service import PruneRequest, ReloadReport
-from remediator.settings import effective_mode
+from remediator.settings import effective_mode, idle_names
 from remediator.telemetry import METRICS, configure_logging, zero
 from remediator.telling import Grafana, Invitations, Teller
 from remediator.tracing import Tracing
@@ -157,7 +158,9 @@ class Daemon:
             world.elector = elector
             world.rights = Rights(world.kube, clock, world.cilium)
             pipeline = Pipeline(world, settings.store.full_url())
-            report = ReloadReport(ok=not problems, problems=problems, playbooks=len(library.playbooks), at=clock.now())
+            report = ReloadReport(
+                ok=not problems, problems=problems + _idle(settings, library), playbooks=len(library.playbooks), at=clock.now()
+            )
             operations = Operations(
                 world,
                 pipeline,
@@ -253,10 +256,11 @@ class Daemon:
         except (DocumentError, OSError) as error:
             problems = tuple(map(str, error.problems)) if isinstance(error, DocumentError) else (str(error),)
             log.error("playbooks were not reloaded; the old ones stay in force", problems=problems)  # noqa: TRY400 - a finding, no fault
+            problems += _idle(self._settings, self.world.library)
             report = ReloadReport(ok=False, problems=problems, playbooks=len(self.world.library.playbooks), at=now)
         else:
             self.world.library = library
-            report = ReloadReport(ok=True, playbooks=len(library.playbooks), at=now)
+            report = ReloadReport(ok=True, problems=_idle(self._settings, library), playbooks=len(library.playbooks), at=now)
             log.info("playbooks reloaded", playbooks=len(library.playbooks))
             await self.operations.surroundings.look_at_rights()
         _announce(self.world.library, report)
@@ -404,10 +408,18 @@ def _load(settings: Settings) -> Library:
 def _load_rest(settings: Settings) -> tuple[Library, tuple[str, ...]]:
     """At start there are no old ones that could stay in force: what can be read serves, and the files that cannot are named."""
     library, problems = Library.load_rest(settings.playbooks or (shipped(),), actions=actions(), gates=gates())
-    told = tuple(map(str, problems))
-    if told:
-        log.error("playbook files were refused; the others are in force", problems=told, playbooks=len(library.playbooks))
-    return library, told
+    words = tuple(map(str, problems))
+    if words:
+        log.error("playbook files were refused; the others are in force", problems=words, playbooks=len(library.playbooks))
+    return library, words
+
+
+def _idle(settings: Settings, library: Library) -> tuple[str, ...]:
+    """Names in the settings that fit no playbook in force, logged too. No reason to end: settings may be there before their playbook is."""
+    words = tuple(f"settings: {told(loc, message)}" for loc, message in idle_names(settings, [one.name for one in library.playbooks]))
+    if words:
+        log.warning("the settings name playbooks that are not there", problems=words)
+    return words
 
 
 def _folders(settings: Settings) -> list[Path]:

@@ -32,6 +32,7 @@ __all__ = [
     "problems_of",
     "read_documents",
     "suggest",
+    "told",
 ]
 
 MAX_SIZE = 1024 * 1024

@@ -9,20 +9,22 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from remediator.document import Document, load_text, read_documents, suggest
 from remediator.errors import DocumentError, Problem, UsageError
 from remediator.playbook.alertrules import check_rules
 from remediator.playbook.attached import named_files
 from remediator.playbook.load import kind_of, playbook_of
-from remediator.settings import settings_of
+from remediator.playbook.shipped import shipped
+from remediator.settings import idle_names, settings_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from remediator.playbook.check import ActionInfo, GateInfo
     from remediator.playbook.model import Playbook
+    from remediator.settings import Settings
 
 __all__ = ["Library", "check_paths", "files_of", "is_test", "load_library"]
 
@@ -40,10 +42,10 @@ class Library:
     @classmethod
     def load(cls, paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> Library:
         """Read and check everything. Raises DocumentError with every problem of every file."""
-        found, problems = _read(paths, actions, gates)
-        if problems:
-            raise DocumentError(problems)
-        return cls(tuple(playbook for playbook, _ in found))
+        read = _read(paths, actions, gates)
+        if read.problems:
+            raise DocumentError(read.problems)
+        return cls(tuple(playbook for playbook, _ in read.playbooks))
 
     @classmethod
     def load_rest(
@@ -53,12 +55,12 @@ class Library:
 
         Raises DocumentError with every problem if a path leads nowhere, or no playbook is left.
         """
-        found, problems = _read(paths, actions, gates)
-        bad = {problem.path for problem in problems}
-        rest = tuple(playbook for playbook, _ in found if playbook.source not in bad)
-        if problems and (not rest or not all(Path(path).is_file() for path in bad)):
-            raise DocumentError(problems)
-        return cls(rest), problems
+        read = _read(paths, actions, gates)
+        bad = {problem.path for problem in read.problems}
+        rest = tuple(playbook for playbook, _ in read.playbooks if playbook.source not in bad)
+        if read.problems and (not rest or not all(Path(path).is_file() for path in bad)):
+            raise DocumentError(read.problems)
+        return cls(rest), read.problems
 
     @property
     def revision(self) -> str:
@@ -105,8 +107,9 @@ def check_paths(
     paths: Iterable[Path], *, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo], rules: Iterable[Path] = ()
 ) -> list[Problem]:
     """Every problem of every playbook and settings document in ``paths``, and of alert rules beside them; for ``remediator check``."""
-    found, problems = _read(paths, actions, gates)
-    return problems + check_rules(rules, found, complete=not problems)
+    read = _read(paths, actions, gates)
+    idle = [] if read.problems else [problem for one in read.settings for problem in _idle(*one, read, actions, gates)]
+    return read.problems + idle + check_rules(rules, read.playbooks, complete=not read.problems)
 
 
 def files_of(path: Path) -> list[Path]:
@@ -132,8 +135,16 @@ def is_test(file: Path) -> bool:
 Found = list[tuple["Playbook", Document]]
 
 
-def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> tuple[Found, list[Problem]]:
+class _Read(NamedTuple):
+    playbooks: Found
+    settings: list[tuple[Settings, Document]]
+    problems: list[Problem]
+    files: frozenset[Path]
+
+
+def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]) -> _Read:
     found: Found = []
+    settings: list[tuple[Settings, Document]] = []
     problems: list[Problem] = []
     read = {file: _documents(file) for file in _files(paths, problems)}
     named = {path for documents, _ in read.values() for document in documents for path in named_files(document, actions)}
@@ -147,10 +158,28 @@ def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mappi
                 if kind == "Playbook":
                     found.append((playbook_of(document, actions=actions, gates=gates), document))
                 elif kind == "Settings":
-                    settings_of(document, base=file.parent)
+                    settings.append((settings_of(document, base=file.parent), document))
             except DocumentError as error:
                 problems += error.problems
-    return found, problems + list(_together(found))
+    return _Read(found, settings, problems + list(_together(found)), frozenset(file.resolve() for file in read))
+
+
+def _idle(
+    settings: Settings, document: Document, read: _Read, actions: Mapping[str, ActionInfo], gates: Mapping[str, GateInfo]
+) -> Iterator[Problem]:
+    """Names in ``settings`` that fit none of the playbooks that they name, and none of those that were read beside them.
+
+    Nothing is said where it is not known which playbooks there are: their folder is on another machine, or something is wrong in it.
+    """
+    names = {playbook.name for playbook, _ in read.playbooks}
+    paths = settings.playbooks or (shipped(),)
+    if all(path.exists() for path in paths) and not read.files.issuperset(file.resolve() for path in paths for file in files_of(path)):
+        own = _read(paths, actions, gates)
+        if own.problems:
+            return
+        names |= {playbook.name for playbook, _ in own.playbooks}
+    for loc, message in idle_names(settings, names) if names else ():
+        yield document.problem(loc, message)
 
 
 def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:

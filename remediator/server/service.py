@@ -139,7 +139,10 @@ class PruneRequest(Noun, frozen=True, kw_only=True):
 
 
 class ReloadReport(Noun, frozen=True, kw_only=True):
-    """How the last load of the playbooks went. If ``ok`` is false, the old ones stay in force; at start, those of the good files are."""
+    """How the last load of the playbooks went. If ``ok`` is false, the old ones stay in force; at start, those of the good files are.
+
+    ``problems`` are also names in the settings that fit none of the playbooks in force; they refuse nothing.
+    """
 
     ok: bool
     problems: tuple[str, ...] = ()

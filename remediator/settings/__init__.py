@@ -28,8 +28,9 @@ from remediator.settings.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator
 
+    from remediator.document import Loc
     from remediator.model import Mode
 
 __all__ = [
@@ -46,7 +47,7 @@ __all__ = [
     "Slack",
     "Storm",
     "effective_mode",
-    "idle_modes",
+    "idle_names",
     "load_settings",
     "settings_of",
     "settings_schema",
@@ -75,10 +76,21 @@ def effective_mode(settings: Settings, playbook: HasMode) -> Mode:
     return min(chosen, settings.mode, key=lambda mode: mode.rank)
 
 
-def idle_modes(settings: Settings, names: Collection[str]) -> list[str]:
-    """Sentences about entries of ``modes`` that fit none of the playbooks ``names``: most likely a typing mistake."""
-    idle = [glob for glob in settings.modes if glob != "*" and not any(fnmatch.fnmatchcase(name, glob) for name in names)]
-    return [f'modes: no playbook is named "{glob}"{suggest(glob, names)}' for glob in idle]
+def idle_names(settings: Settings, names: Collection[str]) -> list[tuple[Loc, str]]:
+    """Where the settings name playbooks, by name or glob, and none of ``names`` fits; each with what is wrong there.
+
+    Most likely a typing mistake; in ``modes`` one that lets a playbook act by itself that was meant to ask.
+    """
+    idle = [(at, glob) for at, glob in _globs(settings) if glob != "*" and not any(fnmatch.fnmatchcase(name, glob) for name in names)]
+    return [(at, f'no playbook is named "{glob}"{suggest(glob, names)}') for at, glob in idle]
+
+
+def _globs(settings: Settings) -> Iterator[tuple[Loc, str]]:
+    for glob in settings.modes:
+        yield ("modes", glob), glob
+    for index, route in enumerate(settings.notify):
+        for place, glob in enumerate(route.playbooks):
+            yield ("notify", index, "playbooks", place), glob
 
 
 def settings_schema() -> dict[str, Any]:

@@ -99,6 +99,51 @@ def test_settings_and_the_playbooks_that_they_name(call, folder):
         assert "mine/good.yaml:2:1" in result.stdout
 
 
+NAMED = """\
+modes: {'*': auto, lok: suggest, 'lo*': auto}
+notify:
+- {name: ops, url: 'http://127.0.0.1:9', playbooks: ['*']}
+- {name: oncall, url: 'http://127.0.0.1:9', playbooks: [look, lokk]}
+"""
+IDLE = """\
+settings.yaml:5:20: modes.lok: no playbook is named "lok"; did you mean "look"?
+settings.yaml:8:63: notify[1].playbooks[1]: no playbook is named "lokk"; did you mean "look"?
+"""
+
+
+@pytest.mark.parametrize("paths", [("--config", "settings.yaml"), ("settings.yaml",), ("settings.yaml", "playbooks")])
+def test_names_in_the_settings_that_fit_no_playbook(call, folder, paths):
+    """Such a mode lets the playbook act by itself that was meant to ask."""
+    (folder / "settings.yaml").write_text(SETTINGS + NAMED)
+    result = call("check", *paths)
+    assert (result.exit_code, result.stdout, result.stderr) == (1, IDLE, "2 problems found.\n")
+
+
+def test_names_of_shipped_playbooks(call, folder):
+    settings = SETTINGS.replace("playbooks: [mine]", "modes: {drain-nod: observe, drain-node: suggest}")
+    (folder / "settings.yaml").write_text(settings)
+    result = call("check", "settings.yaml")
+    assert result.exit_code == 1
+    assert result.stdout == 'settings.yaml:4:9: modes.drain-nod: no playbook is named "drain-nod"; did you mean "drain-node"?\n'
+
+
+def test_names_are_compared_with_what_is_checked_beside_the_settings_too(call, folder):
+    """In a repository the settings may name the folder that the daemon's image has."""
+    (folder / "settings.yaml").write_text(SETTINGS.replace("[mine]", "[/nowhere/playbooks]") + "modes: {look: suggest}\n")
+    assert call("check", "settings.yaml", "playbooks").exit_code == 0
+    assert call("check", "settings.yaml").exit_code == 0, "nobody knows here which there are"
+    (folder / "settings.yaml").write_text(SETTINGS.replace("[mine]", "[/nowhere/playbooks]") + "modes: {lok: suggest}\n")
+    assert call("check", "settings.yaml", "playbooks").exit_code == 1
+
+
+def test_names_are_compared_once_the_playbooks_are_right(call, folder):
+    (folder / "mine" / "good.yaml").write_text(GOOD.replace("1m", "5"))
+    (folder / "settings.yaml").write_text(SETTINGS + "modes: {look: suggest}\n")
+    lines = call("check", "--config", "settings.yaml").stdout.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["mine/good.yaml"]
+    assert call("check", "settings.yaml").exit_code == 0
+
+
 @pytest.mark.parametrize("path", ["nowhere", "empty"])
 def test_nothing_to_check_is_a_problem(call, folder, path):
     (folder / "empty").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from datetime import timedelta
 
@@ -196,3 +197,38 @@ async def test_at_start_without_one_good_file_it_does_not_start(house, text):
     house.put("bad.yaml", text("bad").replace('"Playbook"', '"Playbok"'))
     with pytest.raises(DocumentError, match=r"bad\.yaml"):
         await house.start()
+
+
+IDLE = 'settings: modes.remdy: no playbook is named "remdy"; did you mean "remedy"?'
+
+
+async def test_a_mode_for_no_playbook_is_said_at_start_and_refuses_nothing(house, text):
+    """The playbook that was meant to ask would act by itself, and nobody would know."""
+    house.put("remedy.yaml", text())
+    await house.start(modes={"*": "auto", "remdy": "suggest"})
+    report = house.operations.status().last_reload
+    assert (report.ok, report.problems, loaded(house)) == (True, (IDLE,), ["remedy"])
+    assert IDLE in (await house.http("GET", "/", token="read"))[1].replace("&#34;", '"')
+    assert METRICS.reload_ok._value.get() == 1
+    logged = [json.loads(line) for line in house.log.getvalue().splitlines() if "name playbooks that are not there" in line]
+    assert [(line["level"], line["problems"]) for line in logged] == [("warning", [IDLE])]
+
+
+async def test_a_reload_that_takes_a_named_playbook_away_says_so(house, text):
+    house.put("remedy.yaml", text())
+    route = {"name": "ops", "url": "http://127.0.0.1:9/", "playbooks": ["remedy"]}
+    await house.start(modes={"remedy": "suggest"}, notify=[route])
+    assert house.operations.status().last_reload.problems == ()
+    house.put("remedy.yaml", text("remedies"))
+    status, answer = await house.http("POST", "/-/reload")
+    idle = [
+        'settings: modes.remedy: no playbook is named "remedy"; did you mean "remedies"?',
+        'settings: notify[0].playbooks[0]: no playbook is named "remedy"; did you mean "remedies"?',
+    ]
+    assert (status, answer["ok"], answer["problems"], loaded(house)) == (200, True, idle, ["remedies"])
+    assert (await house.journal.entries(kind="reload"))[-1].data == {"ok": True, "problems": idle}
+    house.put("remedy.yaml", "a: [1")
+    report = await house.operations.reload()
+    assert (report.ok, report.problems[-2:], len(report.problems)) == (False, tuple(idle), 3), "they are still in force"
+    house.put("remedy.yaml", text())
+    assert (await house.operations.reload()).problems == ()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from remediator.document import read_documents
 from remediator.errors import DocumentError, UsageError
 from remediator.model import Mode
-from remediator.settings import Settings, Share, effective_mode, idle_modes, load_settings, settings_schema, variables
+from remediator.settings import Settings, Share, effective_mode, idle_names, load_settings, settings_schema, variables
 
 ROOT = Path(__file__).parents[3]
 HEAD = "apiVersion: remediator.dev/v1\nkind: Settings\n"
@@ -278,12 +278,14 @@ def test_the_mode_is_never_above_the_ceiling(own, ceiling, modes):
     assert found.rank <= ceiling.rank
 
 
-def test_modes_for_playbooks_that_are_not_there_are_pointed_out():
-    settings = SimpleNamespace(modes={"cilium-agent-dwon": Mode.OBSERVE, "cilium-*": Mode.AUTO, "*": Mode.SUGGEST, "x-*": Mode.AUTO})
-    found = idle_modes(settings, ["cilium-agent-down"])
+def test_playbooks_that_are_named_and_not_there_are_pointed_out():
+    modes = {"cilium-agent-dwon": Mode.OBSERVE, "cilium-*": Mode.AUTO, "*": Mode.SUGGEST, "x-*": Mode.AUTO}
+    routes = [SimpleNamespace(playbooks=("*",)), SimpleNamespace(playbooks=("cilium-*", "cilium_agent-down"))]
+    found = idle_names(SimpleNamespace(modes=modes, notify=routes), ["cilium-agent-down"])
     assert found == [
-        'modes: no playbook is named "cilium-agent-dwon"; did you mean "cilium-agent-down"?',
-        'modes: no playbook is named "x-*"; known are cilium-agent-down',
+        (("modes", "cilium-agent-dwon"), 'no playbook is named "cilium-agent-dwon"; did you mean "cilium-agent-down"?'),
+        (("modes", "x-*"), 'no playbook is named "x-*"; known are cilium-agent-down'),
+        (("notify", 1, "playbooks", 1), 'no playbook is named "cilium_agent-down"; did you mean "cilium-agent-down"?'),
     ]
 
 
