@@ -172,6 +172,14 @@ class TestNow:
         assert not page.all("form", action="/pause")
         assert not page.all("b", onclick="x")
 
+    async def test_the_kill_switch_says_what_it_does_to_open_runs(self, read):
+        """See test_pause_before_each_call.py: a run that is open stops before its next change."""
+        page = await read("/")
+        assert page.all("form", action="/pause")
+        said = " ".join(page.text.split())
+        assert "Nothing new is started, and open runs stop before their next change, until somebody resumes." in said
+        assert "goes on" not in said
+
     async def test_how_long_the_oldest_undecided_delivery_waits(self, read, service):
         assert not (await read("/")).all("p", id="undecided")
         service.undecided = {"undecided": 3, "undecided_since": NOW - timedelta(seconds=90)}
