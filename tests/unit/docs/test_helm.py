@@ -22,6 +22,7 @@ EVERYTHING = {
     "medik8s": True,
     "exec": True,
     "postgres": {"enabled": True},
+    "settings": {"store": {"url": "postgresql://remediator@postgres.databases/remediator"}},
     "gateway": {"enabled": True},
 }
 COMPONENTS = ("hostnetwork", "medik8s", "exec", "postgres", "gateway")
@@ -101,7 +102,11 @@ def test_the_chart_renders_what_kustomize_builds(deploy, tmp_path):
     mine = tmp_path / "deploy" / "kustomize" / "mine"
     mine.mkdir()
     parts = ", ".join(f"../components/{name}" for name in COMPONENTS)
-    (mine / "kustomization.yaml").write_text(f"resources: [../overlays/staging]\ncomponents: [{parts}]\n")
+    own = yaml.safe_load((deploy / "kustomize" / "base" / "settings.yaml").read_text())
+    (mine / "settings.yaml").write_text(yaml.safe_dump(merged(own, EVERYTHING["settings"])))
+    replaced = "{name: remediator-settings, namespace: remediator, behavior: merge, files: [settings.yaml]}"
+    written = f"resources: [../overlays/staging]\ncomponents: [{parts}]\nconfigMapGenerator: [{replaced}]\n"
+    (mine / "kustomization.yaml").write_text(written)
     assert rendered(deploy, tmp_path, values=EVERYTHING) == built(mine)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -10,6 +11,10 @@ import subprocess
 import pytest
 import yaml
 
+from remediator.errors import DocumentError
+from remediator.settings import load_settings
+
+HELM = os.environ.get("HELM") or shutil.which("helm")
 KUBECTL = shutil.which("kubectl", path=os.pathsep.join([os.environ.get("KUBEBUILDER_ASSETS", ""), os.environ["PATH"]]))
 
 
@@ -20,7 +25,7 @@ def page(root):
 
 @pytest.fixture
 def mine(root, page, tmp_path):
-    """mine(settings, files, of, **more): what the overlay of the page builds with these files beside it, of that overlay, and with more in it."""
+    """mine(settings, files, of, **more): what the page's overlay builds with these files beside it, upon that one, with more in it."""
     if KUBECTL is None:
         pytest.skip("kubectl is not installed; it builds the overlay")
     shutil.copytree(root / "deploy", tmp_path / "remediator" / "deploy", dirs_exist_ok=True)
@@ -40,6 +45,22 @@ def mine(root, page, tmp_path):
         return list(yaml.safe_load_all(done.stdout))
 
     return build
+
+
+@pytest.fixture
+def helm(root, tmp_path):
+    """helm(values): the objects of the chart with these values."""
+
+    def render(values):
+        if HELM is None:
+            pytest.skip("helm is not installed")
+        (tmp_path / "values.yaml").write_text(json.dumps(values))
+        command = [HELM, "template", "remediator", str(root / "deploy" / "helm" / "remediator"), "--namespace", "remediator"]
+        command += ["--kube-version", "1.36.0", "--values", str(tmp_path / "values.yaml")]
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+        return [thing for thing in yaml.safe_load_all(done.stdout) if thing]
+
+    return render
 
 
 def settings_in(things):
@@ -72,3 +93,42 @@ def test_the_other_overlay_alone_would_change_nothing_and_nobody_is_told_to_take
     assert not re.findall(r"overlays/production(?!/settings\.yaml)", page)
     for file in ("argocd/application.yaml", "kustomize/base/kustomization.yaml"):
         assert not re.findall(r"overlays/production(?!/settings\.yaml)", (root / "deploy" / file).read_text()), file
+
+
+DATABASE = "postgresql://journal@db.mine/journal"
+ELSEWHERE = "store: {url: 'sqlite:////var/lib/remediator/remediator.db', retention: 90d}"
+
+
+def deployed(things):
+    """The container of the Deployment."""
+    (deployment,) = [thing for thing in things if thing["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return container
+
+
+def as_started(things, folder):
+    """The settings as the daemon reads them there: the file, and the container's variables."""
+    (folder / "started.yaml").write_text(yaml.safe_dump(settings_in(things)))
+    env = {one["name"]: one["value"] for one in deployed(things)["env"] if "value" in one}
+    return load_settings(folder / "started.yaml", env)
+
+
+@pytest.mark.parametrize("tool", ["kustomize", pytest.param("helm", marks=pytest.mark.helm)])
+def test_the_journal_is_where_ones_own_settings_say(root, mine, helm, tmp_path, tool):
+    base = (root / "deploy" / "kustomize" / "base" / "settings.yaml").read_text()
+    assert ELSEWHERE in base
+    if tool == "kustomize":
+        part = ["../remediator/deploy/kustomize/components/postgres"]
+        things = mine(base.replace(ELSEWHERE, f"store: {{url: '{DATABASE}'}}"), components=part)
+        nowhere = mine(base, components=part)
+        with pytest.raises(DocumentError, match=r"needs a url such as postgresql://user@host/database"):
+            as_started(nowhere, tmp_path)
+    else:
+        things = helm({"postgres": {"enabled": True}, "settings": {"store": {"url": DATABASE}}})
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            helm({"postgres": {"enabled": True}})
+        assert "settings.store.url" in caught.value.stderr
+    settings = as_started(things, tmp_path)
+    assert (settings.store.url, settings.election.enabled) == (DATABASE, True)
+    assert str(settings.store.password_file) == "/run/secrets/postgres/password"
+    assert "/run/secrets/postgres" in {mount["mountPath"] for mount in deployed(things)["volumeMounts"]}
