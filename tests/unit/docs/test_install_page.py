@@ -132,3 +132,21 @@ def test_the_journal_is_where_ones_own_settings_say(root, mine, helm, tmp_path, 
     assert (settings.store.url, settings.election.enabled) == (DATABASE, True)
     assert str(settings.store.password_file) == "/run/secrets/postgres/password"
     assert "/run/secrets/postgres" in {mount["mountPath"] for mount in deployed(things)["volumeMounts"]}
+
+
+HOLDS_THE_JOURNAL = {"Namespace", "PersistentVolumeClaim"}
+"""Without its namespace no volume stays either."""
+
+
+@pytest.mark.parametrize("tool", ["kustomize", pytest.param("helm", marks=pytest.mark.helm)])
+def test_neither_argo_cd_nor_helm_takes_the_volume_with_the_journal_away(root, mine, helm, tool):
+    if tool == "kustomize":
+        things = mine((root / "deploy" / "kustomize" / "base" / "settings.yaml").read_text())
+    else:
+        things = helm({"createNamespace": True})
+    kept = {}
+    for thing in things:
+        annotations = thing["metadata"].get("annotations", {})
+        options = set(annotations.get("argocd.argoproj.io/sync-options", "").split(","))
+        kept[thing["kind"]] = options >= {"Prune=false", "Delete=false"} and annotations.get("helm.sh/resource-policy") == "keep"
+    assert {kind for kind, yes in kept.items() if yes} == HOLDS_THE_JOURNAL
