@@ -133,16 +133,17 @@ class CiliumParameters(Parameters):
 
 _METRICS = {
     "agent": 'up{job="cilium-agent",node="%s"}',
-    "unreachable": 'cilium_unreachable_nodes{node="%s"} or cilium_unreachable_health_endpoints{node="%s"}',
+    "unreachable": '{__name__=~"cilium_unreachable_(nodes|health_endpoints)",node="%s"}',
     "endpoints": 'cilium_endpoint_state{node="%s"} > 0',
-    "sessions": 'cilium_bgp_control_plane_session_state{node="%s"} or cilium_bgp_control_plane_advertised_routes{node="%s"}',
+    "sessions": '{__name__=~"cilium_bgp_control_plane_(session_state|advertised_routes)",node="%s"}',
     "controllers failing": 'cilium_controllers_failing{node="%s"}',
     "maps": 'cilium_bpf_map_pressure{node="%s"} > 0.5',
     "drops": 'topk(10, rate(cilium_drop_count_total{node="%s"}[5m]) > 0)',
     "regenerations failing": 'rate(cilium_endpoint_regenerations_total{node="%s",outcome=~"fail|failure"}[5m]) > 0',
-    "addresses": 'cilium_ip_addresses{node="%s"} or cilium_ipam_capacity{node="%s"}',
+    "addresses": '{__name__=~"cilium_ip_addresses|cilium_ipam_capacity",node="%s"}',
 }
-"""What an agent tells of itself (reference: Cilium docs, observability/metrics)."""
+"""What an agent tells of itself (reference: Cilium docs, observability/metrics). Two metrics by a matcher on their name: ``or`` does not
+look at names, and of two series with equal labels it drops the second."""
 
 
 class CiliumCollect(Action[CiliumParameters]):

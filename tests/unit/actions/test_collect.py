@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from remediator.run import StepEnd
+from remediator.sim.prometheus import Sample
 
 
 def seen(done):
@@ -34,6 +35,17 @@ async def test_what_its_metrics_say_is_kept_too(stage):
     done = await stage.step("cilium.collect")
     assert done.end is StepEnd.SUCCEEDED, done.detail
     assert {"agent", "sessions"} <= seen(done)["metrics"].keys()
+
+
+async def test_of_two_metrics_with_equal_labels_both_are_kept(stage):
+    here = {"job": "cilium-agent", "node": "node-3", "family": "ipv4"}
+    stage.simulation.prometheus.extra.append(lambda: [Sample("cilium_ip_addresses", here, 250), Sample("cilium_ipam_capacity", here, 254)])
+    stage.simulation.prometheus.scrape_once()
+    done = await stage.step("cilium.collect")
+    found = {what: {one["labels"]["__name__"] for one in samples} for what, samples in seen(done)["metrics"].items()}
+    assert found["unreachable"] == {"cilium_unreachable_nodes", "cilium_unreachable_health_endpoints"}
+    assert found["addresses"] == {"cilium_ip_addresses", "cilium_ipam_capacity"}
+    assert found["sessions"] == {"cilium_bgp_control_plane_session_state", "cilium_bgp_control_plane_advertised_routes"}
 
 
 async def test_a_part_that_cannot_be_read_is_named_and_the_rest_is_kept(stage):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from datetime import timedelta
 
@@ -104,3 +105,15 @@ GAUGE = {"target_node_name": "node-9", "target_node_type": "remote_intra_cluster
 async def test_failed_probes_of_cilium_are_no_answers(proof, observed, seen, proved):
     observed("cilium_node_connectivity_latency_seconds", seen, **GAUGE, address_type="primary")
     assert bool(await proof("node-latency", "node-9")) is proved
+
+
+@pytest.mark.parametrize("name", ["node-packet-loss", "node-packet-loss-warning"])
+async def test_errors_of_a_card_are_kept_in_both_directions(sim, actions, gates, values, name):
+    card, errors = {"node": "node-3", "device": "eth0", "instance": "10.0.0.3:9100"}, itertools.count()
+    metrics = ("node_network_receive_errs_total", "node_network_transmit_errs_total")
+    sim.prometheus.extra.append(lambda: [Sample(metric, card, next(errors)) for metric in metrics])
+    await sim.run_for(timedelta(seconds=30))
+    steps = load_library([shipped()], actions=actions, gates=gates).by_name(name).ladder[0].steps
+    (query,) = (step.parameters["query"] for step in steps if step.name == "interface")
+    found = sim.prometheus.query(query.replace("${target.name}", "node-3"))
+    assert sorted(dict(one.labels)["direction"] for one in found) == ["receive", "transmit"]
