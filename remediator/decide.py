@@ -46,7 +46,7 @@ from remediator.run import brought_gates, coming_actions, planned_steps, sought_
 from remediator.tracing import PARENT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
     from datetime import datetime
 
     from remediator.inbox import Portion
@@ -124,13 +124,36 @@ class _Slice:
         return [batch for batch in taken.values() if batch.decisions or batch.closed_at is not None]
 
 
+class _OneAtATime:
+    """Held for a decision. After one that failed ``look_back`` comes first: what was to be kept may have landed, or still be about to."""
+
+    def __init__(self, look_back: Callable[[], Awaitable[None]]) -> None:
+        self._lock = asyncio.Lock()
+        self._look_back = look_back
+        self.in_doubt = False
+
+    async def __aenter__(self) -> None:
+        await self._lock.acquire()
+        try:
+            if self.in_doubt:
+                await self._look_back()
+                self.in_doubt = False
+        except BaseException:
+            self._lock.release()
+            raise
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> None:
+        self.in_doubt = self.in_doubt or error is not None
+        self._lock.release()
+
+
 class Decider:
     """Makes every decision of this daemon, one at a time."""
 
     def __init__(self, world: World, episodes: Episodes) -> None:
         self._world = world
         self._episodes = episodes
-        self._one_at_a_time = asyncio.Lock()
+        self._one_at_a_time = _OneAtATime(self._look_back)
         self._began = world.clock.now()
         self._to_begin: list[Run] = []
         self._unkept: set[str] = set()
@@ -152,6 +175,10 @@ class Decider:
         """The runs that ``portions`` decided on and that are on disk; each once, and once more if it is in doubt whether it began."""
         runs, self._to_begin = self._to_begin, []
         return runs
+
+    async def _look_back(self) -> None:
+        """What lands late lands before the next decision is made: that one would not know of it, and one episode would have two runs."""
+        await self._world.journal.settled()
 
     def unkept(self) -> set[str]:
         """The deliveries whose decisions the journal refused for good since this was asked last."""

@@ -13,7 +13,7 @@
     ├── Unreadable               a signal that a decision needs could not be read; whoever asked must refuse
     ├── StepFailed               an action was tried and did not do what it promises
     ├── JournalError
-    │   ├── JournalUnavailable   the journal cannot keep anything now; nothing was stored
+    │   ├── JournalUnavailable   the journal cannot keep anything now; see there what is in doubt
     │   │   └── Deposed          another replica leads since; this process must end
     │   ├── Occupied             another daemon acts on this store
     │   └── ChainBroken          the journal was altered from outside
@@ -169,7 +169,7 @@ class JournalError(RemediatorError):
 
 
 class JournalUnavailable(JournalError):  # noqa: N818 - a state, named as such
-    """The journal cannot keep anything now; nothing of the request was stored. Try again later."""
+    """The journal cannot keep anything now. Nothing of the request is stored, unless its commit hangs: then it may be a moment later."""
 
 
 class Deposed(JournalUnavailable):

@@ -72,7 +72,7 @@ class Inbox:
         self._out: dict[tuple[str, int], Share] = {}
         self._event = asyncio.Event()
         self._beyond = 0
-        """How many deliveries were ever left on disk only."""
+        """How often it was said that a delivery is on disk only, or may be."""
         self._outside = 0
         """How many are there, as far as known."""
         self._looked = ""
@@ -80,6 +80,8 @@ class Inbox:
         self._told: list[str] | None = None
         """Those that were counted while it looks."""
         self._on_disk = False
+        self._in_doubt = False
+        """Whether a commit without an answer may land yet; what it stores cannot be seen before that."""
         self._full = False
         """Whether more is there than is queued; then it is looked for when half of that is decided."""
         self._after_restart = True
@@ -113,10 +115,16 @@ class Inbox:
         """Whether a delivery that comes now would be held in memory."""
         return not self._on_disk and self._arriving < _IN_MEMORY
 
-    def doubt(self) -> None:
-        """A delivery may be on disk without anybody knowing; look there."""
+    def look(self) -> None:
+        """There are deliveries on disk that nobody told of here; look there."""
         self._on_disk = True
         self._event.set()
+
+    def doubt(self) -> None:
+        """A delivery may be on disk without anybody knowing, or get there yet; look there once that is settled."""
+        self._in_doubt = True
+        self._beyond += 1
+        self.look()
 
     async def load(self) -> int:
         """Begin with what an earlier life stored and did not decide; how many deliveries that is at least."""
@@ -208,6 +216,13 @@ class Inbox:
 
     async def _look_on_disk(self) -> None:
         """What is there and not known here, the oldest first, into the queues. What arrives meanwhile is there too: it is found next."""
+        if self._in_doubt:
+            self._in_doubt = False
+            try:
+                await self._journal.settled()
+            except BaseException:
+                self._in_doubt = True
+                raise
         before, outside = self._beyond, 0
         after, self._full = "", False
         told: list[str] = []

@@ -147,7 +147,7 @@ class Pipeline:
             self._taking_up = asyncio.create_task(self._take_up_astray(), name="take up runs that are astray")
 
     async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Kept:
-        """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored.
+        """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored, or not yet.
 
         While it waits for the disk it holds no more than it needs afterwards: many wait for one commit, and what each holds then takes
         the processor's caches from the next one.
@@ -170,7 +170,7 @@ class Pipeline:
             del delivery
             await storing
         except JournalUnavailable:
-            self._inbox.doubt()  # a commit without an answer may have taken place all the same
+            self._inbox.doubt()  # a commit without an answer may have taken place, or take place yet
             raise
         finally:
             self._receiving -= 1
@@ -181,7 +181,7 @@ class Pipeline:
 
     def look_on_disk(self) -> None:
         """There are deliveries that another replica stored."""
-        self._inbox.doubt()
+        self._inbox.look()
 
     async def begin(self, runs: Sequence[Run]) -> None:
         """Hand decided runs to the engine. A crash before this is mended at the next start."""

@@ -1,8 +1,8 @@
 """The journal as the rest of the program sees it: nouns in, nouns out, never a word of SQL.
 
-In: nouns. Out: nouns, pages of them, the log. Every write returns when it is on disk, or raises JournalUnavailable with nothing kept,
-or JournalError if this one record cannot be. Secrets are taken out before anything is stored. Nothing here blocks the event loop:
-writes go to one thread, reads to a few.
+In: nouns. Out: nouns, pages of them, the log. Every write returns when it is on disk, or raises JournalError if this one record cannot be,
+or JournalUnavailable: then it is not on disk, but where its commit hangs it may be yet, which ``settled`` waits for. Secrets are taken out
+before anything is stored. Nothing here blocks the event loop: writes go to one thread, reads to a few.
 """
 
 from __future__ import annotations
@@ -205,6 +205,14 @@ class Journal:
     async def give_back(self) -> None:
         """Let go of what is kept in memory for the next read. Raises JournalUnavailable."""
         await self._work(self._store.give_back)
+
+    async def settled(self) -> None:
+        """Whatever was to be written before is on disk now, or never will be: a read tells which. Raises JournalUnavailable until then.
+
+        Nobody waits for a commit longer than its deadline, but it can land after that: a disk that stalled, a standby server that
+        PostgreSQL waited for. Whoever looks before, and asks for the same once more, has it twice.
+        """
+        await self._writer.write(partial(writes.settle))
 
     # writes
 

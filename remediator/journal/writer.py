@@ -2,8 +2,9 @@
 
 In: units of work from the event loop, at most ``queue_limit`` of them and 64 MiB waiting; those of one turn of the loop are handed over
 together, so that the thread is woken once for all of them. Out: each unit's future, resolved on the loop after the commit, all of a batch
-with one call. Refused with JournalUnavailable: a unit when the queue is full or the journal closed, and
-every unit of a batch whose transaction or commit failed; nothing of it is kept then. A unit that cannot be stored for its own fault
+with one call. Refused with JournalUnavailable: a unit when the queue is full or the journal closed, and every unit of a batch whose
+transaction or commit failed; nothing of it is kept then. A commit that hangs is given up too, and may land later, but before any other
+one. A unit that cannot be stored for its own fault
 (JournalError) does not fail the others: the batch is tried again with a savepoint around each. Long work is a batch of its own (``hold``),
 so that it can be told how long it held up the others, and undone where that is too long.
 
@@ -120,7 +121,7 @@ class Writer:
         self._thread.start()
 
     def write(self, work: Callable[[Transaction], T], size: int = 0) -> Awaitable[T]:
-        """What ``work`` returns, after the commit. Raises JournalUnavailable (nothing kept) or JournalError (this unit cannot be)."""
+        """What ``work`` returns, after the commit. Raises JournalUnavailable (not kept, or not yet), or JournalError (it cannot be)."""
         return self._enqueue(_Unit(work, size, self._loop.create_future()))
 
     async def hold(self, work: Callable[[Transaction], T], *, within: float | None = None) -> tuple[T | None, Held]:

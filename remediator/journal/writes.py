@@ -2,7 +2,8 @@
 
 In: records, with their secrets out already, as nouns with their canonical JSON. Out: rows, and one entry of the log for each record, of
 its kind and under its id. An entry holds the record itself; for deliveries, episodes and playbook texts its digest.
-Refused with JournalError: a decision on a delivery that waits for none, a step of a run that is not there.
+Refused with JournalError: a decision on a delivery that waits for none, a second run for an episode that has one, a step of a run that
+is not there.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from remediator.journal.rows import (
     step_row,
 )
 from remediator.journal.schema import CHANGE, DECISION, DELIVERY, EPISODE, HEAD, PAUSE, REVISION, RUN, STEP, VERIFIED
-from remediator.model import evolve
+from remediator.model import Episode, evolve, from_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from remediator.journal.transaction import Transaction
-    from remediator.model import Change, Decision, Episode, Pause, Run, Step
+    from remediator.model import Change, Decision, Pause, Run, Step
 
 __all__ = [
     "OWN_KINDS",
@@ -52,6 +53,7 @@ __all__ = [
     "save_episode",
     "save_run",
     "save_step",
+    "settle",
 ]
 
 OWN_KINDS = frozenset(
@@ -62,6 +64,7 @@ OWN_KINDS = frozenset(
 _DECIDE = (
     update(DELIVERY).where(DELIVERY.c.id == bindparam("delivery"), DELIVERY.c.decided_at.is_(None)).values(decided_at=bindparam("decided"))
 )
+_EPISODE = select(EPISODE.c.data).where(EPISODE.c.id == bindparam("episode"))
 _LEAD = update(HEAD).values(epoch=bindparam("to_epoch"))
 _RUN_EXISTS = select(RUN.c.id).where(RUN.c.id == bindparam("run"))
 _DROP_TAIL = delete(STEP).where(STEP.c.run == bindparam("of_run"), STEP.c.position >= bindparam("from_index"))
@@ -84,7 +87,10 @@ def add_delivery(tx: Transaction, row: tuple[Any, ...]) -> None:
 
 
 def decide(tx: Transaction, deed: Deed) -> None:
-    """Decisions, episodes, new runs, and the mark on the delivery. JournalError if the delivery is decided already or unknown."""
+    """Decisions, episodes, new runs, and the mark on the delivery.
+
+    JournalError if the delivery is decided already or unknown, or if an episode that gets a run here has one of its kind already.
+    """
     if deed.delivery is not None:
         decided = stamp(deed.decided_at)
         if tx.execute(_DECIDE, {"delivery": key(deed.delivery), "decided": decided}, on=DELIVERY).rowcount != 1:
@@ -93,13 +99,26 @@ def decide(tx: Transaction, deed: Deed) -> None:
     for decision, data in deed.decisions:
         tx.insert(DECISION, decision_row(decision, data))
         tx.log("decision", decision.id, data)
+    new = {run.id for run in deed.runs}
     for episode, data in deed.episodes:
+        if episode.run in new:
+            _heed_first_run(tx, episode)
         save_episode(tx, episode, data)
     for run in deed.runs:
         _log_run(tx, run)
         tx.insert(RUN, _run_row(run))
         for step in run.steps:
             tx.insert(STEP, _step_row(run.id, step))
+
+
+def _heed_first_run(tx: Transaction, episode: Episode) -> None:
+    """Whoever gave the episode this run did not know of the one that is there; this is the last moment at which that can be told."""
+    data = tx.execute(_EPISODE, {"episode": episode_id(episode.fingerprint, episode.starts_at)}, on=EPISODE).scalar()
+    known = from_json(data, Episode) if data is not None else None
+    if known is None or known.run in (None, episode.run):
+        return
+    if (known.decision, known.dry_run) == (episode.decision, episode.dry_run):
+        raise JournalError(f"the episode of {episode.name} since {stamp(known.starts_at)} led to run {known.run} already")
 
 
 def save_run(tx: Transaction, run: Run) -> None:
@@ -175,6 +194,11 @@ def keep_revision(tx: Transaction, revision: str, playbook: str, text: str) -> N
 def note(tx: Transaction, kind: str, ref: str, data: str) -> None:
     """An entry that stands for itself."""
     tx.log(kind, ref, data)
+
+
+def settle(tx: Transaction) -> None:
+    """Nothing: that its commit took place tells that all before it did, or never will."""
+    del tx
 
 
 def reach(tx: Transaction, data: str | None) -> None:

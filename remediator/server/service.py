@@ -301,7 +301,7 @@ class Service(Protocol):
         ...
 
     def receive(self, body: bytes, *, sender: str) -> Awaitable[Kept]:
-        """Commit the delivery in ``body``; what is told of it. Raises PayloadError, or JournalUnavailable with nothing kept."""
+        """Commit the delivery in ``body``; what is told of it. Raises PayloadError, or JournalUnavailable: not kept, or not yet."""
         ...
 
     async def trigger(self, request: ManualRequest) -> Decision:

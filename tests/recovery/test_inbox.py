@@ -25,6 +25,13 @@ class Disk:
         self.fails = False
         self.read = Counter()
         self.looks = 0
+        self.landing = []
+        """Whose commits hang: they can be seen once those have landed."""
+
+    async def settled(self):
+        if self.fails:
+            raise JournalUnavailable("as the test wants it")
+        self.left |= {one.id: one for one in self.landing}
 
     async def undecided_names(self, limit, after=""):
         self.looks += after == ""
@@ -107,6 +114,38 @@ async def test_a_commit_in_doubt_is_looked_for_on_the_disk():
     assert len(inbox) == 1
     assert names(await handled(inbox, disk)) == ["a"]
     assert len(inbox) == 0
+
+
+async def test_one_that_lands_yet_is_waited_for():
+    disk = Disk()
+    inbox = opened(disk)
+    await inbox.load()
+    disk.landing, disk.fails = [delivery("a")], True
+    inbox.doubt()
+    for _ in range(2):
+        with pytest.raises(JournalUnavailable):
+            await inbox.next(1)
+    disk.fails = False
+    assert names(await handled(inbox, disk)) == ["a"]
+    assert disk.looks == 2, "at the start, and when it was settled"
+
+
+async def test_a_doubt_while_it_looks_is_looked_into_too():
+    disk = Disk(delivery("a"))
+    inbox = opened(disk)
+    await inbox.load()
+    undecided, late = disk.undecided_names, delivery("b")
+
+    async def names_of(limit, after=""):
+        found = await undecided(limit, after)
+        if not after and late.id not in disk.left and not disk.landing:
+            disk.landing = [late]
+            inbox.doubt()
+        return found
+
+    disk.undecided_names = names_of
+    inbox.look()
+    assert names(await handled(inbox, disk)) == ["a", "b"]
 
 
 async def test_more_than_a_page_from_an_earlier_life_is_never_shown_as_nothing():

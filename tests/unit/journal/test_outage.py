@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import resource
 import sqlite3
+import threading
 from contextlib import closing
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Engine, event
+from sqlalchemy import Engine, create_engine, event
 
 from remediator.errors import JournalUnavailable
 
@@ -222,3 +223,58 @@ async def test_close_does_not_wait_for_a_server_that_does_not_answer(private_ser
     finally:
         private_server.thaw()
     assert {type(result) for result in results} == {JournalUnavailable}
+
+
+async def gives_up(journal, make):
+    """The first delivery whose commit nobody waited for long enough: it cannot be seen, and that is not the last word."""
+    async with asyncio.timeout(20):
+        while True:
+            delivery = make.delivery()
+            try:
+                await journal.add_delivery(delivery)
+            except JournalUnavailable:
+                break
+    assert await journal.delivery(delivery.id) is None
+    with pytest.raises(JournalUnavailable):
+        await journal.settled()
+    return delivery
+
+
+async def test_a_commit_that_lands_late_is_there_once_that_is_settled(sqlite_journal, make, eventually):
+    landing = threading.Event()
+    once = iter([True])
+
+    def hang(_):
+        if next(once, False):
+            assert landing.wait(60)
+
+    event.listen(sqlite_journal._store.writing, "commit", hang)
+    delivery = await gives_up(sqlite_journal, make)
+    landing.set()
+    await eventually(sqlite_journal.settled)
+    assert await sqlite_journal.delivery(delivery.id) == delivery
+    assert (await sqlite_journal.verify()).problems == []
+
+
+@pytest.mark.postgres
+async def test_so_is_one_that_postgresql_held_for_a_standby(private_server, postgres_database, open_journal, make, eventually):
+    """The server goes on waiting when the connection of who asked is cut, and its commit takes place when the standby is there again."""
+
+    def synchronous(name):
+        engine = create_engine(postgres_database.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SET synchronous_commit = local")
+            connection.exec_driver_sql(f"ALTER SYSTEM SET synchronous_standby_names = '{name}'")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        engine.dispose()
+
+    journal = await open_journal(postgres_database, deadline=timedelta(seconds=1))
+    await journal.add_delivery(make.delivery())
+    synchronous("away")
+    try:
+        delivery = await gives_up(journal, make)
+    finally:
+        synchronous("")
+    await eventually(journal.settled)
+    assert await journal.delivery(delivery.id) == delivery
+    assert (await journal.verify()).problems == []

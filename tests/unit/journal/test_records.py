@@ -261,3 +261,27 @@ async def test_an_export_has_the_records_of_which_the_log_has_only_digests(journ
     assert from_json(lines[0].record, Delivery) == delivery
     assert lines[3].record == "text"
     assert b"record" not in encode(lines[4])
+
+
+async def test_an_episode_has_one_run_of_a_kind(journal, make):
+    """Whoever decides on it once more did not know of the first; one that is only observed, or a dry run, is another kind."""
+    alert = make.alert()
+
+    async def decide(kind, *, dry_run=False):
+        run = make.run(alert=alert, dry_run=dry_run)
+        decision = make.decision(alert=alert, decision=kind, run=run.id, dry_run=dry_run)
+        episode = make.episode(decision=kind, run=run.id, dry_run=dry_run)
+        await journal.decide(None, [decision], episodes=[episode], runs=[run])
+        return run.id
+
+    kept = [await decide(DecisionKind.REFUSED, dry_run=True), await decide(DecisionKind.RUN, dry_run=True)]
+    kept.append(await decide(DecisionKind.RUN))
+    with pytest.raises(
+        JournalError, match=f"the episode of CiliumAgentDown since 2026-01-05T10:00:00.000000Z led to run {kept[-1]} already"
+    ):
+        await decide(DecisionKind.RUN)
+    by_hand = make.run(alert=alert)
+    await journal.decide(None, [make.decision(alert=alert, decision=DecisionKind.RUN, run=by_hand.id)], runs=[by_hand])
+    assert sorted(run.id for run in (await journal.runs()).items) == sorted([*kept, by_hand.id])
+    assert len((await journal.decisions()).items) == 4
+    assert (await journal.verify()).ok
