@@ -1,6 +1,6 @@
 """Questions to Alertmanager's API v2, over aiohttp; and silences.
 
-In: nothing but the address. Out: the alerts that it holds as firing now, the muted ones included and marked; its silences.
+In: nothing but the address. Out: the alerts that it holds as firing now, the muted ones included and marked; silences; the configuration.
 Raised: only errors of ``remediator.monitoring.errors``. Alertmanager itself leaves resolved alerts out of its answer (api/v2, getAlerts:
 an alert whose endsAt has passed is skipped), so what is missing here is not firing any more, as far as that one peer knows.
 """
@@ -13,7 +13,15 @@ from urllib.parse import quote
 from remediator import __version__
 from remediator.clock import iso
 from remediator.model import to_json
-from remediator.monitoring.answers import ActiveAlert, Match, Silence, read_alerts, read_silence_id, read_silences
+from remediator.monitoring.answers import (
+    ActiveAlert,
+    Match,
+    Silence,
+    read_alerts,
+    read_configuration,
+    read_silence_id,
+    read_silences,
+)
 from remediator.monitoring.errors import AlertmanagerRefused, AlertmanagerUnreachable, AlertmanagerUnusable, cut
 from remediator.monitoring.tokens import bearer
 from remediator.telemetry import METRICS
@@ -59,6 +67,10 @@ class Alertmanager:
     async def silences(self) -> list[Silence]:
         """Every silence that it remembers, those that are over among them. Raises as ``active``."""
         return await self._counted(lambda: self._ask("GET", "/api/v2/silences"), read_silences)
+
+    async def configuration(self) -> str:
+        """Its configuration as it writes it itself, without secrets; lines and comments of the file are lost. Raises as ``active``."""
+        return await self._counted(lambda: self._ask("GET", "/api/v2/status"), read_configuration)
 
     async def silence(self, matchers: Sequence[Match], *, starts: datetime, ends: datetime, by: str, comment: str) -> str:
         """Mute what fits all ``matchers``; the id of the silence. Raises as ``active``; unless refused, it may have been made then."""

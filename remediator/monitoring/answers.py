@@ -23,6 +23,7 @@ __all__ = [
     "Silence",
     "read_alerts",
     "read_complaint",
+    "read_configuration",
     "read_points",
     "read_samples",
     "read_silence_id",
@@ -135,6 +136,14 @@ class _Made(msgspec.Struct):
     id: str = msgspec.field(name="silenceID")
 
 
+class _Written(msgspec.Struct):
+    original: str
+
+
+class _Status(msgspec.Struct):
+    config: _Written
+
+
 def read_samples(body: bytes, *, nan: NaN = "refuse") -> list[Sample]:
     """The samples of an answer to ``/api/v1/query``; a scalar is one without labels. ``nan``: what to do with a value that is none."""
     answer: _Answer = _decode(body, _Answer)
@@ -198,6 +207,14 @@ def read_silence_id(body: bytes) -> str:
     """The id of a silence that was just made."""
     try:
         return from_json(body, _Made).id
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
+
+
+def read_configuration(body: bytes) -> str:
+    """The configuration in an answer to ``/api/v2/status``: YAML, written anew by Alertmanager, with secrets as ``<secret>``."""
+    try:
+        return from_json(body, _Status).config.original
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise AlertmanagerUnusable(f"not an answer of its API v2: {cut(str(error))}") from error
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from remediator.errors import MonitoringError
 from remediator.monitoring import Alertmanager
-from remediator.monitoring.answers import read_alerts
+from remediator.monitoring.answers import read_alerts, read_configuration
 from remediator.monitoring.errors import AlertmanagerRefused, AlertmanagerUnreachable, AlertmanagerUnusable
 from remediator.telemetry import METRICS
 
@@ -51,6 +51,19 @@ async def test_active_alerts_muted_ones_included(fake, make):
     assert seen.path == "/api/v2/alerts"
     assert dict(seen.query) == {"active": "true", "silenced": "true", "inhibited": "true", "unprocessed": "true"}
     assert seen.headers["User-Agent"].startswith("remediator/")
+
+
+async def test_the_configuration_as_it_is_shown(fake, make):
+    fake.json({"cluster": {"status": "ready"}, "config": {"original": "route:\n  receiver: x\n"}, "uptime": "2026-01-05T10:00:00Z"})
+    assert await make(fake.url + "/prefix").configuration() == "route:\n  receiver: x\n"
+    assert fake.seen[0].path == "/prefix/api/v2/status"
+
+
+@pytest.mark.parametrize("body", ["", "null", "[]", "{}", '{"config": null}', '{"config": {"original": 1}}', "<html>", b"\xff"])
+async def test_another_answer_is_no_configuration(fake, make, body):
+    fake.text(body)
+    with pytest.raises(AlertmanagerUnusable):
+        await make().configuration()
 
 
 async def test_none_is_none(fake, make):
@@ -173,5 +186,9 @@ async def test_results_are_counted(fake, make):
 def test_any_body_is_a_list_or_unusable(body):
     try:
         assert isinstance(read_alerts(body), list)
+    except AlertmanagerUnusable as error:
+        assert len(str(error)) < 350  # noqa: PT017 - either outcome is right
+    try:
+        assert isinstance(read_configuration(body), str)
     except AlertmanagerUnusable as error:
         assert len(str(error)) < 350  # noqa: PT017 - either outcome is right
