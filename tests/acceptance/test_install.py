@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.long, pytest.mark.controlplane, pytest.mark.alertmanag
 
 SOONER = ("CiliumAgentDown", "NodePacketLossCritical")
 AUTO = ("cilium-agent-down", "node-packet-loss")
-COMPONENTS = ("exec", "postgres", "gateway", "hostnetwork")
+COMPONENTS = ("exec", "postgres", "gateway-steering", "hostnetwork")
 
 
 @pytest.fixture

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -14,9 +11,6 @@ import yaml
 from remediator.errors import DocumentError
 from remediator.settings import load_settings
 
-HELM = os.environ.get("HELM") or shutil.which("helm")
-KUBECTL = shutil.which("kubectl", path=os.pathsep.join([os.environ.get("KUBEBUILDER_ASSETS", ""), os.environ["PATH"]]))
-
 
 @pytest.fixture
 def page(root):
@@ -24,43 +18,17 @@ def page(root):
 
 
 @pytest.fixture
-def mine(root, page, tmp_path):
+def mine(page, kustomize):
     """mine(settings, files, of, **more): what the page's overlay builds with these files beside it, upon that one, with more in it."""
-    if KUBECTL is None:
-        pytest.skip("kubectl is not installed; it builds the overlay")
-    shutil.copytree(root / "deploy", tmp_path / "remediator" / "deploy", dirs_exist_ok=True)
-    (tmp_path / "mine").mkdir()
-    printed = re.search(r"^# kustomization.yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[1]
 
-    def build(settings, files=None, of="staging", **more):
-        (tmp_path / "mine" / "settings.yaml").write_text(settings)
-        for name, text in (files or {}).items():
-            (tmp_path / "mine" / name).write_text(text)
+    def build(settings, files=None, *, of="staging", **more):
+        printed = re.search(r"^# kustomization.yaml\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)[1]
         overlay = yaml.safe_load(printed.replace("overlays/staging", f"overlays/{of}"))
         for key, value in more.items():
-            overlay[key] = overlay.get(key, []) + value if isinstance(value, list) else value
-        (tmp_path / "mine" / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
-        command = [KUBECTL, "kustomize", str(tmp_path / "mine")]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-        return list(yaml.safe_load_all(done.stdout))
+            overlay[key] = overlay.get(key, []) + value
+        return kustomize(overlay, {"settings.yaml": settings, **(files or {})})
 
     return build
-
-
-@pytest.fixture
-def helm(root, tmp_path):
-    """helm(values): the objects of the chart with these values."""
-
-    def render(values):
-        if HELM is None:
-            pytest.skip("helm is not installed")
-        (tmp_path / "values.yaml").write_text(json.dumps(values))
-        command = [HELM, "template", "remediator", str(root / "deploy" / "helm" / "remediator"), "--namespace", "remediator"]
-        command += ["--kube-version", "1.36.0", "--values", str(tmp_path / "values.yaml")]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
-        return [thing for thing in yaml.safe_load_all(done.stdout) if thing]
-
-    return render
 
 
 def settings_in(things):
