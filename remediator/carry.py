@@ -302,11 +302,19 @@ async def _durably(world: World, name: str, work: Callable[[], Coroutine[Any, An
 
 
 async def patiently(world: World, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """What ``work`` returns. While the journal cannot keep or tell anything it waits; the work is then entered again, and looks first."""
+    """What ``work`` returns. While the journal cannot keep or tell anything it waits; the work is then entered again, and looks first.
+
+    What it kept without knowing is on disk by then: a look before a commit that hangs would find no intent, and a second one would follow.
+    """
+    in_doubt = False
     while True:
         try:
+            if in_doubt:
+                await world.journal.settled()
+            in_doubt = False
             return await work()
         except JournalUnavailable as error:
+            in_doubt = True
             log.warning("the run waits for the journal", step=name, error=str(error))
             await world.clock.sleep(_RETRY)
 

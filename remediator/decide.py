@@ -157,6 +157,8 @@ class Decider:
         self._began = world.clock.now()
         self._to_begin: list[Run] = []
         self._unkept: set[str] = set()
+        self._unconfirmed: list[_Batch] = []
+        """What people asked for, with a run, that may be on disk or may get there yet."""
         self._at_work = 0.0
         """Since when, by the monotonic clock, no request had its turn."""
         self._together = _MOST_TOGETHER
@@ -172,13 +174,33 @@ class Decider:
         return bool(self._episodes.held())
 
     def runs_to_begin(self) -> list[Run]:
-        """The runs that ``portions`` decided on and that are on disk; each once, and once more if it is in doubt whether it began."""
+        """The runs that were decided on for alerts, or found by a look back, and that are on disk; each once, more often if in doubt."""
         runs, self._to_begin = self._to_begin, []
         return runs
 
+    async def look_back(self) -> None:
+        """Find out what the journal kept of a decision that it could not confirm, if there is one; then ask ``runs_to_begin``.
+
+        Raises JournalUnavailable while nobody can tell.
+        """
+        if self._one_at_a_time.in_doubt:
+            async with self._one_at_a_time:
+                pass
+
     async def _look_back(self) -> None:
-        """What lands late lands before the next decision is made: that one would not know of it, and one episode would have two runs."""
+        """What lands late lands before the next decision is made: that one would not know of it, and one episode would have two runs.
+
+        Alerts are looked at again with their delivery. What a person asked for nobody would look at, so it is done here: what is on disk is
+        begun, as it would be after a restart.
+        """
         await self._world.journal.settled()
+        while self._unconfirmed:
+            batch = self._unconfirmed[0]
+            runs = [await self._world.journal.run(run.id) for run in batch.runs]
+            if all(runs):
+                self._kept(batch)
+            self._to_begin += [run for run in runs if run is not None and run.state.open]
+            self._unconfirmed.pop(0)
 
     def unkept(self) -> set[str]:
         """The deliveries whose decisions the journal refused for good since this was asked last."""
@@ -339,7 +361,11 @@ class Decider:
 
     async def _keep(self, batch: _Batch) -> None:
         """One transaction; what is in memory follows only when it is on disk."""
-        await self._write(batch)
+        try:
+            await self._write(batch)
+        except (JournalUnavailable, asyncio.CancelledError):
+            self._unconfirmed += [batch] if batch.runs else []
+            raise
         self._kept(batch)
 
     async def _write(self, batch: _Batch) -> None:
@@ -359,7 +385,10 @@ class Decider:
                 self._world.events.refused(decision)
 
     async def person(self, playbook: Playbook, target: Target, trigger: Trigger, **about: Any) -> Judged:
-        """A manual trigger through the same gates. ``about``: parameters, alert, dry_run. Raises HandsOver; then nothing is kept."""
+        """A manual trigger through the same gates. ``about``: parameters, alert, dry_run.
+
+        Raises HandsOver; then nothing is kept. Raises JournalUnavailable; then a run may be kept, which ``look_back`` finds.
+        """
         async with self._one_at_a_time:
             judged = await self.judge(playbook, target, trigger, facts=Facts(self._world), **about)
             if not about.get("dry_run"):

@@ -122,6 +122,13 @@ class Engine:
             raise EngineError(f"the run engine could not tell which runs are under way: {error}") from error
         return again
 
+    async def knows(self, run: str) -> bool:
+        """Whether ``run`` was ever begun, here or elsewhere. Raises EngineError."""
+        try:
+            return await DBOS.get_workflow_status_async(run) is not None
+        except Exception as error:  # DBOS raises whatever its driver raises
+            raise EngineError(f"the run engine could not tell whether {run} was begun: {error}") from error
+
     async def ended(self, run: str) -> bool:
         """Whether the engine believes that ``run`` is over (the journal may know better)."""
         status = await DBOS.get_workflow_status_async(run)

@@ -143,8 +143,7 @@ class Pipeline:
             log.info("deliveries from before the start are decided now", count=left)
         self._deciding = asyncio.create_task(self._decide_all(), name="decide")
         self._holding = asyncio.create_task(self._decide_held(), name="decide on held alerts")
-        if self._world.elector is not None:
-            self._taking_up = asyncio.create_task(self._take_up_astray(), name="take up runs that are astray")
+        self._taking_up = asyncio.create_task(self._take_up(), name="take up runs that nobody works on")
 
     async def receive(self, body: bytes, *, sender: str, limits: Limits) -> Kept:
         """A webhook's body to a delivery on disk. Raises PayloadError, JournalUnavailable; then nothing is stored, or not yet.
@@ -338,15 +337,41 @@ class Pipeline:
             await self._world.journal.give_back()
         await asyncio.to_thread(give_back)
 
-    async def _take_up_astray(self) -> None:
-        """Of several replicas: what one that led before, or died, had taken from the engine's queue after this one began to lead."""
+    async def _take_up(self) -> None:
+        """The runs that nobody works on: what a decision left that could not be confirmed, and what got lost on its way to the engine.
+
+        Of several replicas also what one that led before, or died, had taken from the engine's queue after this one began to lead.
+        """
+        idle: frozenset[str] = frozenset()
         while True:
             await asyncio.sleep(_LOOK_FOR_ASTRAY.total_seconds())
             try:
-                for run in await self._engine.take_up_astray():
-                    log.warning("a run was under way nowhere; it goes on here", run=run)
+                if self._world.elector is not None:
+                    for run in await self._engine.take_up_astray():
+                        log.warning("a run was under way nowhere; it goes on here", run=run)
+                await self.decider.look_back()
+                idle = await self._begin_forgotten(idle)
             except EngineError as error:
                 log.warning("it cannot be told which runs are under way", error=str(error))
+            except JournalUnavailable as error:
+                log.debug("it cannot be told which runs are open", error=str(error))  # whoever writes says so
+            except Exception:  # the last boundary, as above
+                log.exception("runs were not taken up by a fault of this program")
+            finally:
+                await self.begin(self.decider.runs_to_begin())
+
+    async def _begin_forgotten(self, before: frozenset[str]) -> frozenset[str]:
+        """Begin the open runs that the engine does not know and that were idle ``before`` too; out: those that are idle now.
+
+        What is idle at one look may just be beginning, or ending.
+        """
+        idle = frozenset(one.id for one in await self._world.journal.open_outlines()) - self._engine.running
+        for id_ in sorted(idle & before):
+            run = None if await self._engine.knows(id_) else await self._world.journal.run(id_)
+            if run is not None and run.state.open and self._world.may_act:
+                log.warning("a run is on disk and was never begun; it begins now", run=id_)
+                await self.begin([run])
+        return idle
 
     async def _decide_held(self) -> None:
         """When no maintenance window is open any more, what one held is decided again, also after a restart in between."""

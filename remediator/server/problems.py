@@ -73,7 +73,9 @@ def problem_of(error: Exception) -> HttpProblem | None:
 
 def _unavailable(error: JournalUnavailable) -> HttpProblem:
     del error  # it may quote the database, whose address may hold a password
-    detail = "Nothing of the request was kept; the log says why. Try again later."
+    detail = (
+        "The log says why. What was asked for may have been kept, or may be in a moment: look before you ask again (remediator runs list)."
+    )
     return HttpProblem(503, "The journal is unavailable", detail, headers=RETRY_AFTER)
 
 
