@@ -92,7 +92,6 @@ if TYPE_CHECKING:
         ReloadReport,
         Series,
     )
-    from remediator.telling import Invitation
     from remediator.world import World
 
 __all__ = ["Operations"]
@@ -290,19 +289,25 @@ class Operations:
         """See Service."""
         found = self._world.invitations.read(text)
         run = None if found is None else await self.journal.run(found.run)
-        return None if run is None or found is None else self._still_asks(run, found)
+        return None if run is None or found is None else self._still_asks(run, found.asked)
 
     async def answer_invited(self, text: str, *, by: str, reason: str, yes: bool) -> Run:
         """See Service."""
         found = self._world.invitations.read(text)
         if found is None:
             raise UsageError("it is no link of this daemon")
-        return await self._answer(found.run, by=by, reason=reason, yes=yes, invitation=found)
+        self._still_asks(await self._run(found.run), found.asked)
+        return await self.answer_question(found.run, asked=found.asked, by=by, reason=reason, yes=yes)
 
-    def _still_asks(self, run: Run, invitation: Invitation) -> Run:
-        """``run``, if it waits for the answer to this question of one person. Raises UsageError."""
+    @_leads(str, Run)
+    async def answer_question(self, run: str, *, asked: int, by: str, reason: str, yes: bool) -> Run:
+        """The answer to the question that ``run`` asked then, of whoever held its link: what the link says, and not its text."""
+        return await self._answer(run, by=by, reason=reason, yes=yes, asked=asked)
+
+    def _still_asks(self, run: Run, then: int) -> Run:
+        """``run``, if it waits for one person's answer to the question it asked then, in milliseconds since 1970. Raises UsageError."""
         asked = run.approvals[-1] if run.approvals else None
-        if asked is None or milliseconds(asked.asked_at) != invitation.asked or run.state is not RunState.AWAITING_APPROVAL:
+        if asked is None or milliseconds(asked.asked_at) != then or run.state is not RunState.AWAITING_APPROVAL:
             raise UsageError(f"The question was answered, or run {run.id} has ended. Sign in to see how it stands.")
         if asked.expires_at <= self._world.clock.now():
             raise UsageError(f"The question of run {run.id} expired {iso(asked.expires_at)}.")
@@ -310,11 +315,11 @@ class Operations:
             raise UsageError(f"Run {run.id} needs {asked.people} different people, and a link does not tell who holds it. Sign in.")
         return run
 
-    async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True, invitation: Invitation | None = None) -> Run:
-        """A person's answer is on disk before the run hears of it."""
+    async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True, asked: int | None = None) -> Run:
+        """A person's answer is on disk before the run hears of it. ``asked``: when, if it is about that question and no other."""
         async with self._world.signals.writing(run):
-            if invitation is not None:
-                self._still_asks(await self._run(run), invitation)
+            if asked is not None:
+                self._still_asks(await self._run(run), asked)
             said = Answer(by=by, at=self._world.clock.now(), approved=yes, reason=reason)
             told = answer(await self._run(run), said, named=named)
             await self.journal.save_run(told)

@@ -76,6 +76,48 @@ async def test_a_run_is_cancelled_and_the_answer_says_so(standby, house):
         await standby.cancel(run.id, by="ben", reason="again")
 
 
+class TestLinks:
+    """Whoever holds one reaches any replica; only the leader writes what they say."""
+
+    async def link(self, standby, house):
+        run = await begun(standby, house)
+        return run, standby._world.invitations.text(run.id, run.approvals[-1].asked_at)
+
+    async def test_an_answer_is_given_by_the_leader_and_the_link_stays_here(self, standby, house):
+        run, link = await self.link(standby, house)
+        told = await standby.answer_invited(link, by="ada, by a link", reason="fine", yes=True)
+        assert [(said.by, said.approved) for asked in told.approvals for said in asked.answers] == [("ada, by a link", True)]
+        errands = [entry.data for entry in await house.journal.entries(kind="errand")]
+        assert [errand["name"] for errand in errands] == ["trigger", "answer_question"]
+        assert errands[1]["named"]["by"] == "ada, by a link"
+        assert link.rpartition(".")[2] not in str(errands)
+        assert (await house.ended(run.id)).approvals[0].state == "approved"
+
+    async def test_the_leader_looks_once_more_whether_it_is_asked_yet(self, standby, leader, house):
+        """Both answers were on their way when the question still waited."""
+        run, link = await self.link(standby, house)
+        standby._still_asks = lambda run, _: run
+        await leader.operations.reject(run.id, by="ben", reason="no")
+        with pytest.raises(UsageError, match="was answered"):
+            await standby.answer_invited(link, by="ada, by a link", reason="", yes=True)
+        assert [said.by for asked in (await house.ended(run.id)).approvals for said in asked.answers] == ["ben"]
+
+    async def test_without_a_leader_nothing_is_written(self, standby, house):
+        run, link = await self.link(standby, house)
+        standby._world.elector.holder = ""
+        with pytest.raises(NotLeading, match="nobody leads"):
+            await standby.answer_invited(link, by="ada, by a link", reason="", yes=True)
+        assert (await house.journal.run(run.id)).state == "awaiting_approval"
+
+    async def test_what_a_link_does_not_fit_is_said_here(self, standby, house):
+        run, link = await self.link(standby, house)
+        before = await house.journal.last()
+        for wrong in (link[:-1], standby._world.invitations.text(run.id, run.started_at - timedelta(days=1))):
+            with pytest.raises(UsageError):
+                await standby.answer_invited(wrong, by="eve", reason="", yes=True)
+        assert await house.journal.entries(kind="errand", after=before) == []
+
+
 async def test_what_the_leader_says_no_to_is_a_no_here_too(standby):
     assert (await standby.match(MatchRequest(labels={"alertname": "Nobody"}))).decision == "unmatched"
     with pytest.raises(UsageError, match="playbook remedy is not demoted"):
