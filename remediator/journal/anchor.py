@@ -7,6 +7,7 @@ line; it counts as a fault of the journal and is never passed over.
 
 from __future__ import annotations
 
+import errno
 import os
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -63,12 +64,18 @@ class Anchor:
         return [self._mark(number, line) for number, line in enumerate(lines, start=1)]
 
     def add(self, mark: Mark) -> None:
-        """One more, on disk. A file that went since ``begin`` is not made anew. Raises JournalError."""
+        """One more, on disk, or nothing of it. A file that went since ``begin`` is not made anew. Raises JournalError."""
+        line = encode(mark) + b"\n"
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_APPEND)
             try:
-                os.write(handle, encode(mark) + b"\n")
+                before = os.fstat(handle).st_size
+                whole = os.write(handle, line) == len(line)
+                if not whole:  # what the next one would stand behind, so that both were none
+                    os.ftruncate(handle, before)
                 os.fsync(handle)
+                if not whole:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(handle)
         except OSError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 from datetime import timedelta
 
 import pytest
@@ -151,6 +152,24 @@ async def test_one_that_cannot_be_read_is_a_fault(anchored, file, spoil, words):
     assert words in report.problems[0]
     assert words in (await anchored.anchor())[0]
     assert not file.exists() or len(file.read_bytes().splitlines()) < 4
+
+
+async def test_a_mark_that_is_cut_by_a_full_disk_leaves_nothing_behind(anchored, file, make, open_journal, store_url):
+    """The system writes as much as there is room for, and says so by a number alone."""
+    await make.story(anchored, "c")
+    before = file.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 40, hard))
+    try:
+        problems = await anchored.anchor()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert file.read_bytes() == before
+    assert "anchor.jsonl cannot be written: No space left on device" in problems[0]
+    assert await anchored.anchor() == (), "there is room again"
+    assert len(marks(file)) == 3
+    again = await open_journal(store_url, anchor=file)
+    assert (await again.verify()).problems == []
 
 
 async def test_one_that_cannot_be_read_at_the_start_refuses_it(tmp_path, open_journal):
