@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from remediator.cli.frame import command, connects
 from remediator.cli.output import formatted, put_data
-from remediator.cli.params import MOMENT
+from remediator.cli.params import MOMENT, PLAYBOOKS
 from remediator.cli.text import table
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from datetime import datetime
+    from pathlib import Path
 
     from remediator.backtest import Backtest, Difference, Outcome, Result
     from remediator.cli.output import Form
@@ -33,8 +33,8 @@ __all__ = ["backtest", "deliveries_of"]
         "remediator backtest settings.yaml --from payload.json -o json",
     ],
 )
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--against", metavar="PATH", multiple=True, type=click.Path(path_type=Path), help="Other ones to compare with.")
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=PLAYBOOKS)
+@click.option("--against", metavar="PATH", multiple=True, type=PLAYBOOKS, help="Other ones to compare with.")
 @click.option("--from", "sources", metavar="FILE", multiple=True, help="What came in: a journal's export, or Alertmanager's payload.")
 @click.option("--since", type=MOMENT, help="Only what came in since then: a time, or how long ago.")
 @connects
@@ -42,10 +42,10 @@ __all__ = ["backtest", "deliveries_of"]
 def backtest(form: Form, paths: tuple[Path, ...], against: tuple[Path, ...], sources: tuple[str, ...], since: datetime | None) -> None:
     """Replay recorded deliveries through other playbooks or settings.
 
-    Tells what would have run, what would have been refused, and by which gates. PATH is a playbook, a folder of them, or a settings file,
-    which brings its limits, modes and, if PATH names none, its playbooks. What came in is read from --from (several files in the order of
-    time), else from the daemon's journal. With --against: what those would have made otherwise. The cluster of that time is not known; the
-    gates that need it are named, and no run is promised by them.
+    Tells what would have run, what would have been refused, and by which gates. PATH is a playbook, a folder of them, the word shipped, or
+    a settings file, which brings its limits, modes and, if PATH names none, its playbooks. What came in is read from --from (several files
+    in the order of time), else from the daemon's journal. With --against: what those would have made otherwise. The cluster of that time is
+    not known; the gates that need it are named, and no run is promised by them.
     """
     import asyncio
 

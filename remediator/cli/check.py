@@ -11,6 +11,7 @@ import click
 from remediator.cli.exits import Exit, say
 from remediator.cli.frame import command, configured, flags
 from remediator.cli.output import formatted, put_data
+from remediator.cli.params import PLAYBOOKS
 from remediator.cli.text import safe
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ __all__ = ["check"]
         "remediator check --config settings.yaml",
         "remediator check playbooks/ --rules deploy/prometheus/rules.yaml",
         "remediator check --cluster --config settings.yaml",
+        "remediator check settings.yaml shipped mine/",
     ],
 )
-@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=PLAYBOOKS)
 @click.option("--rules", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="alert rules of Prometheus; may be repeated")
 @click.option("--cluster", is_flag=True, help="also ask the cluster of the settings whether our account may do what playbooks need")
 @configured
@@ -40,8 +42,9 @@ __all__ = ["check"]
 def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster: bool) -> int:
     """Check playbooks, their tests and settings; print every problem.
 
-    Each on a line of its own, as path:line:col: message. PATH is a file or a folder. Without PATH: the settings file of --config or
-    REMEDIATOR_CONFIG with its playbooks, or else the folder playbooks. Exits with 1 if there is a problem.
+    Each on a line of its own, as path:line:col: message. PATH is a file or a folder, or the word shipped for the playbooks that come with
+    the program. Without PATH: the settings file of --config or REMEDIATOR_CONFIG with its playbooks, or else the folder playbooks. Exits
+    with 1 if there is a problem.
 
     With --rules: every alert and label that a playbook names exists in the rules (a rule file or a PrometheusRule), and every alert there
     has a playbook, or says why not in its annotation no_playbook.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import timedelta
 
-__all__ = ["DURATION", "MOMENT", "OPEN_STATES", "RUN_STATES", "pairs", "read_alerts", "read_bytes", "time_of"]
+__all__ = ["DURATION", "MOMENT", "OPEN_STATES", "PLAYBOOKS", "RUN_STATES", "pairs", "read_alerts", "read_bytes", "time_of"]
 
 # Written out, so that help does not pay for remediator.model; a test keeps them equal to RunState.
 OPEN_STATES = ("awaiting_approval", "running", "verifying", "undoing")
@@ -42,10 +43,21 @@ class _Moment(click.ParamType[datetime]):
             self.fail(str(error), param, ctx)
 
 
+class _Playbooks(click.Path):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from remediator.settings import SHIPPED, shipped
+
+        return shipped() if value == SHIPPED else super().convert(value, param, ctx)
+
+
 DURATION = _Duration()
 """``30s``, ``5m``, ``1h30m``, ``7d``."""
 MOMENT = _Moment()
 """An RFC 3339 time, or a duration for that long ago."""
+
+
+PLAYBOOKS = _Playbooks(path_type=Path)
+"""A file or a folder of playbooks, or the word for the shipped ones, as in the settings."""
 
 
 def time_of(text: str) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from itertools import groupby
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from remediator.cli.frame import command, configured, flags
 from remediator.cli.output import Column, formatted, put_list
+from remediator.cli.params import PLAYBOOKS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,31 +38,36 @@ _COLUMNS: tuple[Column[Any], ...] = (
         "remediator rbac -o yaml | kubectl apply -f -",
         "remediator rbac playbooks/drain-node.yaml",
         "remediator rbac --medik8s -o yaml",
+        "remediator rbac mine/ --name remediator-mine -o yaml",
     ],
 )
-@click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("paths", metavar="[PATH]...", nargs=-1, type=PLAYBOOKS)
 @click.option("--medik8s", is_flag=True, help="only what the leases of medik8s take; for clusters that have their namespace")
 @click.option(
     "--account", metavar="NAMESPACE/NAME", default="remediator/remediator", show_default=True, help="ServiceAccount that is bound"
 )
+@click.option("--name", metavar="NAME", default="", help="of the Roles and their bindings; else the account's")
 @configured
 @formatted
-def rbac(form: Form, paths: tuple[Path, ...], account: str, medik8s: bool) -> None:
+def rbac(form: Form, paths: tuple[Path, ...], account: str, name: str, medik8s: bool) -> None:
     """Print the least Roles for playbooks, each rule with who needs it.
 
-    PATH is a file or a folder of playbooks. Without PATH: those of the settings file of --config or REMEDIATOR_CONFIG, or else the shipped
-    ones. Where these settings say election.enabled, the right on its Lease is among them. With -o yaml it is what kubectl apply takes:
-    ClusterRole, Roles in the namespaces where that is enough, and their bindings.
+    PATH is a file or a folder of playbooks, or the word shipped. Without PATH: those of the settings file of --config or REMEDIATOR_CONFIG,
+    or else the shipped ones. Where these settings say election.enabled, the right on its Lease is among them. With -o yaml it is what
+    kubectl apply takes: ClusterRole, Roles in the namespaces where that is enough, and their bindings. Rights add up: under another --name
+    they stand beside those that are installed.
     """
     from remediator.cluster.read import LEASES
     from remediator.errors import UsageError
 
-    where, slash, name = account.partition("/")
-    if not (where and slash and name) or "/" in name:
+    where, slash, who = account.partition("/")
+    if not (where and slash and who) or "/" in who:
         raise UsageError(f'--account: write NAMESPACE/NAME, not "{account}"')
+    if name and not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", name):
+        raise UsageError(f'--name: "{name}" is no name of an object; write for example remediator-mine')
     rules = [rule for rule in _rules(paths, where) if (rule.namespace == LEASES) is medik8s]
     if form == "yaml":
-        click.echo(manifests(rules, where, name), nl=False)
+        click.echo(manifests(rules, where, who, name or who), nl=False)
         return
     put_list(form, {"items": rules}, rules, _COLUMNS, lambda rule: ", ".join(rule.resources), "rules")
 
@@ -82,19 +89,19 @@ def _rules(paths: tuple[Path, ...], namespace: str) -> tuple[Grant, ...]:
     return grants(needs)
 
 
-def manifests(rules: Iterable[Grant], namespace: str, name: str) -> str:
+def manifests(rules: Iterable[Grant], namespace: str, account: str, name: str) -> str:
     """The rules as YAML documents. The names in them come from our own code and from what check has let through."""
-    return "---\n".join(_role(where, list(these), namespace, name) for where, these in groupby(rules, lambda rule: rule.namespace))
+    return "---\n".join(_role(where, list(these), namespace, account, name) for where, these in groupby(rules, lambda rule: rule.namespace))
 
 
-def _role(where: str, rules: list[Grant], namespace: str, name: str) -> str:
+def _role(where: str, rules: list[Grant], namespace: str, account: str, name: str) -> str:
     kind = "Role" if where else "ClusterRole"
     head = f"metadata:\n  name: {name}\n" + (f"  namespace: {where}\n" if where else "")
     return (
         f"apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}\n{head}rules:\n{''.join(map(_rule, rules))}---\n"
         f"apiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Binding\n{head}"
         f"roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: {kind}, name: {name}}}\n"
-        f"subjects:\n- {{kind: ServiceAccount, name: {name}, namespace: {namespace}}}\n"
+        f"subjects:\n- {{kind: ServiceAccount, name: {account}, namespace: {namespace}}}\n"
     )
 
 

@@ -15,7 +15,7 @@ from remediator.playbook.matcher import Matcher, parse_matcher
 from remediator.playbook.model import Playbook, Rung, StepSpec
 from remediator.playbook.parameters import Parameter
 from remediator.playbook.schema import KINDS, Culprit, KubeLook, TargetSpec, Verify, When
-from remediator.playbook.shipped import shipped
+from remediator.settings import shipped
 
 __all__ = [
     "KINDS",

@@ -1,26 +1,27 @@
 """All playbooks in force: read from files and folders, checked one by one and against one another, swapped as a whole.
 
+Beside files of one's own, a shipped playbook gives way to one of its name, also to one that cannot be read: it would do what was replaced.
 A Library never changes. To reload, load another one; if that raises, the old one is still there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from remediator.document import Document, load_text, read_documents, suggest
+from remediator.document import MAX_SIZE, Document, load_text, read_documents, suggest
 from remediator.errors import DocumentError, Problem, UsageError
 from remediator.playbook.alertrules import check_rules
 from remediator.playbook.attached import named_files
-from remediator.playbook.load import kind_of, playbook_of
-from remediator.playbook.shipped import shipped
-from remediator.settings import idle_names, settings_of
+from remediator.playbook.load import OTHER_KINDS, kind_of, playbook_of
+from remediator.settings import idle_names, settings_of, shipped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from remediator.playbook.check import ActionInfo, GateInfo
     from remediator.playbook.model import Playbook
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["Library", "check_paths", "files_of", "is_test", "load_library"]
 
 _SUFFIXES = (".yaml", ".yml")
+_NAMED = re.compile(r"""\bname["']?:\s*["']?([a-z0-9][-a-z0-9]*)""")
 _NAMES = 1_000
 """Of alerts, for which it is remembered who may take them."""
 
@@ -146,8 +148,16 @@ def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mappi
     found: Found = []
     settings: list[tuple[Settings, Document]] = []
     problems: list[Problem] = []
-    read = {file: _documents(file) for file in _files(paths, problems)}
+    origins = {file: path for path, file in _files(paths, problems)}
+    read = {file: _documents(file) for file in origins}
     named = {path for documents, _ in read.values() for document in documents for path in named_files(document, actions)}
+    ours = {file for file, path in origins.items() if path == shipped()}
+    claimed = {
+        name
+        for file, (documents, _) in read.items()
+        if file not in ours and file.resolve() not in named
+        for name in _names(file, documents)
+    }
     for file, (documents, wrong) in read.items():
         if file.resolve() in named:
             continue  # its playbook says what is wrong with it
@@ -155,13 +165,15 @@ def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mappi
         for document in documents:
             try:
                 kind = kind_of(document)
+                if file in ours and _name(document) in claimed:
+                    continue
                 if kind == "Playbook":
                     found.append((playbook_of(document, actions=actions, gates=gates), document))
                 elif kind == "Settings":
                     settings.append((settings_of(document, base=file.parent), document))
             except DocumentError as error:
                 problems += error.problems
-    return _Read(found, settings, problems + list(_together(found)), frozenset(file.resolve() for file in read))
+    return _Read(found, settings, problems + list(_together(found, {str(file) for file in ours})), frozenset(file.resolve() for file in read))
 
 
 def _idle(
@@ -182,10 +194,11 @@ def _idle(
         yield document.problem(loc, message)
 
 
-def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[Path]:
+def _files(paths: Iterable[Path], problems: list[Problem]) -> Iterator[tuple[Path, Path]]:
+    """Each path that was given, with each file that it leads to."""
     for path in paths:
         try:
-            yield from files_of(path)
+            yield from ((path, file) for file in files_of(path))
         except DocumentError as error:
             problems += error.problems
 
@@ -198,7 +211,28 @@ def _documents(file: Path) -> tuple[list[Document], list[Problem]]:
     return documents, [] if documents else [Problem(str(file), 1, 1, "holds no document")]
 
 
-def _together(found: Found) -> Iterator[Problem]:
+def _names(file: Path, documents: list[Document]) -> set[str]:
+    """What the playbooks in ``file`` are called; where one does not tell, all that stands there as a name, and the file's own."""
+    found = [
+        _name(document) for document in documents if not (isinstance(document.data, dict) and document.data.get("kind") in OTHER_KINDS)
+    ]
+    if documents and all(found):
+        return set(found)
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(MAX_SIZE).decode(errors="replace")
+    except OSError:
+        text = ""
+    return {*found, file.stem, *_NAMED.findall(text)} - {""}
+
+
+def _name(document: Document) -> str:
+    metadata = document.data.get("metadata") if isinstance(document.data, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name if isinstance(name, str) else ""
+
+
+def _together(found: Found, ours: Collection[str]) -> Iterator[Problem]:
     """What is wrong between playbooks: one name twice, and one that never gets an alert because an earlier one takes them all."""
     for index, (playbook, document) in enumerate(found):
         for earlier, first in found[:index]:
@@ -207,5 +241,8 @@ def _together(found: Found) -> Iterator[Problem]:
                 yield document.problem(("metadata", "name"), f'a second playbook named "{playbook.name}"; the first is at {where}')
             elif earlier.when and playbook.when and set(earlier.when.alerts) <= set(playbook.when.alerts):
                 message = f'never gets an alert: "{earlier.name}" ({where}) comes first and takes every alert that fits these matchers'
+                if (earlier.source in ours) is not (playbook.source in ours):
+                    theirs = earlier if earlier.source in ours else playbook
+                    message += f'; name yours "{theirs.name}" to put it in the place of the shipped one'
                 yield document.problem(("when", "alerts"), message)
                 break

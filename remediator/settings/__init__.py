@@ -26,6 +26,7 @@ from remediator.settings.model import (
     Slack,
     Storm,
 )
+from remediator.settings.shipped import SHIPPED, shipped
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -37,6 +38,7 @@ __all__ = [
     "API_VERSION",
     "LEAST_RETENTION",
     "PLACES",
+    "SHIPPED",
     "URGENT",
     "Breaker",
     "Event",
@@ -51,6 +53,7 @@ __all__ = [
     "load_settings",
     "settings_of",
     "settings_schema",
+    "shipped",
     "variables",
 ]
 

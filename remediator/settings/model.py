@@ -29,6 +29,7 @@ from remediator.document import fault
 from remediator.errors import UsageError
 from remediator.fields import Duration, Size
 from remediator.model import Mode
+from remediator.settings.shipped import SHIPPED, shipped
 from remediator.windows import Window
 
 if TYPE_CHECKING:
@@ -96,6 +97,11 @@ def _path(value: Any, info: ValidationInfo) -> Any:
         raise ValueError(f'the home folder in "{value}" cannot be found; write the whole path') from error
 
 
+def _playbooks(value: Any, info: ValidationInfo) -> Any:
+    """A path, or the word for the shipped ones; a file or folder of that name is ``./shipped``."""
+    return shipped() if value == SHIPPED else _path(value, info)
+
+
 def _url(value: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -113,6 +119,7 @@ def _positive(value: timedelta) -> timedelta:
 
 
 FilePath = Annotated[Path, BeforeValidator(_path), WithJsonSchema({"type": "string"})]
+PlaybooksPath = Annotated[Path, BeforeValidator(_playbooks), WithJsonSchema({"type": "string"})]
 Url = Annotated[str, AfterValidator(_url), WithJsonSchema({"type": "string", "format": "uri"})]
 Positive = Annotated[Duration, AfterValidator(_positive)]
 ShareField = Annotated[
@@ -493,7 +500,9 @@ class Settings(Section):
     server: Server = Field(default_factory=Server)
     store: Store = Field(default_factory=Store)
     election: Election = Field(default_factory=Election)
-    playbooks: tuple[FilePath, ...] | None = Field(default=None, min_length=1, description="files and folders; absent: the shipped ones")
+    playbooks: tuple[PlaybooksPath, ...] | None = Field(
+        default=None, min_length=1, description='files and folders, and "shipped" for those that come with the program; absent: these alone'
+    )
     mode: Mode = Field(default=Mode.AUTO, description="ceiling over all playbooks")
     modes: dict[str, Mode] = Field(default_factory=dict, description="by playbook name or glob, instead of what the playbook says")
     dry_run: StrictBool = Field(default=False, description="do everything but change the cluster")

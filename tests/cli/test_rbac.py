@@ -110,3 +110,23 @@ def test_cluster_is_asked_only_where_the_settings_say_where_it_is(call, playbook
     result = call("check", playbook, "--cluster")
     assert result.exit_code == 2
     assert "--config" in result.stderr
+
+
+def test_under_a_name_of_their_own_they_stand_beside_those_that_are_installed(call, playbook):
+    ours, theirs = (
+        list(yaml.safe_load_all(call("rbac", playbook, "-o", "yaml", *flags).stdout)) for flags in ((), ("--name", "mine.extra"))
+    )
+    assert {thing["metadata"]["name"] for thing in theirs} == {"mine.extra"}
+    for one, other in zip(ours, theirs, strict=True):
+        assert (one.get("rules"), one.get("subjects")) == (other.get("rules"), other.get("subjects"))
+        assert "roleRef" not in other or other["roleRef"]["name"] == "mine.extra"
+    refused = call("rbac", playbook, "--name", "a}: {b", "-o", "yaml")
+    assert refused.exit_code == 2
+    assert '--name: "a}: {b" is no name of an object' in refused.stderr
+
+
+def test_the_word_shipped_is_the_playbooks_that_come_with_the_program(call, playbook):
+    plain = call("rbac", "-o", "json").stdout
+    assert call("rbac", "shipped", "-o", "json").stdout == plain
+    both = json.loads(call("rbac", "shipped", playbook, "-o", "json").stdout)["items"]
+    assert len(both) == len(json.loads(plain)["items"]) + 1, "pods/exec of the one that is mine"

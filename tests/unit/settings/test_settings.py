@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from remediator.document import read_documents
 from remediator.errors import DocumentError, UsageError
 from remediator.model import Mode
+from remediator.playbook import shipped
 from remediator.settings import Settings, Share, effective_mode, idle_names, load_settings, settings_schema, variables
 
 ROOT = Path(__file__).parents[3]
@@ -78,6 +79,12 @@ def test_everything_of_a_full_file_arrives(load, tmp_path):
     assert (settings.prometheus.timeout, settings.prometheus.max_age) == (timedelta(seconds=5), timedelta(minutes=1))
     assert settings.alertmanager.token_file == tmp_path / "t"
     assert settings.limits.max_disturbed.of(16) == 2
+
+
+def test_the_word_shipped_is_the_folder_of_what_comes_with_the_program(load, tmp_path):
+    settings = load(HEAD + TOKENS + "playbooks: [shipped, ./shipped, /etc/remediator/playbooks]\n")
+    assert settings.playbooks == (shipped(), tmp_path / "shipped", Path("/etc/remediator/playbooks"))
+    assert (shipped() / "restart-agent.yaml").is_file()
 
 
 def test_the_defaults(load):
