@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-HEAD = "# Made by make rbac (remediator rbac -o yaml) for the shipped playbooks; for others: remediator rbac MINE -o yaml\n"
+HEAD = "# Made by make rbac (remediator rbac -o yaml) for the shipped playbooks; for yours: remediator rbac MINE --name mine -o yaml\n"
 
 
 def roles(*flags: str) -> str:

@@ -141,8 +141,10 @@ def free_port() -> int:
 def daemon(processes: Any) -> Callable[..., RunningDaemon]:
     count = 0
 
-    def start(*, playbooks: Iterable[str] = (), flags: Iterable[str] = (), port: int = 0, **settings: Any) -> RunningDaemon:
-        """``playbooks``: texts of files; the shipped ones if there are none. ``settings``: sections of the settings file."""
+    def start(
+        *, playbooks: Iterable[str] = (), paths: Iterable[str] = (), flags: Iterable[str] = (), port: int = 0, **settings: Any
+    ) -> RunningDaemon:
+        """``playbooks``: texts of files; else ``paths`` names what there is; else the shipped ones. ``settings``: sections of the file."""
         nonlocal count
         count += 1
         folder = processes.folder / f"daemon-{count}"
@@ -156,6 +158,8 @@ def daemon(processes: Any) -> Callable[..., RunningDaemon]:
             for index, text in enumerate(texts):
                 (folder / "playbooks" / f"{index}.yaml").write_text(text)
             settings["playbooks"] = ["playbooks"]
+        elif named := list(paths):
+            settings["playbooks"] = named
         server = {f"{name}_token_file": name for name in TOKENS}
         document = {
             "apiVersion": "remediator.dev/v1",

@@ -1,4 +1,4 @@
-"""What Helm and kustomize make of ``deploy/``."""
+"""What Helm and kustomize make of ``deploy/``: ``helm(values)``, ``kustomize(overlay, files)``."""
 
 from __future__ import annotations
 

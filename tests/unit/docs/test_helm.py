@@ -119,6 +119,14 @@ def test_helm_refuses_a_typo(deploy, tmp_path):
     assert "dry_rum" in done.stderr
 
 
+@pytest.mark.helm
+def test_playbooks_that_the_settings_do_not_name_are_refused(helm):
+    for named in ({}, {"settings": {"playbooks": ["shipped"]}}):
+        with pytest.raises(subprocess.CalledProcessError) as caught:
+            helm({"playbooks": {"mine.yaml": "kind: Playbook"}, **named})
+        assert "playbooks needs settings.playbooks: [shipped, /etc/remediator/playbooks]" in caught.value.stderr
+
+
 @pytest.mark.parametrize(
     ("values", "named"),
     [
@@ -130,6 +138,10 @@ def test_helm_refuses_a_typo(deploy, tmp_path):
         ({"monitoring": {"interval": 30}}, "30"),
         ({"image": {"digest": "latest"}}, "latest"),
         ({"hostNetwork": "yes"}, "yes"),
+        ({"playbooks": {"mine": "kind: Playbook"}}, "mine"),
+        ({"playbooks": {"..mine.yaml": "kind: Playbook"}}, "..mine.yaml"),
+        ({"playbooks": {"mine.yaml": {"kind": "Playbook"}}}, "Playbook"),
+        ({"settings": {"playbooks": []}}, "[]"),
     ],
 )
 def test_a_typo_in_a_values_file_is_refused(valid, values, named):
