@@ -1,4 +1,7 @@
-"""``check``: lint of playbooks, their tests, settings and alert rules. It asks nobody, but for ``--cluster`` the API server."""
+"""``check``: lint of playbooks, their tests, settings and alert rules.
+
+It asks nobody, but for ``--cluster`` the API server and Prometheus, and for ``--alertmanager`` Alertmanager.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from remediator.cli.frame import command, configured, flags
 from remediator.cli.output import formatted, put_data
 from remediator.cli.params import PLAYBOOKS
 from remediator.cli.text import safe
+from remediator.errors import MonitoringError, UsageError
 
 if TYPE_CHECKING:
     from remediator.cli.output import Form
@@ -32,14 +36,17 @@ __all__ = ["check"]
         "remediator check playbooks/ --rules deploy/prometheus/rules.yaml",
         "remediator check --cluster --config settings.yaml",
         "remediator check settings.yaml shipped mine/",
+        "remediator check --alertmanager --config settings.yaml",
     ],
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=PLAYBOOKS)
 @click.option("--rules", metavar="FILE", multiple=True, type=click.Path(path_type=Path), help="alert rules of Prometheus; may be repeated")
 @click.option("--cluster", is_flag=True, help="also ask the cluster of the settings whether our account may do what playbooks need")
+@click.option("--alertmanager", is_flag=True, help="also ask the Alertmanager of the settings whether alerts arrive here as they must")
+@click.option("--receiver", metavar="NAME", default="", help="with --alertmanager: its receiver that leads here, where no name tells")
 @configured
 @formatted
-def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster: bool) -> int:
+def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster: bool, alertmanager: bool, receiver: str) -> int:
     """Check playbooks, their tests and settings; print every problem.
 
     Each on a line of its own, as path:line:col: message. PATH is a file or a folder, or the word shipped for the playbooks that come with
@@ -55,13 +62,23 @@ def check(form: Form, paths: tuple[Path, ...], rules: tuple[Path, ...], cluster:
     whether it has the metrics without which a playbook's verification could never say that something is healed; that is told, and is
     no problem, since a playbook may be for something that this cluster does not have. It is also told if the version of Cilium that runs
     there is none that remediator was tested with, or cannot be read from the agents' image.
+
+    With --alertmanager, which needs --config: the configuration that Alertmanager works with has a receiver that leads here and sends the
+    token, resolved alerts and whole lists, and routes that take there what playbooks want to hear of, node by node. Lines and columns
+    are those of its page Status (amtool config show). From 0.26 on it hides where webhooks go; then the receiver with remediator in its
+    name is meant, or the one of --receiver. What another route keeps for itself shows best with --rules, which know more labels of
+    alerts than playbooks do. An alert that no route takes here is told, and is no problem.
     """
+    if receiver and not alertmanager:
+        raise UsageError("check --receiver goes with --alertmanager: it names one of Alertmanager's receivers")
     problems = _problems(paths or _usual(), rules)
     notes: list[Problem] = []
-    if cluster and not problems:
-        problems, notes = _lacking(paths)
+    if (cluster or alertmanager) and not problems:
+        asked = [_lacking(paths)] if cluster else []
+        asked += [_arriving(paths, rules, receiver)] if alertmanager else []
+        problems, notes = [one for found, _ in asked for one in found], [one for _, told in asked for one in told]
     data = {"ok": not problems, "problems": [_plain(problem) for problem in problems]}
-    if cluster:
+    if cluster or alertmanager:
         data["notes"] = [_plain(note) for note in notes]
     put_data(
         form, data, lambda _: "".join(safe(str(problem)) + "\n" for problem in problems), lambda: dict.fromkeys(p.path for p in problems)
@@ -89,18 +106,53 @@ def _lacking(paths: tuple[Path, ...]) -> tuple[list[Problem], list[Problem]]:
     """One for each playbook that cannot work; and notes. Raises UsageError, KubeError, MonitoringError."""
     import asyncio
 
+    return asyncio.run(_asked(*_configured(paths, "--cluster", "the cluster")))
+
+
+def _arriving(paths: tuple[Path, ...], rules: tuple[Path, ...], receiver: str) -> tuple[list[Problem], list[Problem]]:
+    """What Alertmanager's configuration lacks; and notes. Raises UsageError, MonitoringError."""
+    import asyncio
+
+    from remediator.arrivals import Wanted, check_configuration
+    from remediator.playbook import alerts_of
+
+    settings, library = _configured(paths, "--alertmanager", "Alertmanager")
+    if (url := settings.alertmanager.url) is None:
+        raise UsageError(f"check --alertmanager: {flags().config} does not say where it is; write alertmanager: {{url: ...}}")
+    text = asyncio.run(_configuration(settings, url))
+    s = settings.server
+    token = not s.insecure or s.webhook_token_file is not None or any(one.scope == "webhook" for one in s.tokens)
+    page = f"{url.rstrip('/')}/#/status"
+    return check_configuration(page, text, library.playbooks, Wanted(token=token, receiver=receiver), alerts_of(rules))
+
+
+async def _configuration(settings: Settings, url: str) -> str:
+    """As Alertmanager shows it. Raises MonitoringError, which says what to look at."""
+    from remediator.monitoring import Alertmanager
+
+    a = settings.alertmanager
+    door = Alertmanager(url, timeout=a.timeout, token_file=a.token_file)
+    try:
+        return await door.configuration()
+    except MonitoringError as error:
+        look = f"look at url (with the path of its --web.route-prefix), token_file and timeout under alertmanager in {flags().config}"
+        raise MonitoringError(f"Alertmanager's configuration could not be read: {error}; {look}") from error
+    finally:
+        await door.close()
+
+
+def _configured(paths: tuple[Path, ...], option: str, what: str) -> tuple[Settings, Library]:
+    """The settings, which say where to ask, and the playbooks that are meant. Raises UsageError."""
     from remediator.actions import actions
-    from remediator.errors import UsageError
     from remediator.gates import gates
     from remediator.playbook import Library, shipped
     from remediator.settings import load_settings
 
     if not (config := flags().config):
-        raise UsageError("check --cluster: name the settings with --config; they say where the cluster is")
+        raise UsageError(f"check {option}: name the settings with --config; they say where {what} is")
     settings = load_settings(Path(config))
     others = tuple(path for path in paths if path.resolve() != Path(config).resolve())
-    library = Library.load(others or settings.playbooks or (shipped(),), actions=actions(), gates=gates())
-    return asyncio.run(_asked(settings, library))
+    return settings, Library.load(others or settings.playbooks or (shipped(),), actions=actions(), gates=gates())
 
 
 async def _asked(settings: Settings, library: Library) -> tuple[list[Problem], list[Problem]]:

@@ -7,6 +7,7 @@ no action and no gate by itself; what exists comes as an argument.
 
 from __future__ import annotations
 
+from remediator.playbook.alertrules import alerts_of
 from remediator.playbook.check import ActionInfo, FileReader, GateInfo, TemplateCompiler
 from remediator.playbook.jsonschema import schema_playbook
 from remediator.playbook.library import Library, check_paths, files_of, load_library
@@ -34,6 +35,7 @@ __all__ = [
     "TemplateCompiler",
     "Verify",
     "When",
+    "alerts_of",
     "check_paths",
     "files_of",
     "load_library",

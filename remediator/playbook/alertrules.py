@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from remediator.playbook.matcher import Matcher
     from remediator.playbook.model import Playbook
 
-__all__ = ["NO_PLAYBOOK", "check_rules"]
+__all__ = ["NO_PLAYBOOK", "alerts_of", "check_rules"]
 
 NO_PLAYBOOK: Final = "no_playbook"
 """The annotation that says why no playbook takes an alert."""
@@ -83,6 +83,16 @@ def check_rules(paths: Iterable[Path], playbooks: Sequence[tuple[Playbook, Docum
     for alert in alerts:
         problems += _excuse(alert, taken.get(alert.key), complete=complete and readable)
     return problems
+
+
+def alerts_of(paths: Iterable[Path]) -> dict[str, list[dict[str, str]]]:
+    """The alerts of rule files by name, each with the labels whose values its rule says; what cannot be read is left out."""
+    problems: list[Problem] = []
+    found: dict[str, list[dict[str, str]]] = {}
+    for document in (document for path in paths for document in _documents(path, problems)):
+        for alert in _alerts(document, problems):
+            found.setdefault(alert.name, []).append({label: value for label, value in alert.labels.items() if "{{" not in value})
+    return found
 
 
 def _documents(path: Path, problems: list[Problem]) -> list[Document]:

@@ -376,3 +376,119 @@ async def test_a_right_on_the_lease_that_is_missing_is_a_problem(checked, monkey
     lease = "leases.coordination.k8s.io/mine in ops (the election of a leader)"
     assert result.stdout == f"settings.yaml:1:1: no replica could be elected: our account may not get {lease}, patch {lease}\n"
     assert (await checked(shared.replace("enabled: true", "enabled: false"))).exit_code == 0
+
+
+HEARS = TAKES.replace("NAME", "slow").replace("ALERTS", '["alertname=NodeSlow"]').replace("TARGET", "{kind: Node}")
+
+
+@pytest.fixture
+def arriving(call, folder):
+    """check --alertmanager with settings that name ``url``; ``more`` is added to the settings."""
+    (folder / "mine" / "slow.yaml").write_text(HEARS)
+    (folder / "webhook").write_text("s3cret")
+
+    def check(url, *args, more="", server=""):
+        served = server or "server: {listen: '127.0.0.1:8080', webhook_token_file: webhook}"
+        text = SETTINGS.replace("server: {listen: '127.0.0.1:8080', insecure: true}", served)
+        (folder / "settings.yaml").write_text(text + (f"alertmanager: {{url: '{url}'}}\n" if url else "") + more)
+        return call("check", "--alertmanager", "--config", "settings.yaml", *args)
+
+    return check
+
+
+@pytest.mark.alertmanager
+def test_an_alertmanager_that_is_set_up_as_shipped_says_nothing(arriving, alertmanager, root):
+    text = (root / "deploy" / "alertmanager" / "example.yml").read_text()
+    real = alertmanager(written=text.replace("/etc/alertmanager/secrets/remediator/webhook", "TOKEN_FILE"), token="s3cret")
+    result = arriving(real.url)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "No problems found.\n")
+    assert json.loads(arriving(real.url + "/", "-o", "json").stdout) == {"ok": True, "problems": [], "notes": []}
+    assert arriving(real.url, root / "playbooks", "--rules", root / "deploy/prometheus/rules.yaml").stderr == "No problems found.\n"
+
+
+BAD = """\
+# lines and comments of the file are lost
+route:
+  receiver: people
+  group_by: [alertname]
+  routes:
+  - receiver: people
+    matchers: [severity="critical"]
+  - receiver: healer
+    match_re: {alertname: 'NodeSlow|Other'}
+receivers:
+- name: people
+- name: healer
+  webhook_configs:
+  - {url: 'http://127.0.0.1:9/api/v1/alerts', send_resolved: false, max_alerts: 10}
+"""
+
+
+@pytest.mark.alertmanager
+def test_everything_that_is_wrong_with_an_alertmanager(arriving, alertmanager, folder):
+    real = alertmanager(written=BAD)
+    result = arriving(real.url)
+    assert result.exit_code == 1
+    lines = [line.removeprefix(f"{real.url}/#/status:") for line in result.stdout.splitlines()]
+    assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == [
+        "route.routes[1].group_by",
+        "receivers[1].webhook_configs[0].send_resolved",
+        "receivers[1].webhook_configs[0].http_config",
+        "receivers[1].webhook_configs[0].max_alerts",
+    ]
+    shown = real._call("/api/v2/status")["config"]["original"].splitlines()
+    for line in lines[1:]:
+        row, column, rest = line.split(":", 2)
+        assert shown[int(row) - 1][int(column) - 1 :].startswith(rest.split(":")[0].rpartition(".")[2])
+    assert result.stderr == "4 problems found.\n"
+    assert "no token is sent" not in arriving(real.url, server="server: {listen: '127.0.0.1:8080', insecure: true}").stdout
+    (folder / "rules.yaml").write_text("groups: [{name: x, rules: [{alert: NodeSlow, expr: up, labels: {severity: critical}}]}]\n")
+    kept = "route.routes[0]: keeps NodeSlow from route.routes[1], which leads here; say continue: true\n"
+    assert kept in arriving(real.url, "mine", "--rules", "rules.yaml").stdout
+    assert 'no receiver is named "heler"; did you mean "healer"?' in arriving(real.url, "--receiver", "heler").stdout
+
+
+@pytest.mark.alertmanager
+def test_a_playbook_that_hears_nothing_is_a_note(arriving, alertmanager, folder):
+    (folder / "mine" / "other.yaml").write_text(HEARS.replace("name: slow", "name: other").replace("NodeSlow", "NodeLost"))
+    text = BAD.replace("send_resolved: false, max_alerts: 10", "http_config: {authorization: {credentials: geheim}}")
+    real = alertmanager(written=text.replace("group_by: [alertname]", "group_by: [node]"))
+    result = arriving(real.url)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == (
+        "mine/other.yaml:1:1: playbook other never hears of NodeLost: no route that leads here takes it\nNo problems found.\n"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["/nowhere", ""])
+@pytest.mark.alertmanager
+def test_an_alertmanager_that_cannot_be_read_is_an_error(arriving, alertmanager, prefix):
+    real = alertmanager()
+    if not prefix:
+        real.stop()
+    result = arriving(real.url + prefix)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: Alertmanager's configuration could not be read: ")
+    assert result.stderr.endswith(
+        "look at url (with the path of its --web.route-prefix), token_file and timeout under alertmanager in settings.yaml\n"
+    )
+
+
+def test_an_alertmanager_takes_settings_that_name_it(call, arriving):
+    result = arriving("")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "settings.yaml does not say where it is; write alertmanager: {url: ...}" in result.stderr
+    result = call("check", "mine", "--alertmanager")
+    assert result.exit_code == 2
+    assert "name the settings with --config; they say where Alertmanager is" in result.stderr
+    result = call("check", "mine", "--receiver", "x")
+    assert result.exit_code == 2
+    assert "goes with --alertmanager" in result.stderr
+
+
+def test_an_alertmanager_is_not_asked_while_something_else_is_wrong(arriving, folder):
+    (folder / "mine" / "slow.yaml").write_text(HEARS.replace("kube.get", "kube.gett"))
+    result = arriving("http://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "kube.gett" in result.stdout
+    assert "Alertmanager" not in result.stderr
