@@ -79,6 +79,18 @@ def test_the_shipped_route_fits_the_shipped_playbooks_and_rules(root, library):
         assert check_configuration("am", text, library, Wanted(), known) == ([], [])
 
 
+@pytest.mark.parametrize("version", ["0.28.1", "0.34.0"])
+def test_the_shipped_route_as_later_versions_show_it(root, library, version):
+    """shown/ has what their own code makes of example.yml: URLs and tokens hidden, defaults written out."""
+    text = (root / "tests" / "unit" / "shown" / f"alertmanager-{version}.yml").read_text()
+    assert "url: <secret>" in text
+    assert check_configuration("am", text, library, Wanted()) == ([], [])
+    (problem,), _ = check_configuration("am", text.replace("max_alerts: 0", "max_alerts: 2"), library, Wanted())
+    assert "max_alerts: must be 0, not 2" in str(problem)
+    (problem,), _ = check_configuration("am", text.replace("- target_node", "- x").replace("- node\n", "- y\n"), library, Wanted())
+    assert "route.routes[1].group_by: group_by is alertname, y, x: with no node" in str(problem)
+
+
 def rendered(spec, matcher=""):
     """What the Prometheus operator makes of our AlertmanagerConfig: its names, and the matcher if it enforces one."""
 
@@ -125,6 +137,13 @@ def test_a_hidden_url_of_a_receiver_of_another_name():
     assert problem.startswith("receivers[1].webhook_configs[0].max_alerts: must be 0, not 5")
     assert wrong(found, receiver="heler") == ['receivers: no receiver is named "heler"; did you mean "healer"?']
     assert wrong(found, receiver="people") == ['receivers[0]: receiver "people" has no webhook, so it does not lead here']
+
+
+def test_a_namespace_of_our_name_does_not_make_all_its_receivers_ours():
+    data = configuration({**OURS, "receiver": "remediator/x/remediator"}, hook=HIDDEN, name="remediator/x/remediator")
+    data["receivers"].append({"name": "remediator/x/pager", "webhook_configs": [{**HIDDEN, "max_alerts": 5}]})
+    assert wrong(data) == []
+    assert wrong(configuration({**OURS, "receiver": "remediator/x/y"}, hook=HIDDEN, name="remediator/x/y")) == []
 
 
 def test_of_several_hidden_webhooks_one_that_is_well_is_enough():
@@ -185,6 +204,12 @@ def test_ways_to_send_the_token(http):
     assert wrong(configuration(OURS, hook={**HOOK, "http_config": http})) == []
     inherits = {key: value for key, value in HOOK.items() if key not in ("http_config", "send_resolved", "max_alerts")}
     assert wrong(configuration(OURS, hook=inherits, **{"global": {"http_config": http}})) == []
+
+
+def test_what_a_webhook_says_of_http_replaces_the_global_as_a_whole():
+    data = configuration(OURS, hook={**HOOK, "http_config": {}}, **{"global": {"http_config": BEARER}})
+    (problem,) = wrong(data)
+    assert problem.startswith("receivers[1].webhook_configs[0].http_config: no token is sent")
 
 
 def test_a_daemon_without_a_token_wants_none():

@@ -30,6 +30,9 @@ def test_what_is_not_known_may_be():
     assert taken(top, Facts({"alertname": "A"})) == (["pager", "remediator"], [])
     assert taken(top, Facts({"severity": "warning"})) == (["remediator"], [])
     assert taken(top, Facts({"severity": "critical"})) == (["pager"], [("pager", "remediator")])
+    both = [parse_matcher("kind=x"), parse_matcher("severity=critical"), None]
+    assert [Facts(known).fit(both) for known in ({"severity": "low"}, {"severity": "critical"})] == [False, None]
+    assert Facts({"severity": "critical", "kind": "x"}).fit(both[:2]) is True
     assert taken(top, Facts({}, [parse_matcher("severity=critical")])) == (["pager"], [("pager", "remediator")])
 
 
