@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
     from remediator.monitoring import Prometheus
 
-__all__ = ["INVALID", "SESSIONS", "UNREACHABLE", "Reading", "invalid_endpoints", "probe_interval", "read", "sessions_up", "unreachable"]
+__all__ = ["SESSIONS", "UNREACHABLE", "Reading", "probe_interval", "read", "sessions_up", "unreachable"]
 
 UNREACHABLE = ("cilium_unreachable_nodes", "cilium_unreachable_health_endpoints")
 """From an agent's last health report: how many peers, and how many peers' health endpoints, it cannot reach (pkg/metrics)."""
-INVALID = 'cilium_endpoint_state{endpoint_state="invalid"}'
 SESSIONS = "cilium_bgp_control_plane_session_state"
 """1 for an established session, else 0; the series ends with the session's configuration (pkg/bgp/metrics)."""
 _BASE = timedelta(seconds=60)
@@ -83,15 +82,6 @@ def unreachable(metric: str, readings: Sequence[Reading], *, node: str, peers: C
         return f"{metric} is older than one probe interval after the restart for {_some(late)}"
     missing = sorted({f"{one.node} ({one.value:g})" for one in concerned if one.value > allowed})
     return f"{metric} is not {allowed} for {_some(missing)}" if missing else ""
-
-
-def invalid_endpoints(readings: Sequence[Reading], *, node: str, since: datetime) -> str:
-    """No endpoint of the node failed for good (pkg/endpoint: state ``invalid``)."""
-    own = [one for one in readings if one.node == node]
-    if not own or any(one.at < since for one in own):
-        return f"cilium_endpoint_state of {node} is not scraped yet"
-    count = sum(one.value for one in own)
-    return f"{count:g} endpoints of {node} are invalid" if count else ""
 
 
 def sessions_up(readings: Sequence[Reading], *, node: str, before: int, since: datetime) -> str:

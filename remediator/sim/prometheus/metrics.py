@@ -19,19 +19,23 @@ if TYPE_CHECKING:
     from remediator.sim.cluster import Cluster
     from remediator.sim.objects import Obj
 
-__all__ = ["Told", "collect"]
+__all__ = ["States", "Told", "collect"]
 
 Told: TypeAlias = "dict[str, tuple[Obj, tuple[Sample, ...]]]"
 """By uid: an object as it was stored at the last scrape, and what kube-state-metrics says of it. A stored object never changes."""
+States: TypeAlias = "dict[str, tuple[str, set[str]]]"
+"""By node: its agent's uid and the states that endpoints were in since it came. A state has no series before one of them was in it, and
+keeps it at 0 then (pkg/endpoint)."""
 
 _HTTP = 80
 _MOST_PAIRED = 60
 """Series per pair grow with the square of the nodes; larger clusters do without, in the simulation as in life."""
-_ENDPOINT_STATES = ("waiting-for-identity", "ready", "waiting-to-regenerate", "regenerating", "disconnecting", "restoring", "invalid")
+_UNCOUNTED = {"disconnected", "invalid"}
+"""Final states, which no agent counts (pkg/endpoint: setState)."""
 
 
-def collect(cluster: Cluster, tick: int, told: Told) -> Iterator[Sample]:
-    """Every sample of one scrape; ``tick`` counts scrapes and varies the noise. ``told`` is taken up and left for the next one."""
+def collect(cluster: Cluster, tick: int, told: Told, states: States) -> Iterator[Sample]:
+    """Every sample of one scrape; ``tick`` counts scrapes and varies the noise. ``told`` and ``states`` go on to the next one."""
     nodes = cluster.node_names()
     paired = nodes if len(nodes) <= _MOST_PAIRED else []
     works = {node for node in nodes if cluster.agent_works(node)}
@@ -41,8 +45,9 @@ def collect(cluster: Cluster, tick: int, told: Told) -> Iterator[Sample]:
     places = {node: cluster.node_address(node) for node in nodes}
     for node, address in places.items():
         target = {"job": "cilium-agent", "node": node, "instance": f"{address}:9962"}
-        yield from _agent(cluster, node, target, len(nodes), works, endpoints.get(address, []))
+        yield from _agent(cluster, node, target, len(nodes), works)
         if node in works:
+            yield from _endpoints(cluster, node, target, endpoints.get(address, []), states)
             for other in paired:
                 yield from _pair(cluster, target, node, (other, places[other]), tick, works=other in works)
         yield from _prober(cluster, node, paired, tick)
@@ -52,7 +57,7 @@ def collect(cluster: Cluster, tick: int, told: Told) -> Iterator[Sample]:
     yield from _coredns(cluster)
 
 
-def _agent(cluster: Cluster, node: str, target: dict[str, str], count: int, works: set[str], endpoints: list[Obj]) -> Iterator[Sample]:
+def _agent(cluster: Cluster, node: str, target: dict[str, str], count: int, works: set[str]) -> Iterator[Sample]:
     if cluster.agent_pod(node) is None:
         return
     yield Sample("up", target, float(node in works))
@@ -63,13 +68,20 @@ def _agent(cluster: Cluster, node: str, target: dict[str, str], count: int, work
     yield Sample("cilium_unreachable_health_endpoints", target, unreachable)
     yield Sample("cilium_controllers_failing", target, 0)
     yield from _bgp(cluster, node, target)
-    states = [str(dig(e, "status.state")) for e in endpoints]
-    for state in _ENDPOINT_STATES:
-        yield Sample("cilium_endpoint_state", {**target, "endpoint_state": state}, states.count(state))
     reachable = count - 1 - unreachable
     for status, peers in (("reachable", reachable), ("unreachable", unreachable), ("unknown", 0)):
         for kind in ("node", "endpoint"):
             yield Sample("cilium_node_health_connectivity_status", {**target, "type": kind, "status": status}, peers)
+
+
+def _endpoints(cluster: Cluster, node: str, target: dict[str, str], endpoints: list[Obj], states: States) -> Iterator[Sample]:
+    agent = str(dig(cluster.agent_pod(node) or {}, "metadata.uid"))
+    now = [str(dig(e, "status.state")) for e in endpoints]
+    whose, known = states.get(node, ("", set()))
+    known = (known if whose == agent else set()) | set(now) - _UNCOUNTED
+    states[node] = (agent, known)
+    for state in sorted(known):
+        yield Sample("cilium_endpoint_state", {**target, "endpoint_state": state}, now.count(state))
 
 
 def _bgp(cluster: Cluster, node: str, target: dict[str, str]) -> Iterator[Sample]:

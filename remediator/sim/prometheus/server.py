@@ -15,7 +15,7 @@ from aiohttp import web
 from remediator.clock import parse_time
 from remediator.sim.objects import encode
 from remediator.sim.prometheus.evaluate import Element, evaluate
-from remediator.sim.prometheus.metrics import Told, collect
+from remediator.sim.prometheus.metrics import States, Told, collect
 from remediator.sim.prometheus.parse import QueryError, kind_of, parse
 from remediator.sim.prometheus.series import Sample, SeriesStore
 from remediator.units import parse_duration
@@ -50,6 +50,7 @@ class Prometheus:
         """(job, node) of targets that it cannot scrape, however well they are; ``*`` is any."""
         self._ticks = 0
         self._told: Told = {}
+        self._states: States = {}
 
     def start(self) -> None:
         """Scrape now and from now on."""
@@ -58,7 +59,7 @@ class Prometheus:
     def scrape_once(self) -> None:
         """One scrape at the current time."""
         self._ticks += 1
-        scraped: Iterable[Sample] = collect(self.cluster, self._ticks, self._told)
+        scraped: Iterable[Sample] = collect(self.cluster, self._ticks, self._told, self._states)
         if self.unreachable:
             scraped = (sample for found in scraped for sample in self._reached(found))
         self.series.append(self._now(), [*scraped, *(sample for source in self.extra for sample in source())])

@@ -137,6 +137,22 @@ async def test_a_second_entry_after_the_delete_sends_nothing_again(stage):
     assert "after a restart" in looked.detail
 
 
+async def test_metrics_that_the_release_before_kept_and_no_agent_has_keep_no_proof_waiting(stage):
+    stage.cluster.kill_agent("node-3")
+    playbook = stage.playbook(ACTION, ready_for="5s")
+    run = await stage.begin(playbook, node="node-3")
+    done = await stage.carry(playbook, run)
+    (change,) = done.run.steps[0].changes
+    assert change.before["metrics"]["present"] == ["cilium_unreachable_nodes", "cilium_unreachable_health_endpoints"]
+    present = [*change.before["metrics"]["present"], 'cilium_endpoint_state{endpoint_state="invalid"}']
+    before = {**change.before, "metrics": {**change.before["metrics"], "present": present}}
+    await stage.world.journal.save_change(evolve(change, state=ChangeState.INTENDED, ended_at=None, before=before))
+    await stage.world.journal.save_step(run.id, evolve(done.run.steps[0], state=StepState.RUNNING, ended_at=None))
+    again = await stage.carry(playbook, run)
+    assert again.end is StepEnd.SUCCEEDED, again.detail
+    assert again.run.steps[0].changes[0].before == before
+
+
 async def test_after_the_delete_no_gate_refuses_the_rest(stage):
     """As after a crash: agent and operator of others are down by then, and what is left to do disturbs nothing."""
     stage.cluster.kill_agent("node-3")

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remediator.cilium.health import UNREACHABLE, Reading, invalid_endpoints, probe_interval, read, sessions_up, unreachable
+from remediator.cilium.health import UNREACHABLE, Reading, probe_interval, read, sessions_up, unreachable
 from remediator.monitoring import Sample
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
@@ -46,13 +46,6 @@ def test_after_what_is_missing_or_old_is_no_proof(readings, said):
 def test_a_peer_without_a_ready_agent_proves_nothing_and_a_known_loss_is_allowed():
     assert judged(reading("node-3", 0), reading("node-9", 4, ago=900)) == ""
     assert judged(reading("node-3", 1), reading("node-1", 1), allowed=1) == ""
-
-
-def test_after_no_endpoint_is_invalid():
-    assert invalid_endpoints([reading("node-3", 0), reading("node-1", 5)], node="node-3", since=DUE) == ""
-    assert "2 endpoints" in invalid_endpoints([reading("node-3", 2)], node="node-3", since=DUE)
-    assert "not scraped yet" in invalid_endpoints([reading("node-3", 0, ago=60)], node="node-3", since=DUE)
-    assert "not scraped yet" in invalid_endpoints([], node="node-3", since=DUE)
 
 
 def test_after_as_many_bgp_sessions_are_up_as_before():

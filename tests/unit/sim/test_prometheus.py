@@ -161,7 +161,28 @@ class TestMetrics:
     async def test_endpoints(self, query, sim):
         found = _by(await query('sum by (node) (cilium_endpoint_state{endpoint_state="ready"})'))
         assert sum(found.values()) == len(sim.cluster.objects("CiliumEndpoint"))
-        assert set(_by(await query('cilium_endpoint_state{endpoint_state="invalid"}')).values()) == {0}
+        assert set(_by(await query("cilium_endpoint_state"), "endpoint_state")) == {"ready"}
+
+    async def test_a_state_of_endpoints_has_a_series_once_one_was_in_it_and_invalid_never(self, query, sim, seconds):
+        endpoint = sim.cluster.objects("CiliumEndpoint")[0]
+        (node,) = (n for n in sim.cluster.node_names() if sim.cluster.node_address(n) == endpoint["status"]["networking"]["node"])
+
+        async def counted(state):
+            stored = sim.cluster.get("CiliumEndpoint", endpoint["metadata"]["name"], endpoint["metadata"]["namespace"])
+            changed = {**stored, "status": {**stored["status"], "state": state}}
+            sim.cluster.store.replace(sim.cluster.kind("CiliumEndpoint"), changed)
+            await seconds(10)
+            return _by(await query(f'cilium_endpoint_state{{node="{node}"}}'), "endpoint_state")
+
+        ready = (await counted("ready"))["ready"]
+        assert await counted("regenerating") == {"ready": ready - 1, "regenerating": 1}
+        assert await counted("invalid") == {"ready": ready - 1, "regenerating": 0}
+        assert await counted("ready") == {"ready": ready, "regenerating": 0}
+        agent = sim.cluster.agent_pod(node)["metadata"]
+        sim.cluster.store.remove(sim.cluster.kind("Pod"), sim.cluster.agent_pod(node))
+        await seconds(120)
+        assert sim.cluster.agent_pod(node)["metadata"]["uid"] != agent["uid"]
+        assert await counted("ready") == {"ready": ready}
 
     async def test_pairs(self, query, sim, seconds):
         sim.cluster.network.degrade_node("node-4", latency=0.03, loss=0.05)
