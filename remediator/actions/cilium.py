@@ -21,6 +21,7 @@ from remediator.cilium.once import refuse_second
 from remediator.cilium.reading import read_fleet, successors
 from remediator.cilium.sessions import established
 from remediator.clock import iso
+from remediator.drain.cordon import is_ours
 from remediator.errors import MonitoringError, Refused, StepFailed
 from remediator.fields import Duration
 from remediator.kube import kinds, records
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RestartAgent"]
 
-CORDONED_BY = "remediator.dev/cordoned-by"
 Before = dict[str, Any]
 """What the change keeps of the moment before: it must do after a crash, when that moment is gone."""
 
@@ -114,7 +114,7 @@ class RestartAgent(Action[RestartParameters]):
         refuse_second(ctx.run, self.name)
         pod = _agent_on(ctx, await _pods(ctx))
         _refuse_stale_metric(ctx, parameters, pod)
-        words = caveats.cordon_of_others(await ctx.kube.get(kinds.NODE, ctx.run.target.name), CORDONED_BY)
+        words = await _cordon_of_others(ctx)
         if words and ctx.run.trigger.kind is not TriggerKind.MANUAL:
             raise Refused(Reason.PROTECTED, words)
         await _refuse_last_speaker(ctx)
@@ -248,8 +248,13 @@ async def _caveats(ctx: Context, pod: Pod) -> list[str]:
         config=config,
         pods={one.namespace for one in here.items if not one.spec.host_network},
     )
-    cordon = caveats.cordon_of_others(await ctx.kube.get(kinds.NODE, node), CORDONED_BY)
+    cordon = await _cordon_of_others(ctx)
     return [*found, *([cordon] if cordon else [])]
+
+
+async def _cordon_of_others(ctx: Context) -> str:
+    node = await ctx.kube.get(kinds.NODE, ctx.run.target.name)
+    return caveats.cordon_of_others(node, ours=is_ours(node))
 
 
 def _plan(ctx: Context, pod: Pod, before: Before, parameters: RestartParameters, words: list[str]) -> list[str]:

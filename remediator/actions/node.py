@@ -1,4 +1,4 @@
-"""Cordon and uncordon, with ownership: a cordon of ours carries an annotation that names the run, and only such a cordon is lifted.
+"""Cordon and uncordon, with ownership: a cordon that we set carries an annotation that names the run, and only such a cordon is lifted.
 
 How that is kept is in ``remediator.drain.cordon``; ``node.drain`` cordons in the same way.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 from remediator.actions import Action, Context, NoParameters, Observed, Parameters, Rule
-from remediator.drain.cordon import ANNOTATION, cordon, cordoned, lift, lift_of, owner, owner_of, took_effect
+from remediator.drain.cordon import ANNOTATION, cordon, cordoned, is_ours, lift, lift_of, owner, owner_of, took_effect
 from remediator.drain.health import sickness, unready_daemons
 from remediator.errors import Refused
 from remediator.kube import kinds
@@ -32,7 +32,7 @@ class Cordon(Action[NoParameters]):
     name: ClassVar[str] = "node.cordon"
     summary: ClassVar[str] = "mark the target node unschedulable"
     changes: ClassVar[str] = f"spec.unschedulable and the annotation {ANNOTATION} of the Node"
-    undone_by: ClassVar[str] = "removing both, if the annotation is still the run's own"
+    undone_by: ClassVar[str] = "removing both, if the annotation is still the run's own and nobody has set the cordon anew"
     rbac: ClassVar[tuple[Rule, ...]] = _RBAC
 
     async def act(self, ctx: Context, parameters: NoParameters) -> str:
@@ -70,7 +70,7 @@ class Uncordon(Action[UncordonParameters]):
     async def check(self, ctx: Context, parameters: UncordonParameters) -> None:
         """See Action: somebody else's cordon is not ours to lift."""
         node = await ctx.kube.get(kinds.NODE, ctx.run.target.name)
-        if cordoned(node) and owner(node) is None:
+        if cordoned(node) and not is_ours(node):
             raise Refused(Reason.PROTECTED, f"{ctx.run.target.key} was cordoned by somebody else; lift it with kubectl uncordon")
         if parameters.only_if_healthy and not ctx.changes:
             wrong = sickness(await ctx.kube.get(kinds.NODE, ctx.run.target.name, decode=Node))

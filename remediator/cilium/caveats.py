@@ -81,10 +81,9 @@ def only_dns(pods: Iterable[records.Pod], node: str) -> str:
     return f"every ready DNS pod of the cluster ({', '.join(pod.name for pod in ready)}) runs on {node}" if alone else ""
 
 
-def cordon_of_others(node: dict[str, Any], mark: str) -> str:
-    """Somebody else cordoned the node and may be draining it."""
+def cordon_of_others(node: dict[str, Any], *, ours: bool) -> str:
+    """Somebody else cordoned the node and may be draining it. ``ours``: whether a cordon that it carries is remediator's."""
     cordoned = bool((node.get("spec") or {}).get("unschedulable"))
-    ours = mark in (node["metadata"].get("annotations") or {})
     return f"{node['metadata']['name']} was cordoned by somebody else, who may be draining it" if cordoned and not ours else ""
 
 

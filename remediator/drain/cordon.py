@@ -1,7 +1,9 @@
 """A cordon with an owner: an annotation names the run that set it, and only such a cordon is ever lifted.
 
-Cordon and annotation are written in one JSON patch that tests the node's resourceVersion, so the one is never there without the other.
-A node that somebody else cordoned stays theirs: nothing is changed and nothing is undone (kubereboot/kured#63, planetlabs/draino#17).
+Cordon and annotation are written in one JSON patch that tests the node's resourceVersion, so the one never comes without the other. They go
+one by one: ``kubectl uncordon`` takes the cordon and leaves the note, and a cordon that somebody sets then stands beside it. So the note
+says which run's it is, and the API server's record of who set the field whether it is ours at all (docs/adr/0022). A node that somebody
+else cordoned stays theirs: nothing is changed and nothing is undone (kubereboot/kured#63, planetlabs/draino#17).
 
 In: a Context, the Node as it was read. Out: what was done. Refused (StepFailed): a node that changes under every try.
 """
@@ -13,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from remediator.clock import iso
 from remediator.errors import StepFailed
-from remediator.kube import kinds
+from remediator.kube import FIELD_MANAGER, kinds
 from remediator.kube.errors import Conflict, Invalid, NotFound
+from remediator.kube.fields import managers_of
 from remediator.model import Resource
 
 if TYPE_CHECKING:
     from remediator.actions import Context
     from remediator.model import Change
 
-__all__ = ["ANNOTATION", "cordon", "cordoned", "lift", "lift_of", "owner", "owner_of", "took_effect"]
+__all__ = ["ANNOTATION", "cordon", "cordoned", "is_ours", "lift", "lift_of", "owner", "owner_of", "took_effect"]
 
 ANNOTATION = "remediator.dev/cordoned-by"
 _POINTER = "/metadata/annotations/" + ANNOTATION.replace("~", "~0").replace("/", "~1")
@@ -54,6 +57,11 @@ def cordoned(node: Object) -> bool:
     return bool((node.get("spec") or {}).get("unschedulable"))
 
 
+def is_ours(node: Object) -> bool:
+    """Whether the cordon that the node carries is remediator's. One whose setter cannot be told counts as somebody else's."""
+    return cordoned(node) and owner(node) is not None and managers_of(node, "spec", "unschedulable") == {FIELD_MANAGER}
+
+
 async def cordon(ctx: Context, name: str) -> str:
     """Cordon the node; what was achieved, in words. Raises StepFailed if it could not be, KubeError if the node cannot be read."""
     for _ in range(_TRIES):
@@ -72,47 +80,51 @@ async def lift(ctx: Context, name: str) -> str:
     """Lift a cordon of ours, whichever run set it; what was achieved, in words. Raises StepFailed for somebody else's."""
     for _ in range(_TRIES):
         node = await ctx.kube.get(kinds.NODE, name)
-        if not cordoned(node):
-            return "was not cordoned"
-        if owner(node) is None:
+        if cordoned(node) and not is_ours(node):
             raise StepFailed(f"Node/{name} was cordoned by somebody else meanwhile")
+        if owner(node) is None:
+            return "was not cordoned"
         try:
             change = await _patch(ctx, node, _uncordon_patch(node), undoable=False)
         except _RacedError:
             continue
         await ctx.put_back(owner_of(change), change.resource)
-        return "uncordoned"
+        return "uncordoned" if cordoned(node) else "was not cordoned any more; took our note off"
     raise StepFailed(f"Node/{name} changed under every one of {_TRIES} tries")
 
 
 async def lift_of(ctx: Context, change: Change) -> str | None:
-    """Put back the cordon that ``change`` set, if it is still its run's; the sentence that says so, or None if it is not."""
+    """Put back the cordon that ``change`` set, if it is still its run's; the sentence that says so, or None if it is not.
+
+    Where somebody lifted it and set none of their own, what is put back is the note that they left.
+    """
     for _ in range(_TRIES):
         try:
             node = await ctx.kube.get(kinds.NODE, change.resource.name)
         except NotFound:
             return None
         mark = owner(node)
-        if not cordoned(node) or mark is None or mark.get("run") != change.run:
+        if mark is None or mark.get("run") != change.run or (cordoned(node) and not is_ours(node)):
             return None
         try:
             await _patch(ctx, node, _uncordon_patch(node), undoable=False)
         except _RacedError:
             continue
-        return f"uncordoned {change.resource.key}"
+        key = change.resource.key
+        return f"uncordoned {key}" if cordoned(node) else f"took our note off {key}, which somebody else has uncordoned"
     raise StepFailed(f"{change.resource.key} changed under every one of {_TRIES} tries")
 
 
 async def took_effect(ctx: Context, change: Change) -> bool:
-    """Whether a cordon, or the lifting of one, that is not on disk as done was done: annotation and cordon come together, so it tells."""
+    """Whether a cordon, or the lifting of one, that is not on disk as done was done: annotation and cordon come in one patch."""
     try:
         node = await ctx.kube.get(kinds.NODE, change.resource.name)
     except NotFound:
         return False
-    if not (change.after or {}).get("unschedulable"):
-        return not cordoned(node)
     mark = owner(node)
-    return bool(mark and mark.get("run") == change.run)
+    if (change.after or {}).get("unschedulable"):
+        return bool(mark and mark.get("run") == change.run)
+    return mark is None and not cordoned(node)
 
 
 class _RacedError(Exception):
@@ -153,12 +165,12 @@ def _cordon_patch(ctx: Context, node: Object) -> list[Object]:
 
 
 def _uncordon_patch(node: Object) -> list[Object]:
-    return [
-        {"op": "test", "path": "/metadata/uid", "value": node["metadata"]["uid"]},
-        {"op": "test", "path": _POINTER, "value": node["metadata"]["annotations"][ANNOTATION]},
+    """Note and cordon, or the note alone where there is no cordon any more; nothing if somebody came in between and set their own."""
+    patch = [
+        {"op": "test", "path": "/metadata/resourceVersion", "value": node["metadata"]["resourceVersion"]},
         {"op": "remove", "path": _POINTER},
-        {"op": "remove", "path": "/spec/unschedulable"},
     ]
+    return [*patch, {"op": "remove", "path": "/spec/unschedulable"}] if cordoned(node) else patch
 
 
 def _note(ctx: Context) -> str:
@@ -168,6 +180,6 @@ def _note(ctx: Context) -> str:
 
 
 def _already(node: Object) -> str:
-    mark = owner(node)
+    mark = owner(node) if is_ours(node) else None
     whose = f"run {mark['run']}" if mark and mark.get("run") else "somebody else"
     return f"was cordoned already by {whose}; left as it is"

@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from remediator.sim.objects import labels_of, name_of
+from remediator.sim import managed
+from remediator.sim.objects import labels_of, name_of, rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,6 +42,10 @@ __all__ = [
     "slow_node",
     "timeline",
 ]
+
+
+_KUBECTL = managed.Manager("kubectl", "Update", "v1")
+"""By whom the API server says that people changed a field."""
 
 
 def timeline(*happenings: tuple[int, Happening]) -> Callable[[Simulation], Awaitable[None]]:
@@ -105,6 +110,7 @@ def edit_node(node: str, change: Callable[[Obj], None]) -> Happening:
         if found is not None:
             copy = sim.cluster.store.edit(kind, found)
             change(copy)
+            managed.own_changes(found, copy, _KUBECTL, rfc3339(sim.cluster.store.clock.now()))
             sim.cluster.store.replace(kind, copy)
 
     return happen

@@ -11,6 +11,7 @@ from remediator.kube import kinds
 from remediator.model import ChangeState
 from remediator.reasons import Reason
 from remediator.run import StepEnd
+from remediator.sim.happenings import people_cordon, people_uncordon
 from remediator.undo import undo
 
 
@@ -22,9 +23,9 @@ def cordoned(stage):
     return node(stage)["spec"].get("unschedulable", False)
 
 
-async def by_hand(stage, value, name="node-3"):
-    """As kubectl cordon and uncordon do."""
-    await stage.world.kube.patch(kinds.NODE, name, {"spec": {"unschedulable": value or None}}, type="strategic")
+def by_hand(stage, value, name="node-3"):
+    """As kubectl cordon and uncordon do: the field is theirs then, and our note stays."""
+    (people_cordon if value else people_uncordon)(name)(stage.simulation)
 
 
 async def test_cordon_and_note_come_in_one_patch(stage):
@@ -53,7 +54,7 @@ async def test_undo_lifts_it_and_leaves_the_node_as_it_was(stage):
 
 
 async def test_somebody_elses_cordon_is_left_and_never_undone(stage):
-    await by_hand(stage, True)
+    by_hand(stage, True)
     before = len(stage.writes())
     done = await stage.step("node.cordon")
     assert done.end is StepEnd.SUCCEEDED
@@ -64,7 +65,113 @@ async def test_somebody_elses_cordon_is_left_and_never_undone(stage):
     assert cordoned(stage)
 
 
+def lifted_and_set_again(stage):
+    """By people, for maintenance of their own."""
+    by_hand(stage, False)
+    by_hand(stage, True)
+    assert ANNOTATION in node(stage)["metadata"]["annotations"]
+
+
 async def test_a_cordon_that_people_lifted_and_set_again_is_theirs(stage):
+    done = await stage.step("node.cordon")
+    lifted_and_set_again(stage)
+    undone = await undo(stage.world, done.run)
+    assert undone.foreign
+    assert cordoned(stage)
+    run = await stage.world.journal.run(done.run.id)
+    assert run.steps[0].changes[0].state is ChangeState.FOREIGN
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_uncordon_refuses_what_people_lifted_and_set_again(stage, dry_run):
+    await stage.step("node.cordon")
+    lifted_and_set_again(stage)
+    done = await stage.step("node.uncordon", dry_run=dry_run)
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PROTECTED), done.detail
+    assert cordoned(stage)
+
+
+async def test_a_cordon_that_comes_between_the_look_and_the_lifting_stays(stage, monkeypatch):
+    done = await stage.step("node.cordon")
+    patch = stage.world.kube.patch
+
+    async def late(*about, **options):
+        if cordoned(stage) and "kubectl" not in str(node(stage)["metadata"]["managedFields"]):
+            lifted_and_set_again(stage)
+        return await patch(*about, **options)
+
+    monkeypatch.setattr(stage.world.kube, "patch", late)
+    assert (await undo(stage.world, done.run)).foreign
+    assert cordoned(stage)
+
+
+async def test_after_people_set_again_what_they_lifted_a_cordon_is_said_to_be_theirs(stage):
+    first = await stage.step("node.cordon")
+    await stage.over(first.run)
+    lifted_and_set_again(stage)
+    done = await stage.step("node.cordon")
+    assert "cordoned already by somebody else" in done.detail
+    assert done.run.steps[0].changes == ()
+
+
+async def test_a_cordon_of_which_the_api_server_does_not_say_who_set_it_is_nobodys_to_lift(stage):
+    done = await stage.step("node.cordon")
+    kind = stage.cluster.kind("Node")
+    copy = stage.cluster.store.edit(kind, node(stage))
+    del copy["metadata"]["managedFields"]
+    stage.cluster.store.replace(kind, copy)
+    assert (await undo(stage.world, done.run)).foreign
+    assert cordoned(stage)
+
+
+async def test_of_a_cordon_that_people_lifted_the_undo_takes_the_note_off(stage):
+    before = node(stage)
+    done = await stage.step("node.cordon")
+    by_hand(stage, False)
+    undone = await undo(stage.world, done.run)
+    assert undone.undone == ("took our note off Node/node-3, which somebody else has uncordoned",)
+    assert (node(stage)["metadata"].get("annotations") or {}) == (before["metadata"].get("annotations") or {})
+    by_hand(stage, True)
+    assert (await stage.step("node.uncordon")).reason is Reason.PROTECTED
+
+
+async def test_of_a_cordon_that_people_lifted_an_uncordon_takes_the_note_off(stage):
+    first = await stage.step("node.cordon")
+    by_hand(stage, False)
+    done = await stage.step("node.uncordon")
+    assert (done.end, owner(node(stage))) == (StepEnd.SUCCEEDED, None)
+    assert "took our note off" in done.detail
+    (change,) = (await stage.world.journal.run(first.run.id)).steps[0].changes
+    assert (change.state, change.detail) == (ChangeState.UNDONE, f"put back by run {done.run.id}")
+
+
+async def test_a_cordon_of_ours_after_people_lifted_one_is_ours_to_undo(stage):
+    first = await stage.step("node.cordon")
+    await stage.over(first.run)
+    by_hand(stage, False)
+    second = await stage.step("node.cordon")
+    assert owner(node(stage))["run"] == second.run.id
+    assert (await undo(stage.world, first.run)).foreign
+    assert cordoned(stage)
+    assert (await undo(stage.world, second.run)).undone == ("uncordoned Node/node-3",)
+    assert not cordoned(stage)
+
+
+async def test_a_cordon_of_the_release_before_is_lifted_by_its_undo(stage):
+    """It wrote note and cordon as we do, under the same field manager, and looked at the note alone."""
+    done = await stage.step("node.cordon")
+    (change,) = done.run.steps[0].changes
+    await stage.world.kube.patch(kinds.NODE, "node-3", [{"op": "remove", "path": "/spec/unschedulable"}], type="json")
+    patch = [
+        {"op": "add", "path": "/metadata/annotations/remediator.dev~1cordoned-by", "value": change.after[ANNOTATION]},
+        {"op": "add", "path": "/spec/unschedulable", "value": True},
+    ]
+    await stage.world.kube.patch(kinds.NODE, "node-3", patch, type="json")
+    assert (await undo(stage.world, done.run)).undone == ("uncordoned Node/node-3",)
+    assert not cordoned(stage)
+
+
+async def test_a_cordon_whose_note_people_took_off_is_theirs(stage):
     done = await stage.step("node.cordon")
     await stage.world.kube.patch(kinds.NODE, "node-3", {"metadata": {"annotations": {ANNOTATION: None}}}, type="merge")
     undone = await undo(stage.world, done.run)
@@ -105,7 +212,7 @@ async def test_uncordon_refuses_a_sick_node_where_it_is_asked_to(stage):
 
 
 async def test_uncordon_refuses_somebody_elses(stage):
-    await by_hand(stage, True)
+    by_hand(stage, True)
     done = await stage.step("node.uncordon")
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PROTECTED)
     assert cordoned(stage)

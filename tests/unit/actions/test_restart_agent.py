@@ -13,6 +13,7 @@ from remediator.kube.records import Pod
 from remediator.model import PLAN, Alert, AlertStatus, ChangeState, StepState, Trigger, TriggerKind, evolve
 from remediator.reasons import Reason
 from remediator.run import StepEnd
+from remediator.sim.happenings import people_cordon, people_uncordon
 
 ACTION = "cilium.restart_agent"
 
@@ -394,9 +395,14 @@ async def test_what_may_not_be_read_is_said_and_stops_nothing(stage):
     assert any(words.startswith("DNS policies could not be looked at") for words in evidence(done, "caveats"))
 
 
+@pytest.mark.parametrize("noted", [False, True])
 @pytest.mark.parametrize(("kind", "reason"), [(TriggerKind.ALERT, Reason.PROTECTED), (TriggerKind.MANUAL, None)])
-async def test_a_node_that_somebody_else_cordoned_is_left_to_them_unless_a_person_asks(stage, kind, reason):
-    await stage.world.kube.patch(_kind("Node"), "node-3", {"spec": {"unschedulable": True}}, type="merge")
+async def test_a_node_that_somebody_else_cordoned_is_left_to_them_unless_a_person_asks(stage, kind, reason, noted):
+    """``noted``: it carries a note of ours, since kubectl left it there when it lifted our cordon."""
+    if noted:
+        await stage.over((await stage.step("node.cordon")).run)
+        people_uncordon("node-3")(stage.simulation)
+    people_cordon("node-3")(stage.simulation)
     playbook = stage.playbook(ACTION, ready_for="5s")
     run = await stage.begin(playbook, node="node-3", dry_run=True)
     await stage.world.journal.save_run(evolve(run, trigger=Trigger(kind=kind)))

@@ -70,9 +70,9 @@ def test_before_not_the_only_dns_node():
 
 
 @pytest.mark.parametrize(
-    ("unschedulable", "annotations", "said"),
-    [(True, {}, True), (True, {"remediator.dev/cordoned-by": "{}"}, False), (False, {}, False)],
+    ("unschedulable", "ours", "said"),
+    [(True, False, True), (True, True, False), (False, False, False)],
 )
-def test_before_nobody_else_drains_the_node(unschedulable, annotations, said):
-    node = {"metadata": {"name": "node-3", "annotations": annotations}, "spec": {"unschedulable": unschedulable}}
-    assert bool(caveats.cordon_of_others(node, "remediator.dev/cordoned-by")) is said
+def test_before_nobody_else_drains_the_node(unschedulable, ours, said):
+    node = {"metadata": {"name": "node-3"}, "spec": {"unschedulable": unschedulable}}
+    assert bool(caveats.cordon_of_others(node, ours=ours)) is said
