@@ -35,8 +35,10 @@ class Answer(StrEnum):
     """More than one budget; that never yields."""
     ENDING = "ending"
     """Its namespace is being deleted, and the pod will be with it."""
+    THROTTLED = "throttled"
+    """429 without a budget: the API server has too much to do, or a webhook moves the pod itself (KubeVirt) and says so until it went."""
     BUSY = "busy"
-    """Throttled, or a server's failure that may pass."""
+    """A server's failure that may pass."""
     AWAY = "away"
     """Nothing was sent, since the API server did not even tell whether it may be."""
     FORBIDDEN = "forbidden"
@@ -88,7 +90,7 @@ async def read(kube: Kube, pod: Pod, error: KubeError) -> Reply:
     if isinstance(error, TooManyRequests):
         if error.budget is not None:
             return Reply(answer=Answer.BUDGET, words=error.budget)  # whatever Retry-After says: the budget is watched
-        return Reply(answer=Answer.BUSY, words=words, after=error.retry_after or 0.0)
+        return Reply(answer=Answer.THROTTLED, words=words, after=error.retry_after or 0.0)
     return Reply(answer=_lasting(error), words=words)
 
 

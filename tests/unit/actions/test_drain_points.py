@@ -354,6 +354,44 @@ async def test_e5_retry_after_of_a_budget_means_nothing(stage, farm):
     assert (reply.answer, reply.after, reply.words) == (Answer.BUDGET, 0.0, "needs 2")
 
 
+MIGRATION = 'admission webhook "virt-launcher-eviction" denied the request: Eviction triggered evacuation of VMI "apps/web"'
+"""KubeVirt's answer, with code 429 and no Retry-After, for as long as it migrates the machine."""
+
+
+async def test_e5_a_webhook_that_moves_the_pod_itself_is_waited_for(stage, farm):
+    await farm.plant(farm.deployment("web", 1))
+    stage.cluster.fail(verb="create", path=REAL, status=429, message=MIGRATION, count=25)
+    done = await drain(stage)
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert farm.pods() == {}
+    first, *_, last = (c.at for c in farm.calls("create", "/eviction") if not c.dry_run)
+    assert last - first > timedelta(minutes=2)
+
+
+async def test_e5_a_webhook_that_never_lets_go_costs_the_whole_time_and_is_named(stage, farm):
+    await farm.plant(farm.deployment("web", 1))
+    (name,) = farm.pods()
+    stage.cluster.fail(verb="create", path=REAL, status=429, message=MIGRATION, count=None)
+    began = stage.world.clock.now()
+    done = await drain(stage, lasting="5m")
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE), done.detail
+    assert stage.world.clock.now() - began >= timedelta(minutes=5)
+    assert MIGRATION in done.detail
+    assert name in done.detail
+    assert result(done)[name]["outcome"] == "left"
+    assert MIGRATION in result(done)[name]["detail"]
+
+
+async def test_e5_a_server_that_fails_again_and_again_is_not_waited_for(stage, farm):
+    """A failure is no throttling: after a dozen the pod counts as failed."""
+    await farm.plant(farm.deployment("web", 1))
+    (name,) = farm.pods()
+    stage.cluster.fail(verb="create", path=f"{name}/eviction.field", status=503, message="no endpoints", count=None)
+    done = await drain(stage)
+    assert (done.end, len(sent(farm, name))) == (StepEnd.FAILED, 12), done.detail
+    assert "failed: no endpoints" in done.detail
+
+
 async def test_e6_two_budgets_on_one_pod_refuse_and_both_are_named(stage, farm, refused):
     await farm.plant(farm.deployment("web", 1), farm.pdb("one", app="web"), farm.pdb("two", app="web"))
     await refused(Reason.PDB, "apps/one and apps/two", "apps/web-")
