@@ -169,6 +169,11 @@ class Decider:
         return self._episodes.get(alert.episode)
 
     @property
+    def between_decisions(self) -> _OneAtATime:
+        """Held from a decision's facts until it is kept. Whoever lets a run begin otherwise takes it, so that it counts for the next."""
+        return self._one_at_a_time
+
+    @property
     def holds(self) -> bool:
         """Whether alerts wait for the end of a maintenance window."""
         return bool(self._episodes.held())

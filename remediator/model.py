@@ -450,6 +450,9 @@ class Outline(Noun, frozen=True, kw_only=True):
     """Whether any of its steps may disturb traffic or workloads."""
     approvals: tuple[Approval, ...] = ()
     """Every question to people, in the order of time; only the last can still wait."""
+    order: int = 0
+    """The number of the log's entry with which it began, by a decision or by people's yes: what begins later has a larger one, whatever
+    the clock says. 0: it did not begin, or in an earlier release."""
 
     @property
     def unapproved(self) -> bool:

@@ -6,6 +6,7 @@ In: requests, validated in their types. Out: nouns. Whether a request makes sens
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
@@ -316,13 +317,18 @@ class Operations:
         return run
 
     async def _answer(self, run: str, *, by: str, reason: str, yes: bool, named: bool = True, asked: int | None = None) -> Run:
-        """A person's answer is on disk before the run hears of it. ``asked``: when, if it is about that question and no other."""
-        async with self._world.signals.writing(run):
+        """A person's answer is on disk before the run hears of it, and a yes before the next decision on an alert asks for its facts.
+
+        ``asked``: when, if it is about that question and no other.
+        """
+        between = self._pipeline.decider.between_decisions if yes and self._pipeline.leads else nullcontext()
+        async with between, self._world.signals.writing(run):
             if asked is not None:
                 self._still_asks(await self._run(run), asked)
             said = Answer(by=by, at=self._world.clock.now(), approved=yes, reason=reason)
-            told = answer(await self._run(run), said, named=named)
-            await self.journal.save_run(told)
+            before = await self._run(run)
+            told = answer(before, said, named=named)
+            await self.journal.save_run(told, begins=before.unapproved and not told.unapproved)
         self._world.signals.tell(run)
         self.feed.publish("run", run)
         log.info("a person answered", run=run, by=by, approved=yes, reason=reason, state=told.state.value)

@@ -142,6 +142,7 @@ def case_of(world: World, playbook: Playbook, run: Run, **more: Any) -> Case:
         culprit=sought_by(playbook),
         disruptive=run.disruptive,
         run=run.id,
+        order=run.order if run.state.open else None,
         settings=dict(playbook.gates),
         limits=world.limits,
         **more,

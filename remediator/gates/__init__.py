@@ -125,6 +125,8 @@ class Case(Noun, frozen=True, kw_only=True):
     """The run asks whether it may put back a change, where that disturbs too."""
     run: str | None = None
     """The run that asks again in mid-run; it does not stand in its own way."""
+    order: int | None = None
+    """Its place among runs (``Run.order``), as long as it is open: what began after it is refused because of it, and not the other way."""
     settings: dict[str, Any] = {}  # noqa: RUF012 - msgspec copies defaults
     """The playbook's ``gates:``, each value a Gate.Settings."""
     limits: Limits = Limits()
@@ -138,6 +140,16 @@ class Case(Noun, frozen=True, kw_only=True):
         shares += [Share(count=own.max_nodes)] if own is not None and own.max_nodes is not None else []
         shares += [Share(percent=own.max_percent)] if own is not None and own.max_percent is not None else []
         return min(share.of(total) for share in shares)
+
+    def minds(self, other: Outline) -> bool:
+        """Whether ``other``, as far as it is at work, may stand in the way: not what nobody approved, nor a live run in a dry one's.
+
+        A run that asks again minds only those that began before it. If each minded the other, both would stop: one at work because
+        somebody approved another one, two that were approved at once because of one another.
+        """
+        if other.id == self.run or other.dry_run != self.dry_run or other.unapproved:
+            return False
+        return self.order is None or (other.order, other.id) < (self.order, self.run or "")
 
     @property
     def asks(self) -> bool:

@@ -55,11 +55,7 @@ class AttemptsExhausted(Gate):
         settings = self.settings(case)
         if settings is None:
             return self.allow(snapshot, "the playbook sets no limit")
-        began = [
-            run.begun_at
-            for run in snapshot.history
-            if run.playbook == case.playbook and run.dry_run == case.dry_run and run.id != case.run and not run.unapproved
-        ]
+        began = [run.begun_at for run in snapshot.history if run.playbook == case.playbook and case.minds(run)]
         windows = [(window, sum(start > snapshot.at - window.within for start in began)) for window in (settings, *settings.also)]
         words = ", ".join(f"{count} of {window.max} attempts within {format_duration(window.within)}" for window, count in windows)
         allowed = all(count < window.max for window, count in windows)

@@ -14,6 +14,7 @@ class Concurrency(Gate):
     """Refuses while as many runs are open as the settings allow. Dry runs and live runs are counted apart.
 
     What waits for people before its beginning holds nothing up, and is judged again once they said yes; but people can answer only so much.
+    A run that asks again counts only what began before it.
     """
 
     name: ClassVar[str] = "concurrency"
@@ -26,7 +27,7 @@ class Concurrency(Gate):
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
-        others = [run for run in snapshot.open_runs if run.id != case.run and run.dry_run == case.dry_run and not run.unapproved]
+        others = [run for run in snapshot.open_runs if case.minds(run)]
         disruptive = [run for run in others if run.disruptive]
         limits = case.limits
         waiting = sum(run.unapproved for run in snapshot.open_runs if run.id != case.run)

@@ -51,8 +51,7 @@ class DisturbanceBudget(Gate):
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
         cluster, target = snapshot.cluster, case.target.name if case.target.kind == "Node" else ""
-        runs = [run for run in snapshot.open_runs if run.disruptive and run.id != case.run and run.dry_run == case.dry_run]
-        runs = [run for run in runs if not run.unapproved]
+        runs = [run for run in snapshot.open_runs if run.disruptive and case.minds(run)]
         found = disturbed(cluster, {run.target.name for run in runs if run.target.kind == "Node"})
         names = found.keys() | ({target} if target else set())
         node = cluster.node(target)

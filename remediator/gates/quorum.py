@@ -30,8 +30,7 @@ class Quorum(Gate):
         if case.target.kind != "Node" or case.target.name not in members:
             return self.allow(snapshot, f"the target is none of {len(members)} {what}")
         others = members - {case.target.name}
-        busy = [run for run in snapshot.open_runs if run.disruptive and run.id != case.run and run.dry_run == case.dry_run]
-        busy = [run for run in busy if not run.unapproved]
+        busy = [run for run in snapshot.open_runs if run.disruptive and case.minds(run)]
         worked_on = sorted(run.target.name for run in busy if run.target.kind == "Node" and run.target.name in others)
         if worked_on:
             return self.refuse(snapshot, f"a run is open on {worked_on[0]}, another of {len(members)} {what}; one at a time")

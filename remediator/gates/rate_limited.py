@@ -12,7 +12,7 @@ from remediator.gates import Case, Fact, Gate, Snapshot
 from remediator.units import format_duration
 
 if TYPE_CHECKING:
-    from remediator.model import Outline, Verdict
+    from remediator.model import Verdict
 
 _HOUR = timedelta(hours=1)
 
@@ -39,7 +39,7 @@ class RateLimited(Gate):
 
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
-        counted = [run for run in snapshot.recent_runs if _counts(run, case)]
+        counted = [run for run in snapshot.recent_runs if run.disruptive and case.minds(run)]
         hour = sum(run.begun_at > snapshot.at - _HOUR for run in counted)
         words = f"{hour} disruptive runs began within 1h; disruptive_per_hour is {case.limits.disruptive_per_hour}"
         if hour >= case.limits.disruptive_per_hour:
@@ -50,7 +50,3 @@ class RateLimited(Gate):
         mine = sum(run.playbook == case.playbook and run.begun_at > snapshot.at - settings.within for run in counted)
         more = f"{mine} of {settings.max} runs of {case.playbook} within {format_duration(settings.within)}"
         return self.allow(snapshot, f"{more}; {words}") if mine < settings.max else self.refuse(snapshot, more)
-
-
-def _counts(run: Outline, case: Case) -> bool:
-    return run.disruptive and run.dry_run == case.dry_run and run.id != case.run and not run.unapproved

@@ -15,6 +15,7 @@ class TargetBusy(Gate):
 
     A dry run only minds dry runs, and a live run only live ones. An undo minds open runs, and no other undo: neither would ever begin.
     A run that waits for people before its beginning only keeps them from being asked a second time about the same target.
+    A run that asks again minds only what began before it.
     """
 
     name: ClassVar[str] = "target_busy"
@@ -24,8 +25,8 @@ class TargetBusy(Gate):
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:
         """See Gate."""
         for run in snapshot.open_runs:
-            other = run.id != case.run and run.target.key == case.target.key and run.dry_run == case.dry_run
-            if other and (case.asks or not run.unapproved):
+            asked = case.asks and run.unapproved and run.dry_run == case.dry_run
+            if run.target.key == case.target.key and (asked or case.minds(run)):
                 return self.refuse(snapshot, f"run {run.id} of {run.playbook} is {run.state} on {run.target.key}")
         for run in () if case.undoing else snapshot.undoing:
             if run.id != case.run and run.target.key == case.target.key and run.dry_run == case.dry_run:

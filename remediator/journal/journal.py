@@ -247,10 +247,13 @@ class Journal:
         )
         await self._writer.write(partial(writes.decide, deed=deed))
 
-    async def save_run(self, run: Run) -> None:
-        """Keep the run and its steps in place of what was kept of them; changes have their own ``save_change``."""
+    async def save_run(self, run: Run, *, begins: bool = False) -> None:
+        """Keep the run and its steps in place of what was kept of them; changes have their own ``save_change``.
+
+        ``begins``: what waited for people begins with this (``Run.order``).
+        """
         clean, data = self._clean(run)
-        await self._writer.write(partial(writes.save_run, run=clean), len(data))
+        await self._writer.write(partial(writes.save_run, run=clean, begins=begins), len(data))
 
     async def save_step(self, run: str, step: Step) -> None:
         """Keep one step of a run, by its index. Raises JournalError if there is no such run."""

@@ -99,12 +99,13 @@ def decide(tx: Transaction, deed: Deed) -> None:
     for decision, data in deed.decisions:
         tx.insert(DECISION, decision_row(decision, data))
         tx.log("decision", decision.id, data)
-    new = {run.id for run in deed.runs}
+    fresh = {run.id for run in deed.runs}
     for episode, data in deed.episodes:
-        if episode.run in new:
+        if episode.run in fresh:
             _heed_first_run(tx, episode)
         save_episode(tx, episode, data)
-    for run in deed.runs:
+    for new in deed.runs:
+        run = new if new.unapproved else _begun(tx, new)
         _log_run(tx, run)
         tx.insert(RUN, _run_row(run))
         for step in run.steps:
@@ -121,8 +122,9 @@ def _heed_first_run(tx: Transaction, episode: Episode) -> None:
         raise JournalError(f"the episode of {episode.name} since {stamp(known.starts_at)} led to run {known.run} already")
 
 
-def save_run(tx: Transaction, run: Run) -> None:
-    """The run and its steps in place of what was there."""
+def save_run(tx: Transaction, run: Run, *, begins: bool = False) -> None:
+    """The run and its steps in place of what was there. ``begins``: with this very entry, so it gets its place after all before."""
+    run = _begun(tx, run) if begins else run
     _log_run(tx, run)
     tx.upsert(RUN, _run_row(run))
     for step in run.steps:
@@ -211,6 +213,11 @@ def reach(tx: Transaction, data: str | None) -> None:
 
 def _text(noun: Any) -> str:
     return canonical(noun).decode()
+
+
+def _begun(tx: Transaction, run: Run) -> Run:
+    """``run`` as it begins with the next entry."""
+    return evolve(run, order=tx.chain.seq + 1)
 
 
 def _log_run(tx: Transaction, run: Run) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 
 import pytest
 
+from remediator import carry
 from remediator.kube import kinds
 from remediator.model import PREVIEW, Mode
 
@@ -423,3 +425,111 @@ class TestInMidRun:
         _, run = await house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-2", "dry_run": True})
         done = await house.ended(run["id"])
         assert (done.state, done.approvals) == ("predicted", ())
+
+
+TAINT = {"mark": {"action": "node.taint", "key": "test/mark", "effect": "NoSchedule"}}
+
+
+class TestTwoRuns:
+    """Of two that exclude each other the one goes on that began first; the other is refused, and stops nobody."""
+
+    @pytest.fixture
+    def two(self, asking, house, gate, gated):
+        """Two runs that wait for a yes, on node-2 and node-3, and then, the node cordoned, until the test opens the gate."""
+
+        async def begin(**more):
+            second = await asking(steps=[CORDON, gate, TAINT], **{"gates": {"cooldown": "1s"}, **more})
+            house.daemon.world.kube = gated(house.daemon.world.kube)
+            return await fires(house, node="node-2"), second
+
+        return begin
+
+    @staticmethod
+    async def at_work(house, run):
+        async def cordons():
+            return (await house.journal.run(run)).steps[1].state == "running"
+
+        await house.until(cordons, "the step between")
+
+    async def test_two_yeses_close_together_and_the_first_acts(self, two, house):
+        first, second = await two()
+        await say(house, first.id, "approve")
+        await say(house, second.id, "approve")
+        refused = await house.ended(second.id)
+        assert (refused.state, refused.reason) == ("cancelled", "concurrency")
+        assert "remedy on Node/node-2 is open" in refused.detail
+        house.daemon.world.kube.gate.set()
+        done = await house.ended(first.id)
+        assert (done.state, [str(step.state) for step in done.steps]) == ("healed", ["succeeded"] * 3), done.detail
+        assert (cordoned(house, "node-2"), cordoned(house, "node-3")) == (True, False)
+
+    async def test_a_later_yes_does_not_stop_a_run_at_work(self, two, house, monkeypatch):
+        """The second one's gates take long, just when the first asks its own once more before its next step."""
+        first, second = await two(on_failure="undo")
+        judged, may = asyncio.Event(), asyncio.Event()
+        judge_again = carry.judge_again
+
+        async def slow(world, playbook, run, step=None):
+            if run.id == second.id:
+                judged.set()
+                await may.wait()
+            return await judge_again(world, playbook, run, step)
+
+        monkeypatch.setattr(carry, "judge_again", slow)
+        await say(house, first.id, "approve")
+        await self.at_work(house, first.id)
+        await say(house, second.id, "approve")
+        await judged.wait()
+        house.daemon.world.kube.gate.set()
+        done = await house.ended(first.id)
+        assert (done.state, [str(step.state) for step in done.steps]) == ("healed", ["succeeded"] * 3), done.detail
+        may.set()
+        await house.ended(second.id)
+
+    async def test_an_alert_does_not_stop_one_that_got_its_yes_before(self, two, house, text):
+        house.put("other.yaml", text("other", alert="Other", steps=[TAINT], gates={"cooldown": "1s"}))
+        first, _ = await two()
+        await say(house, first.id, "approve")
+        decision = await decision_of(house, house.outside.fire("Other", node="node-4"))
+        assert (decision.decision, decision.reason) == ("refused", "concurrency")
+        house.daemon.world.kube.gate.set()
+        done = await house.ended(first.id)
+        assert (done.state, [str(step.state) for step in done.steps]) == ("healed", ["succeeded"] * 3), done.detail
+
+    async def test_one_by_hand_that_began_meanwhile_goes_on(self, two, house):
+        """It may begin, since what waits for people holds nothing; the yes comes too late then."""
+        first, _ = await two(gates={"attempts": {"max": 1, "within": "6h"}})
+        status, by_hand = await house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-2"})
+        assert status == 201, by_hand
+        await self.at_work(house, by_hand["id"])
+        await say(house, first.id, "approve")
+        refused = await house.ended(first.id)
+        assert (refused.state, refusing(refused)["target_busy"]) == ("cancelled", "target_busy")
+        house.daemon.world.kube.gate.set()
+        done = await house.ended(by_hand["id"])
+        assert (done.state, [str(step.state) for step in done.steps]) == ("healed", ["succeeded"] * 3), done.detail
+
+    async def test_a_yes_does_not_fall_between_a_decision_and_its_facts(self, house, symptom, text, monkeypatch):
+        """Neither disturbs, so neither asks its gates once more: who decides has seen the yes, or the yes finds its run."""
+        look = {"steps": [{"look": {"action": "wait", "for": "10m"}}], "gates": {"cooldown": "1s"}, "verify": None}
+        house.put("remedy.yaml", text(mode="suggest", **look))
+        house.put("other.yaml", text("other", alert="Other", **look))
+        await house.start(mode="auto")
+        waiting = await state_of(house, await run_of(house, house.outside.fire()), "awaiting_approval")
+        asked, may = asyncio.Event(), asyncio.Event()
+        decide = house.journal.decide
+
+        async def slow(*args, **named):
+            asked.set()
+            await may.wait()
+            await decide(*args, **named)
+
+        monkeypatch.setattr(house.journal, "decide", slow)
+        deciding = asyncio.create_task(decision_of(house, house.outside.fire("Other")))
+        await asked.wait()
+        saying = asyncio.create_task(say(house, waiting.id, "approve"))
+        await house.stage.world.clock.sleep(timedelta(minutes=1))
+        may.set()
+        decision, _ = await deciding, await saying
+        ended = await house.ended(waiting.id)
+        assert (decision.decision, ended.state, ended.reason) == ("run", "cancelled", "target_busy")

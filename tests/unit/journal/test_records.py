@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 
 from remediator.errors import JournalError, UsageError
-from remediator.model import ChangeState, DecisionKind, Delivery, RunState, StepState, Target, encode, evolve, from_json
+from remediator.model import (
+    Approval,
+    ApprovalState,
+    ChangeState,
+    DecisionKind,
+    Delivery,
+    RunState,
+    StepState,
+    Target,
+    encode,
+    evolve,
+    from_json,
+)
 
 
 async def test_a_delivery_comes_back_as_it_came_in(journal, make):
@@ -46,7 +58,7 @@ async def test_decide_keeps_everything_or_nothing(journal, make):
     run, episode = make.run(), make.episode()
     decision = make.decision(decision=DecisionKind.RUN, run=run.id)
     await journal.decide(None, [decision], episodes=[episode], runs=[run])
-    assert await journal.run(run.id) == run
+    assert await journal.run(run.id) == evolve(run, order=3), "the third entry is its beginning"
     assert (await journal.episodes()).items == (episode,)
     other = make.decision()
     with pytest.raises(JournalError):
@@ -285,3 +297,21 @@ async def test_an_episode_has_one_run_of_a_kind(journal, make):
     assert sorted(run.id for run in (await journal.runs()).items) == sorted([*kept, by_hand.id])
     assert len((await journal.decisions()).items) == 4
     assert (await journal.verify()).ok
+
+
+async def test_runs_have_the_order_in_which_they_began_whatever_the_clock_says(journal, make):
+    """By the decision, or by people's yes; what is saved otherwise changes nothing."""
+    asked = Approval(asked_at=make.time(9), expires_at=make.time(99))
+    waits, first, second = make.run(at=9, approvals=(asked,)), make.run(at=8), make.run(at=1)
+    await journal.decide(None, [], runs=[waits, first])
+    await journal.decide(None, [], runs=[second])
+    await journal.save_run(await journal.run(waits.id))
+    assert (await journal.run(waits.id)).order == 0
+    await journal.save_run(evolve(waits, approvals=(evolve(asked, state=ApprovalState.APPROVED),)), begins=True)
+    await journal.save_run(evolve(await journal.run(first.id), state=RunState.VERIFYING))
+    begun = sorted(await journal.open_outlines(), key=lambda run: run.order)
+    assert [run.id for run in begun] == [first.id, second.id, waits.id]
+    for run in begun:
+        (entry,) = await journal.entries(after=run.order - 1, limit=1)
+        assert (entry.kind, entry.ref, entry.data["order"]) == ("run", run.id, run.order)
+    assert (await journal.verify()).problems == []
