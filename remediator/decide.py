@@ -44,6 +44,7 @@ from remediator.model import (
 from remediator.reasons import Reason
 from remediator.run import brought_gates, coming_actions, planned_steps, sought_by, with_parameters
 from remediator.tracing import PARENT
+from remediator.windows import Edge, open_one, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -527,7 +528,7 @@ class Decider:
             )
         if delivery.truncated > 0:
             detail = f"Alertmanager cut off {delivery.truncated} alerts (max_alerts), so nobody knows how many targets are affected"
-            return self._decision(alert, delivery.id, decision=DecisionKind.HELD, reason=Reason.TRUNCATED, detail=detail)
+            return self._decision(alert, delivery.id, **self.without_gates(DecisionKind.HELD, Reason.TRUNCATED, detail))
         return None
 
     def _is_answered(self, known: Episode | None) -> bool:
@@ -547,7 +548,16 @@ class Decider:
         return self._decision(alert, delivery.id, decision=DecisionKind.UNMATCHED, reason=Reason.UNMATCHED, detail=detail)
 
     def _refused(self, delivery: Delivery, alert: Alert, playbook: Playbook, reason: Reason, detail: str) -> Decision:
-        return self._decision(alert, delivery.id, decision=DecisionKind.REFUSED, reason=reason, detail=detail, playbook=playbook.name)
+        told = self.without_gates(DecisionKind.REFUSED, reason, detail)
+        return self._decision(alert, delivery.id, playbook=playbook.name, **told)
+
+    def without_gates(self, decision: DecisionKind, reason: Reason, detail: str) -> dict[str, Any]:
+        """How an alert is decided about which no gate can be asked; held where that says little, since a maintenance window is open."""
+        found = open_one(self._world.limits.maintenance, self._world.clock.now(), Edge.WIDE)
+        if found is not None:
+            detail = f"{Reason.MAINTENANCE}: {told_of(*found)}; {reason}: {detail}"
+            decision, reason = DecisionKind.HELD, Reason.MAINTENANCE
+        return {"decision": decision, "reason": reason, "detail": detail}
 
     def _decision(
         self, alert: Alert | None, delivery: str | None, *, decision: DecisionKind = DecisionKind.REFUSED, **fields: Any

@@ -236,8 +236,8 @@ class Operations:
                 evidence=found.evidence,
             )
         evidence = await facts.evidence(sought_by(playbook), alert, "")
-        refused = DecisionKind.REFUSED
-        return MatchReport(labels=labels, playbook=playbook.name, decision=refused, reason=reason, detail=detail, evidence=evidence)
+        told = self._pipeline.decider.without_gates(DecisionKind.REFUSED, reason, detail)
+        return MatchReport(labels=labels, playbook=playbook.name, evidence=evidence, **told)
 
     @_leads(str, Run)
     async def cancel(self, run: str, *, by: str, reason: str) -> Run:

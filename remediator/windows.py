@@ -33,7 +33,7 @@ from remediator.clock import iso
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["Edge", "Window", "open_one"]
+__all__ = ["Edge", "Window", "open_one", "told_of"]
 
 Day = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 _DAYS: tuple[Day, ...] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -147,3 +147,8 @@ def open_one(windows: Iterable[Window], at: datetime, edge: Edge) -> tuple[Windo
     """The window of these that stays open longest from ``at`` on, with its end; None if none is open."""
     found = [(window, end) for window in windows if (end := window.closes(at, edge)) is not None]
     return max(found, key=lambda pair: pair[1], default=None)
+
+
+def told_of(window: Window, end: datetime) -> str:
+    """An open window, and its end, in words."""
+    return f"{window} is open until {iso(end)}"

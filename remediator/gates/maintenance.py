@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from remediator.clock import iso
 from remediator.gates import Case, Gate, Snapshot
 from remediator.model import TriggerKind
-from remediator.windows import Edge, open_one
+from remediator.windows import Edge, open_one, told_of
 
 if TYPE_CHECKING:
     from remediator.model import Verdict
@@ -25,8 +24,7 @@ class Maintenance(Gate):
         found = open_one(windows, snapshot.at, Edge.WIDE)
         if found is None:
             return self.allow(snapshot, f"none of {len(windows)} windows is open" if windows else "the settings name no window")
-        window, end = found
-        words = f"{window} is open until {iso(end)}"
+        words = told_of(*found)
         if case.trigger is TriggerKind.MANUAL:
             return self.allow(snapshot, f"{words}; asked for by a person")
         return self.refuse(snapshot, words)

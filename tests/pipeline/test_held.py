@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from remediator.clock import iso
 from remediator.episodes import Episodes
 from remediator.gates import Limits
 from remediator.model import Mode
@@ -122,3 +123,68 @@ async def test_a_delivery_that_the_journal_no_longer_has_is_given_up(deciding, m
     monkeypatch.setattr(deciding.world.journal, "delivery", gone)
     assert await deciding.decider.held() == 1
     assert not deciding.decider.holds
+
+
+class TestWhatGatesCannotBeAskedAbout:
+    """In the window its target cannot be read or is away, or its notification was cut: that is held too."""
+
+    async def decided_afterwards(self, deciding, alert):
+        assert deciding.decider.holds
+        assert await deciding.decider.held() == 1
+        assert not deciding.decider.holds
+        return (await deciding.world.journal.decisions(fingerprint=alert["fingerprint"])).items[0]
+
+    @pytest.mark.parametrize("held_before", [False, True])
+    async def test_an_api_server_that_restarts(self, deciding, maintenance, outside, text, later, held_before):
+        deciding.load(text())
+        alert = outside.fire()
+        if held_before:
+            await deciding.decide(alert)
+        fault = deciding.stage.cluster.fail(path="^/api", status=503, count=None)
+        (decision,) = await deciding.decide(alert)
+        assert (decision.decision, decision.reason, decision.playbook) == ("held", Reason.MAINTENANCE, "remedy")
+        assert decision.detail.startswith("maintenance: since ")
+        assert "; unreadable: " in decision.detail
+        deciding.stage.cluster.faults.remove(fault)
+        later(hours=3)
+        assert (await self.decided_afterwards(deciding, alert)).decision == "run"
+
+    async def test_a_node_that_is_installed_anew(self, deciding, maintenance, outside, text, later):
+        deciding.load(text())
+        (decision,) = await deciding.decide(alert := outside.fire(node="node-9"))
+        assert (decision.decision, decision.reason) == ("held", Reason.MAINTENANCE)
+        assert "; target_missing: " in decision.detail
+        later(hours=3)
+        after = await self.decided_afterwards(deciding, alert)
+        assert (after.decision, after.reason) == ("refused", Reason.TARGET_MISSING)
+
+    @pytest.mark.parametrize("held_before", [False, True])
+    async def test_a_cut_notification_which_nothing_is_done_about_afterwards_either(
+        self, deciding, maintenance, outside, text, later, held_before
+    ):
+        deciding.load(text())
+        alert = outside.fire()
+        if held_before:
+            await deciding.decide(alert)
+        (decision,) = await deciding.decide(alert, truncated=3)
+        assert (decision.decision, decision.reason) == ("held", Reason.MAINTENANCE)
+        assert "; truncated: Alertmanager cut off 3 alerts" in decision.detail
+        later(hours=3)
+        after = await self.decided_afterwards(deciding, alert)
+        assert (after.decision, after.reason) == ("held", Reason.TRUNCATED)
+
+    async def test_a_whole_notification_after_a_cut_one(self, deciding, maintenance, outside, text, later):
+        deciding.load(text())
+        await deciding.decide(alert := outside.fire(), truncated=3)
+        await deciding.decide(alert)
+        later(hours=3)
+        assert (await self.decided_afterwards(deciding, alert)).decision == "run"
+
+    async def test_match_says_so_too(self, house, text, stage):
+        house.put("remedy.yaml", text())
+        now = stage.world.clock.now()
+        await house.start(mode="auto", maintenance=[{"since": iso(now - timedelta(hours=1)), "until": iso(now + timedelta(hours=2))}])
+        labels = {"alertname": "Symptom", "node": "node-9"}
+        _, found = await house.http("POST", "/api/v1/match", {"labels": labels}, token="read")
+        assert (found["decision"], found["reason"]) == ("held", "maintenance")
+        assert "target_missing" in found["detail"]
