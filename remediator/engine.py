@@ -4,21 +4,29 @@ In: run ids, and one body that carries a run through its stages. Out: the body i
 crash, and a stage whose result is on disk is not entered again. What may change the cluster is guarded once more by the journal's intents
 (``remediator.run``), because a crash can fall between a call and the engine's checkpoint.
 
+What is kept of a stage is JSON without secrets, and nothing that is read back can run anything
+(``docs/adr/0028-the-engine-keeps-plain-data-without-secrets.md``).
+
 DBOS keeps one instance a process, so this module does too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import logging
+import pickle
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import structlog
-from dbos import DBOS, DBOSConfig, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos._serialization import DefaultSerializer
 from sqlalchemy.engine import make_url
 
 from remediator.errors import RemediatorError
+from remediator.journal import Redactor
 from remediator.journal.store import given_up_after
 
 if TYPE_CHECKING:
@@ -47,6 +55,25 @@ class EngineError(RemediatorError):
     """The engine cannot start or lost its store."""
 
 
+class _StepError(RemediatorError):
+    """What is kept of a step that failed: words without secrets. Nobody reads them back, since such a step is entered again."""
+
+
+class _Plainly(pickle.Unpickler):
+    """Reads plain data and nothing else: whatever a pickle wants to be made or called, it has to name first."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Called for every such name."""
+        raise pickle.UnpicklingError(f"the run engine's store holds no plain data, but {module}.{name}")
+
+
+def _read_plainly(_: DefaultSerializer, kept: str) -> Any:
+    return _Plainly(BytesIO(base64.b64decode(kept))).load()
+
+
+# The release before pickled what it kept, and each row says how it was written, so DBOS would unpickle whatever somebody put there.
+DefaultSerializer.deserialize = _read_plainly  # type: ignore[method-assign, assignment]
+
 _current: Engine | None = None
 
 
@@ -61,12 +88,21 @@ class Engine:
     """Starts, recovers and stops runs. ``body`` must be safe to call again from its beginning.
 
     What comes of a step while ``may_act`` says no is not kept: another process works on the run, and must not take it for its own.
+    ``redact`` takes secrets out of what is kept.
     """
 
-    def __init__(self, store: str, body: Callable[[str], Awaitable[str]], *, may_act: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self,
+        store: str,
+        body: Callable[[str], Awaitable[str]],
+        *,
+        may_act: Callable[[], bool] = lambda: True,
+        redact: Redactor | None = None,
+    ) -> None:
         self._store = store
         self._body = body
         self._may_act = may_act
+        self._redact = redact or Redactor()
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._stopping = False
         self._astray: frozenset[str] = frozenset()
@@ -87,6 +123,7 @@ class Engine:
             application_version=FORMAT,
             enable_otlp=False,
             log_level="ERROR",
+            serializer=DBOSPortableJSONSerializer(),
             notification_listener_polling_interval_sec=_LISTEN,
         )
         if not self._store.startswith("sqlite"):
@@ -137,28 +174,34 @@ class Engine:
     async def step(self, name: str, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """Do ``work`` once: if its result (plain data) is on disk from an earlier life, that is returned instead.
 
-        ``work`` must be safe to enter again: it is, where the engine's store cannot tell or keep its result.
+        ``work`` must be safe to enter again: it is, where the engine's store cannot tell or keep its result. The result is the one that
+        is kept, without secrets, also in the life in which it came to be.
         """
         outcome: list[R] = []
         faults: list[Exception] = []
 
         async def once() -> R:  # DBOS tells a coroutine function by asking, which a lambda would not pass
             try:
-                outcome.append(await work())
-            except Exception as error:
+                result = await work()
+            except Exception as error:  # noqa: BLE001 - it is raised again below, as it was
                 self._heed_leadership()
                 faults.append(error)
-                raise
+                raise _StepError(self._words(error)) from None
             self._heed_leadership()
+            outcome.append(self._redact.data(result))
             return outcome[0]
 
         try:
             return await DBOS.run_step_async({"name": name}, once)
-        except Exception as error:  # DBOS raises whatever its driver raises
-            if faults:
-                raise
-            log.warning("the run engine could not tell or keep the end of a step", step=name, error=str(error))
-            return outcome[0] if outcome else await work()
+        except Exception as error:  # noqa: BLE001 - DBOS raises whatever its driver raises
+            trouble = self._words(error)
+        if faults:
+            raise faults[0]
+        log.warning("the run engine could not tell or keep the end of a step", step=name, error=trouble)
+        return outcome[0] if outcome else self._redact.data(await work())
+
+    def _words(self, error: Exception) -> str:
+        return self._redact.text(f"{type(error).__name__}: {error}")
 
     def _heed_leadership(self) -> None:
         if not self._may_act():
@@ -172,6 +215,9 @@ class Engine:
         self._tasks[run] = task
         try:
             return await self._body(run)
+        except Exception as error:
+            log.exception("a run could not be brought to its end", run=run)
+            raise EngineError(self._words(error)) from None  # DBOS keeps it, and writes it to a log of its own
         finally:
             self._tasks.pop(run, None)
 

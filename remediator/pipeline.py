@@ -84,7 +84,7 @@ class Pipeline:
 
     def __init__(self, world: World, store: str) -> None:
         self._world = world
-        self._engine = world.engine = Engine(store, self._carry, may_act=lambda: world.may_act)
+        self._engine = world.engine = Engine(store, self._carry, may_act=lambda: world.may_act, redact=world.redact)
         self._decider: Decider | None = None
         self._inbox = Inbox(world.journal, self._queue_of)
         self._receiving = self._crowd = 0

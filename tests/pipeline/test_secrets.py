@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import io
 import json
 import sqlite3
+from contextlib import closing
 
 import pytest
 import structlog
@@ -23,6 +26,22 @@ async def everything(house):
     answers = [json.dumps((await house.http("GET", f"/api/v1/{path}", token="read"))[1]) for path in paths]
     answers.append((await house.http("GET", "/metrics", token="read"))[1])
     return {"journal": "\n".join(exported), "log": house.log.getvalue(), "answers": "\n".join(answers)}
+
+
+def kept(path):
+    """All that a file of SQLite holds, in words: what is base64 in it, as pickles of DBOS are, is read too."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        values = [value for table in tables for row in connection.execute(f'SELECT * FROM "{table}"') for value in row]
+    texts = [value if isinstance(value, str) else value.decode(errors="replace") for value in values if isinstance(value, str | bytes)]
+    return "\n".join([*texts, *filter(None, map(decoded, texts))])
+
+
+def decoded(text):
+    try:
+        return base64.b64decode(text, validate=True).decode(errors="replace")
+    except (binascii.Error, ValueError):
+        return None
 
 
 async def test_over_a_whole_run(house, symptom, text):
@@ -71,8 +90,35 @@ async def test_over_a_whole_run(house, symptom, text):
             assert secret not in words, f"{where}: {words[words.index(secret) - 200 :][:400]}"
     await house.stop()
     for name in ("remediator.db", "remediator.db.engine"):
-        raw = "\n".join(sqlite3.connect(house.folder / name).iterdump())
-        assert not [token for token in tokens if token in raw], name
+        words = kept(house.folder / name)
+        assert run.id in words, "else nothing was looked at"
+        assert not [token for token in tokens if token in words], name
+
+
+@pytest.mark.parametrize("how", ["refused", "fault"])
+async def test_what_a_step_ends_with_is_kept_without_secrets_wherever_it_is_kept(house, symptom, text, monkeypatch, how):
+    """An API server's own words, or those of a fault of ours: in the journal, and in the store of the engine."""
+    token = house.TOKENS["door"]
+    secrets = (token, "hunter2-of-somebody", "hunter2-of-a-vault")
+    words = f"a webhook says no: https://bot:{secrets[2]}@vault.test/ password={secrets[1]} {token}"
+    house.put("remedy.yaml", text(steps=[CORDON]))
+    await house.start(mode="auto")
+    if how == "refused":
+        house.stage.cluster.fail(verb="patch", path="^/api/v1/nodes", status=403, message=words, count=None)
+    else:
+
+        async def break_down(*_):
+            raise RuntimeError(words)
+
+        monkeypatch.setattr("remediator.carry.run_step", break_down)
+    status, run = await house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-3"})
+    assert status == 201, run
+    assert (await house.ended(run["id"])).state == ("failed" if how == "refused" else "unknown")
+    await house.stop()
+    for name in ("remediator.db", "remediator.db.engine"):
+        found = kept(house.folder / name)
+        assert "a webhook says no: https://bot:<redacted>@vault.test/ password=<redacted>" in found, name
+        assert not [secret for secret in secrets if secret in found], name
 
 
 def fail(token):

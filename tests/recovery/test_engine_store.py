@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
+import pickle
 import socket
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
 from dbos._dbos import _get_dbos_instance
+from dbos._serialization import DefaultSerializer
 from dbos._sys_db import SystemDatabase
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from remediator.engine import Engine, EngineError
+from remediator.engine import Engine, EngineError, _store_url
+from remediator.journal import Redactor
 
 
 @pytest.fixture
@@ -200,3 +207,172 @@ async def test_a_run_that_another_process_took_and_left_is_taken_up(tmp_path, mo
         await ended.wait()
     assert entered == ["run-1"] * 2
     await engine.stop(timedelta(seconds=10))
+
+
+@asynccontextmanager
+async def launched(store, body, **more):
+    """An engine on that store, for as long as the block takes."""
+    engine = Engine(store, body, **more)
+    engine.launch()
+    try:
+        yield engine
+    finally:
+        await engine.stop(timedelta(seconds=10))
+
+
+def told(store, statement, **values):
+    """What the engine's own tables say; what is asked of them is in SQL, where schema ``dbos`` is the search path."""
+    options = {} if store.startswith("sqlite") else {"connect_args": {"options": "-c search_path=dbos"}}
+    door = create_engine(_store_url(store), **options)
+    try:
+        with door.begin() as connection:
+            done = connection.execute(text(statement), values)
+            return [tuple(row) for row in done] if done.returns_rows else []
+    finally:
+        door.dispose()
+
+
+async def until(look):
+    async with asyncio.timeout(30):
+        while not look():  # noqa: ASYNC110 - what DBOS calls tells nobody
+            await asyncio.sleep(0.01)
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def store(request, tmp_path):
+    return f"sqlite:///{tmp_path}/journal.db" if request.param == "sqlite" else request.getfixturevalue("postgres_database")
+
+
+class TestWhatIsKept:
+    async def test_of_results_and_faults_it_is_json_without_secrets(self, store):
+        """And what a run goes on with is what it would go on with after a crash; the fault itself stays as it is."""
+        words = "no: https://bot:hunter2-of-x@vault.test/ password=hunter2-of-y the-token-of-z"
+        clean = "no: https://bot:<redacted>@vault.test/ password=<redacted> <redacted>"
+        seen = []
+
+        async def say():
+            return {"end": "refused", "detail": words, "more": [None, True, 1, 1.5]}
+
+        async def fail():
+            raise ValueError(words)
+
+        async def body(_):
+            seen.append(await engine.step("one", say))
+            try:
+                await engine.step("two", fail)
+            except ValueError as error:
+                seen.append(str(error))
+            raise RuntimeError(words)
+
+        async with launched(store, body, redact=Redactor(["the-token-of-z"])) as engine:
+            await engine.start("run-1")
+            await until(lambda: told(store, "SELECT 1 FROM workflow_status WHERE status = 'ERROR'"))
+        result = {"end": "refused", "detail": clean, "more": [None, True, 1, 1.5]}
+        assert seen == [result, words]
+        rows = told(store, "SELECT function_name, output, error, serialization FROM operation_outputs ORDER BY function_id")
+        assert [(name, how) for name, _, _, how in rows] == [("one", "portable_json"), ("two", "portable_json")]
+        assert json.loads(rows[0][1]) == result
+        assert json.loads(rows[1][2])["message"] == f"ValueError: {clean}"
+        ((inputs,),) = told(store, "SELECT inputs FROM workflow_input")
+        assert json.loads(inputs)["positionalArgs"] == ["run-1"]
+        ((error,),) = told(store, "SELECT error FROM workflow_output")
+        assert json.loads(error)["message"] == f"RuntimeError: {clean}"
+
+    async def test_where_it_cannot_be_kept_it_is_without_secrets_all_the_same(self, work, failing):
+        failing["record_operation_result"] = 1
+        work.step = lambda name: asyncio.sleep(0, {"end": f"{name} password=hunter2"})
+        await work.engine.start("run-1")
+        async with asyncio.timeout(30):
+            await work.ended.wait()
+        assert work.results == [{"end": "one password=<redacted>"}, {"end": "two password=<redacted>"}]
+
+
+class TestWhatIsReadBack:
+    """A run of two steps; the process ends in the second one, and another one goes on."""
+
+    class Life:
+        def __init__(self, store):
+            self.store, self.entered, self.results = store, [], []
+            self.over = False
+
+        def lives(self, *, dies):
+            """The body of one life."""
+
+            async def step(name):
+                self.entered.append(name)
+                if dies and name == "two":
+                    await asyncio.Event().wait()
+                return {"end": name, "reason": None, "tries": [1, 2.5, True]}
+
+            async def body(_):
+                results = [await self.engine.step(name, lambda name=name: step(name)) for name in ("one", "two")]
+                self.results, self.over = results, True
+                return "healed"
+
+            return body
+
+        async def first(self):
+            async with launched(self.store, self.lives(dies=True)) as self.engine:
+                await self.engine.start("run-1")
+                await until(lambda: "two" in self.entered)
+
+        async def second(self):
+            """As at every start: what is open in the journal is started once more."""
+            async with launched(self.store, self.lives(dies=False)) as self.engine:
+                await self.engine.start("run-1")
+                await until(lambda: self.over)
+                await until(lambda: told(self.store, "SELECT 1 FROM workflow_status WHERE status = 'SUCCESS'"))
+
+    @pytest.fixture
+    def life(self, store):
+        return self.Life(store)
+
+    @pytest.mark.parametrize("before", [True, False], ids=["upgrade", "downgrade"])
+    async def test_one_release_goes_on_with_what_the_other_kept(self, life, monkeypatch, before):
+        """Each row says how it was written, and DBOS reads both ways, whichever of them it writes."""
+        for old, live in ((before, life.first), (not before, life.second)):
+            with monkeypatch.context() as patch:
+                if old:
+                    patch.setattr("remediator.engine.DBOSPortableJSONSerializer", DefaultSerializer)
+                await live()
+        assert life.entered == ["one", "two", "two"], "the first one was not entered again"
+        assert life.results == [{"end": name, "reason": None, "tries": [1, 2.5, True]} for name in ("one", "two")]
+        kept = {how for (how,) in told(life.store, "SELECT serialization FROM operation_outputs")}
+        assert kept == {"py_pickle", "portable_json"}
+
+    @pytest.mark.parametrize("place", ["output", "error"])
+    async def test_a_pickle_that_runs_something_runs_nothing(self, life, tmp_path, place):
+        """Who may write to the engine's tables must not thereby run code in the daemon. The step is entered again."""
+        await life.first()
+        other = "error" if place == "output" else "output"
+        planted(life.store, f"UPDATE operation_outputs SET {place} = :it, {other} = NULL, serialization = 'py_pickle'", tmp_path)
+        await life.second()
+        assert not (tmp_path / "ran").exists()
+        assert life.entered == ["one", "two", "one", "two"]
+
+    async def test_nor_does_one_in_place_of_a_run(self, life, tmp_path):
+        """Nobody can tell which run it was: the engine holds it for ended, so that the daemon gives it up as unknown."""
+        await life.first()
+        planted(life.store, "UPDATE workflow_input SET inputs = :it", tmp_path)
+        told(life.store, "UPDATE workflow_status SET serialization = 'py_pickle'")
+        async with launched(life.store, life.lives(dies=False)) as life.engine:
+            async with asyncio.timeout(30):
+                while not await life.engine.ended("run-1"):  # noqa: ASYNC110 - what DBOS calls tells nobody
+                    await asyncio.sleep(0.01)
+        assert not (tmp_path / "ran").exists()
+        assert (life.entered, life.over) == (["one", "two"], False)
+
+
+class Trap:
+    """Unpickled as DBOS does it, it makes a folder."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def planted(store, statement, folder):
+    it = base64.b64encode(pickle.dumps(Trap(folder / "ran"))).decode()
+    told(store, statement, it=it)
