@@ -21,7 +21,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import structlog
-from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID
+from dbos import DBOS, DBOSConfig, DBOSPortableJSONSerializer, SetWorkflowID, WorkflowStatusString
 from dbos._serialization import DefaultSerializer
 from sqlalchemy.engine import make_url
 
@@ -49,6 +49,14 @@ _RECOVERIES = 1_000_000
 
 _LISTEN = 0.1
 """Seconds that a thread of DBOS sleeps between two looks at messages, which no run sends. A stop waits for it to wake up."""
+
+
+_OPEN = ("PENDING", "ENQUEUED", "DELAYED")
+_OVER = [status.value for status in WorkflowStatusString if status.value not in _OPEN]
+_FORGOTTEN_AT_ONCE = 50
+"""Ended runs in one transaction: a few hundred rows, for which SQLite keeps the steps of open runs waiting for some milliseconds."""
+_FORGET_WITHIN = 30
+"""Seconds for one look or one such transaction. DBOS itself tries for ever where its store is gone."""
 
 
 class EngineError(RemediatorError):
@@ -103,6 +111,7 @@ class Engine:
         self._body = body
         self._may_act = may_act
         self._redact = redact or Redactor()
+        self._forgetting = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._stopping = False
         self._astray: frozenset[str] = frozenset()
@@ -169,7 +178,45 @@ class Engine:
     async def ended(self, run: str) -> bool:
         """Whether the engine believes that ``run`` is over (the journal may know better)."""
         status = await DBOS.get_workflow_status_async(run)
-        return status is not None and status.status not in ("PENDING", "ENQUEUED", "DELAYED")
+        return status is not None and status.status not in _OPEN
+
+    async def forget(self, gone: Callable[[frozenset[str]], Awaitable[frozenset[str]]], *, before: str) -> int:
+        """Take away what the store holds of ended runs, oldest first, of those with ids below ``before`` that ``gone`` names; how many.
+
+        A few at a time, each few in a transaction of its own, so that the steps of open runs never wait for long. What has not ended is
+        not even asked about. Raises EngineError, and whatever ``gone`` does.
+        """
+        async with self._forgetting:
+            stay = forgotten = 0
+            while self._may_act():
+                some = await self._ended(stay)
+                if not some or min(some) >= before:
+                    break
+                go = (await gone(some) & some) - self.running
+                await self._remove(go)
+                forgotten += len(go)
+                stay += len(some) - len(go)
+            return forgotten
+
+    async def _ended(self, but: int) -> frozenset[str]:
+        """A few runs that have ended, those that began first, but for the first so many."""
+        try:
+            async with asyncio.timeout(_FORGET_WITHIN):
+                some = await DBOS.list_workflows_async(
+                    status=_OVER, limit=_FORGOTTEN_AT_ONCE, offset=but, load_input=False, load_output=False
+                )
+        except Exception as error:  # DBOS raises whatever its driver raises
+            raise EngineError(f"the run engine could not tell which runs have ended: {error!r}") from error
+        return frozenset(one.workflow_id for one in some)
+
+    async def _remove(self, runs: frozenset[str]) -> None:
+        if not runs:
+            return
+        try:
+            async with asyncio.timeout(_FORGET_WITHIN):
+                await DBOS.delete_workflows_async(sorted(runs))
+        except Exception as error:  # DBOS raises whatever its driver raises
+            raise EngineError(f"the run engine could not take away what it holds of {len(runs)} ended runs: {error!r}") from error
 
     async def step(self, name: str, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
         """Do ``work`` once: if its result (plain data) is on disk from an earlier life, that is returned instead.

@@ -20,7 +20,7 @@ from ulid import base32
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["new_id", "short_id"]
+__all__ = ["beginning", "new_id", "short_id"]
 
 _LENGTH = 16
 """Random digits of a ULID, 5 bits each."""
@@ -54,6 +54,11 @@ def new_id(at: datetime) -> str:
         digits = _after(_last[1]) if _last[0] == milliseconds else _piece()
         _last = milliseconds, digits
     return _time(milliseconds) + digits
+
+
+def beginning(at: datetime) -> str:
+    """What the ids of records sort after that came to be at ``at`` or later, and those of earlier ones before."""
+    return _time(int(at.timestamp() * 1000))
 
 
 def _after(digits: str) -> str:

@@ -23,6 +23,7 @@ from remediator.breaker import NOTE, Reset, Standing, standing
 from remediator.clock import iso
 from remediator.demotion import Demotion
 from remediator.effect import effects
+from remediator.engine import EngineError
 from remediator.errands import Errands
 from remediator.errors import (
     HandsOver,
@@ -424,9 +425,17 @@ class Operations:
         if age < LEAST_RETENTION:
             least = LEAST_RETENTION.days
             raise UsageError(f"What is younger than {least}d cannot be pruned: gates and the breaker look back. Say {least}d or more.")
-        done = await self.journal.prune(before=self._world.clock.now() - age, keep=request.keep)
+        before = self._world.clock.now() - age
+        done = await self.journal.prune(before=before, keep=request.keep)
         if done.removed:
             log.info("journal pruned", by=request.by, older_than=str(age), through=done.through, removed=done.removed)
+        try:
+            forgotten = await self._pipeline.forget(before)
+        except (EngineError, JournalUnavailable) as error:
+            log.warning("the run engine still holds runs that were pruned; the next pruning sees to it", error=str(error))
+        else:
+            if forgotten:
+                log.info("the run engine forgot what was pruned", works=forgotten)
         return done
 
     async def reload(self) -> ReloadReport:

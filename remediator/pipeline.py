@@ -31,6 +31,7 @@ from remediator.demotion import counts
 from remediator.engine import Engine, EngineError
 from remediator.episodes import KEPT, Episodes, is_held
 from remediator.errors import HandsOver, JournalUnavailable, NotLeading
+from remediator.ids import beginning
 from remediator.inbox import Inbox
 from remediator.match import choose
 from remediator.model import AlertStatus, RunState, evolve, new_id
@@ -195,6 +196,20 @@ class Pipeline:
         entries = await self._world.journal.entries(ref=run, kind="undo")
         tries = sum("outcome" in entry.data for entry in entries)
         await self._hand_over(f"{run}{UNDO}{tries or ''}")
+
+    async def forget(self, before: datetime) -> int:
+        """Have the engine forget the runs from before then that the journal has no more; how many durable works that were.
+
+        The leader alone does it, for the engine is nowhere else. A run is in the journal before the engine hears of it, so one that is not
+        there any more was pruned. Raises EngineError, JournalUnavailable.
+        """
+
+        async def gone(works: frozenset[str]) -> frozenset[str]:
+            runs = {work: work.partition(UNDO)[0] for work in works}
+            there = await self._world.journal.runs_there(set(runs.values()))
+            return frozenset(work for work, run in runs.items() if run not in there)
+
+        return await self._engine.forget(gone, before=beginning(before)) if self.leads else 0
 
     async def stop(self, within: timedelta) -> bool:
         """Decide nothing more, let the call under way end, leave open runs for the next start. Whether no call is under way any more."""

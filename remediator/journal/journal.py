@@ -406,6 +406,10 @@ class Journal:
         """Those of ``ids``, a few hundred at most, or on ``target`` (Target.key), newest first, without steps: a third of the cost."""
         return await self._read(queries.bare_runs, ids, target, limit)
 
+    async def runs_there(self, ids: Iterable[str]) -> frozenset[str]:
+        """Those of ``ids``, a few hundred at most, that the journal has a run for."""
+        return await self._read(queries.runs_there, tuple(ids))
+
     async def ran(self, playbooks: Iterable[str]) -> list[str]:
         """Those of ``playbooks`` that have a live run, in the same order."""
         return await self._read(queries.ran, tuple(playbooks))

@@ -191,6 +191,11 @@ def bare_runs(connection: Connection, ids: Sequence[str] | None, target: str | N
     return [from_json(row.data, Run) for row in connection.execute(statement.limit(max(1, min(limit, MOST))))]
 
 
+def runs_there(connection: Connection, ids: Iterable[str]) -> frozenset[str]:
+    """Those of ``ids``, a few hundred at most, that are kept."""
+    return frozenset(connection.execute(select(RUN.c.id).where(RUN.c.id.in_([key(id_) for id_ in ids]))).scalars())
+
+
 def ran(connection: Connection, playbooks: Iterable[str]) -> list[str]:
     """Those of ``playbooks`` that have a live run. Each is asked for by itself: the first one in the index is enough."""
     one = select(RUN.c.id).where(RUN.c.playbook == bindparam("playbook"), RUN.c.dry_run.is_(False)).limit(1)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sqlite3
 import sys
+from contextlib import closing
 from datetime import timedelta
 
 import pytest
+from dbos import DBOS
 
 from remediator.errors import JournalUnavailable, UsageError
 from remediator.gates import Limits
@@ -28,6 +31,38 @@ async def open_house(house, symptom, text):
     house.put("remedy.yaml", text(steps=[SETTLE, CORDON], parameters=PARAMETERS, deadline="2h"))
     await house.start(mode="auto")
     return house
+
+
+def ids_in(store):
+    """Of the works that the engine's tables say anything about."""
+    with closing(sqlite3.connect(store)) as connection:
+        tables = ("workflow_status", "workflow_input", "workflow_output", "operation_outputs")
+        return {id_ for table in tables for (id_,) in connection.execute(f"SELECT workflow_uuid FROM {table}")}
+
+
+async def ends(house, work):
+    """Until the engine has it for ended, which is when nothing of it is written any more."""
+
+    async def over():
+        with closing(sqlite3.connect(house.folder / "remediator.db.engine")) as connection:
+            return connection.execute("SELECT 1 FROM workflow_status WHERE workflow_uuid = ? AND status = 'SUCCESS'", [work]).fetchone()
+
+    await house.until(over, f"the end of {work}")
+
+
+async def prune(house, run, later):
+    """Until that run is gone from the journal. One that lies on both sides of a slice's end goes when that is old in turn."""
+    for _ in range(5):
+        later(days=100)
+        status, done = await house.http("POST", "/api/v1/journal/prune", {})
+        assert status == 200, done
+        if await house.journal.run(run) is None:
+            return
+    raise AssertionError(f"run {run} stays: {done}")
+
+
+async def unanswered(**_):
+    raise OSError("no route to the store")
 
 
 def request(**more):
@@ -366,6 +401,58 @@ class TestPrune:
         await house.until(pruned, "the pruning")
         assert [entry.data["number"] for entry in await house.journal.entries(kind="reload")] == [2]
         assert (await house.journal.verify()).problems == []
+
+    async def test_the_engine_forgets_what_was_pruned_and_no_open_run(self, house, symptom, text, later, gate, gated):
+        """An open run of the same age goes on afterwards, and not from its beginning."""
+        symptom.cured = lambda node: bool(house.stage.cluster.get("Node", node)["spec"].get("unschedulable"))
+        house.put("remedy.yaml", text(steps=[CORDON], alert=None))
+        house.put(
+            "waits.yaml", text("waits", steps=[SETTLE, gate, CORDON], parameters=PARAMETERS, alert=None, verify=None, deadline="1000d")
+        )
+        await house.start(mode="auto")
+        house.daemon.world.kube = gated(house.daemon.world.kube)
+
+        async def trigger(playbook, node):
+            asked = {"playbook": playbook, "target": f"Node/{node}", "by": "anna", "reason": "to see"}
+            status, run = await house.http("POST", "/api/v1/runs", asked)
+            assert status == 201, run
+            return run["id"]
+
+        over = await trigger("remedy", "node-3")
+        await house.ended(over)
+        assert (await house.http("POST", f"/api/v1/runs/{over}/undo", {"by": "anna", "reason": "to see"}))[0] == 200
+
+        await ends(house, f"{over}.undo")
+        waits = await trigger("waits", "node-4")
+
+        async def at_the_gate():
+            return (await house.journal.run(waits)).steps[1].state == "running"
+
+        await house.until(at_the_gate, "the run at its gate")
+        store = house.folder / "remediator.db.engine"
+        assert {over, f"{over}.undo", waits} <= ids_in(store)
+        await prune(house, over, later)
+        assert ids_in(store) == {waits}
+        house.daemon.world.kube.gate.set()
+        ended = await house.ended(waits)
+        assert (ended.state, [step.state for step in ended.steps]) == ("done", ["succeeded"] * 3)
+
+    async def test_what_the_engine_cannot_forget_now_is_pruned_all_the_same(self, open_house, later, monkeypatch):
+        """Its store does not answer. The journal's part is done, and the next pruning sees to the rest."""
+        _, run = await open_house.http("POST", "/api/v1/runs", {"playbook": "remedy", "target": "Node/node-3"})
+        await open_house.ended(run["id"])
+        await open_house.http("POST", f"/api/v1/runs/{run['id']}/undo", {"by": "anna", "reason": "to see"})
+
+        await ends(open_house, f"{run['id']}.undo")
+        with monkeypatch.context() as broken:
+            broken.setattr(DBOS, "list_workflows_async", unanswered)
+            await prune(open_house, run["id"], later)
+        assert "still holds runs that were pruned" in open_house.log.getvalue()
+        store = open_house.folder / "remediator.db.engine"
+        assert run["id"] in ids_in(store)
+        status, done = await open_house.http("POST", "/api/v1/journal/prune", {})
+        assert (status, done["removed"].get("run")) == (200, None)
+        assert ids_in(store) == set()
 
     async def test_nothing_goes_that_gates_still_look_back_to(self, open_house):
         status, problem = await open_house.http("POST", "/api/v1/journal/prune", {"seconds": 30 * 86400})

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from dbos import DBOS
 from dbos._dbos import _get_dbos_instance
 from dbos._serialization import DefaultSerializer
 from dbos._sys_db import SystemDatabase
@@ -376,3 +377,78 @@ class Trap:
 def planted(store, statement, folder):
     it = base64.b64encode(pickle.dumps(Trap(folder / "ran"))).decode()
     told(store, statement, it=it)
+
+
+class TestForgetting:
+    @pytest.fixture
+    async def ended(self, store, monkeypatch):
+        """An engine with ended runs 00 to 24 of two steps each, and ``open`` that has not ended; it forgets ten at a time."""
+        monkeypatch.setattr("remediator.engine._FORGOTTEN_AT_ONCE", 10)
+        go_on = asyncio.Event()
+
+        async def body(run):
+            for name in ("one", "two"):
+                await engine.step(name, lambda: asyncio.sleep(0, {"end": "done"}))
+            if run == "open":
+                await go_on.wait()
+            return "healed"
+
+        async with launched(store, body) as engine:
+            await engine.start("open")
+            for number in range(25):
+                await engine.start(f"{number:02}")
+            await until(lambda: told(store, "SELECT count(*) FROM workflow_status WHERE status = 'SUCCESS'") == [(25,)])
+            yield engine
+            go_on.set()
+
+    def left(self, store):
+        tables = ("workflow_status", "workflow_input", "workflow_output", "operation_outputs")
+        return {id_ for table in tables for (id_,) in told(store, f"SELECT workflow_uuid FROM {table}")}
+
+    async def test_what_is_gone_goes_a_few_at_a_time_and_nothing_open(self, ended, store, monkeypatch):
+        asked, removed = [], []
+        delete = DBOS.delete_workflows_async
+
+        async def count(ids):
+            removed.append(len(ids))
+            await delete(ids)
+
+        async def gone(runs):
+            asked.append(runs)
+            return runs - {"07", "13"} | {"open", "24"}
+
+        monkeypatch.setattr(DBOS, "delete_workflows_async", count)
+        assert await ended.forget(gone, before="20") >= 18
+        assert max(removed) <= 10
+        assert all(len(runs) <= 10 and "open" not in runs for runs in asked)
+        left = self.left(store)
+        assert {"07", "13", "open"} <= left
+        assert not {f"{number:02}" for number in range(20)} - {"07", "13"} & left
+        await ended.forget(gone, before="zz")
+        assert self.left(store) == {"07", "13", "open"}
+        assert not await ended.ended("open")
+
+    async def test_what_is_younger_is_not_even_asked_about(self, ended, store):
+        async def gone(_):
+            raise AssertionError("asked")
+
+        assert await ended.forget(gone, before="00") == 0
+        assert len(self.left(store)) == 26
+
+    async def test_who_does_not_lead_any_more_stops(self, ended):
+        async def gone(runs):
+            ended._may_act = lambda: False
+            return runs
+
+        assert await ended.forget(gone, before="zz") == 10
+        ended._may_act = lambda: True
+
+    async def test_a_store_that_does_not_answer_is_given_up(self, ended, store, monkeypatch):
+        async def hang(_):
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(DBOS, "delete_workflows_async", hang)
+        monkeypatch.setattr("remediator.engine._FORGET_WITHIN", 0.1)
+        with pytest.raises(EngineError, match="could not take away"):
+            await ended.forget(lambda runs: asyncio.sleep(0, runs), before="zz")
+        assert len(self.left(store)) == 26

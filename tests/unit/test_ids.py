@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 from ulid import ULID
 
-from remediator.ids import _after, new_id, short_id
+from remediator.ids import _after, beginning, new_id, short_id
 
 AT = datetime(2026, 1, 5, 10, 0, 0, 123_456, tzinfo=UTC)
 
@@ -21,6 +21,10 @@ def test_an_id_is_a_ulid_of_its_time():
 def test_later_ones_sort_later():
     ids = [new_id(AT + timedelta(milliseconds=n)) for n in range(3000)]
     assert ids == sorted(ids)
+
+
+def test_a_time_divides_earlier_ids_from_later_ones():
+    assert new_id(AT - timedelta(milliseconds=1)) < beginning(AT) < new_id(AT)
 
 
 def test_those_of_one_millisecond_sort_in_the_order_of_their_making():

@@ -135,6 +135,8 @@ async def test_runs_without_their_steps_by_id_and_by_target(journal, make):
     assert await journal.bare_runs(target="Node/node-1") == [bare[3], bare[1]]
     assert await journal.bare_runs(target="Node/node-1", limit=1) == [bare[3]]
     assert await journal.bare_runs(ids=[]) == []
+    assert await journal.runs_there([runs[0].id, runs[3].id, "unknown"]) == {runs[0].id, runs[3].id}
+    assert await journal.runs_there([]) == frozenset()
 
 
 async def test_which_playbooks_have_run(journal, make):
@@ -205,6 +207,7 @@ async def test_every_list_has_an_index(open_journal, tmp_path, make, asked):
         await journal.runs(**filters, cursor=cursor)
     await journal.run(run.id)
     await journal.bare_runs(ids=["x"])
+    await journal.runs_there(["x"])
     await journal.bare_runs(target="x")
     await journal.ran(["x"])
     await journal.history("Node/node-3", since=make.time(0))
