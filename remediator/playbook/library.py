@@ -173,7 +173,8 @@ def _read(paths: Iterable[Path], actions: Mapping[str, ActionInfo], gates: Mappi
                     settings.append((settings_of(document, base=file.parent), document))
             except DocumentError as error:
                 problems += error.problems
-    return _Read(found, settings, problems + list(_together(found, {str(file) for file in ours})), frozenset(file.resolve() for file in read))
+    problems += _together(found, {str(file) for file in ours})
+    return _Read(found, settings, problems, frozenset(file.resolve() for file in read))
 
 
 def _idle(
