@@ -42,7 +42,7 @@ from remediator.model import (
     new_id,
 )
 from remediator.reasons import Reason
-from remediator.run import brought_gates, coming_actions, planned_steps, sought_by, with_parameters
+from remediator.run import brought_gates, brought_with, coming_actions, planned_steps, sought_by, values_of, with_parameters
 from remediator.tracing import PARENT
 from remediator.windows import Edge, open_one, told_of
 
@@ -440,6 +440,7 @@ class Decider:
             dry_run=dry_run or world.dry_run or observes,
             disruptive=playbook.disruptive,
             actions=coming_actions(playbook),
+            brought=brought_with(playbook, values_of(world, target, playbook.defaults if parameters is None else parameters)),
             settings=dict(playbook.gates),
             limits=world.limits,
             culprit=sought_by(playbook),

@@ -48,10 +48,14 @@ _FOR_A_NODE = timedelta(milliseconds=2)
 """So much more for each further one: of 5,000 nodes ten pages of nodes, and half as many again of agents, come one after the other."""
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
-_OF_KUBERNETES = frozenset({Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.RIGHTS})
+_OF_KUBERNETES = frozenset(
+    {Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.HINDRANCES, Fact.RIGHTS}
+)
 _OF_ALL_NODES = frozenset({Fact.CLUSTER, Fact.CILIUM})
-_OF_THE_TARGET = frozenset({Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.STILL_TRUE})
-_OF_THE_PLAYBOOK = frozenset({Fact.STILL_TRUE, Fact.RIGHTS})
+_OF_THE_TARGET = frozenset(
+    {Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.HINDRANCES, Fact.STILL_TRUE}
+)
+_OF_THE_PLAYBOOK = frozenset({Fact.STILL_TRUE, Fact.RIGHTS, Fact.HINDRANCES})
 _HOSTNAME = "kubernetes.io/hostname"
 _MANY_NODES = 8
 """From so many on a list of them is cheaper than to ask for each."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from remediator.actions import actions
 from remediator.beginnings import LOOK_BACK as OF_STORMS
 from remediator.breaker import LOOK_BACK, NOTE, Past, Reset, counted
 from remediator.cluster.load import read_load
 from remediator.cluster.read import read_cluster, read_lease, read_network, read_own, read_symptom
 from remediator.cluster.view import read_view
+from remediator.drain.course import Wishes, hindrances
 from remediator.errors import ExpressionError, Unreadable
-from remediator.gates import Case, Fact
+from remediator.gates import Case, Fact, Unread
 from remediator.model import from_json
 from remediator.rights import lacking
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from remediator.beginnings import Beginning
     from remediator.cluster.model import Cluster, Network, Symptom, View
+    from remediator.drain.plan import Refusal
     from remediator.model import Outline, Run
     from remediator.world import World
 
@@ -102,6 +107,18 @@ async def _rights(world: World, case: Case) -> str:
     return lacking(await world.rights.missing(playbook))
 
 
+async def _hindrances(world: World, case: Case) -> tuple[Refusal, ...]:
+    """By the parameters of the step that would empty the target."""
+    step = case.brought.get("evictable", Unread(detail="no step is known that would empty it"))
+    if isinstance(step, Unread):
+        raise Unreadable("the step that empties the node", step.detail)
+    try:
+        parameters = actions()[step.action].Parameters.model_validate(step.parameters)
+    except ValidationError as error:
+        raise Unreadable(f"the parameters of {step.action}", "; ".join(one["msg"] for one in error.errors())) from error
+    return await hindrances(world.kube, case.target.name, Wishes(**dict(parameters)), now=world.clock.now())
+
+
 _READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
     Fact.RECENT_RUNS: lambda world, _: _recent_runs(world),
     Fact.UNDOING: lambda world, _: _undoing(world),
@@ -113,6 +130,7 @@ _READERS: dict[Fact, Callable[[World, Case], Awaitable[Any]]] = {
     Fact.OWN: lambda _, __: read_own(),
     Fact.LEASE: lambda world, case: read_lease(world.kube, case.target.name),
     Fact.LOAD: lambda world, case: read_load(world.kube, case.target.name),
+    Fact.HINDRANCES: _hindrances,
     Fact.STILL_TRUE: _symptom,
     Fact.RIGHTS: _rights,
 }

@@ -61,6 +61,12 @@ FACTS: Mapping[Fact, tuple[Rule, ...]] = {
         Rule(resources=("namespaces", "persistentvolumeclaims", "persistentvolumes"), verbs=("list",)),
         Rule(groups=("storage.k8s.io",), resources=("storageclasses",), verbs=("list",)),
     ),
+    Fact.HINDRANCES: (
+        _PODS,
+        Rule(resources=("nodes",), verbs=("get",)),
+        Rule(groups=("apps",), resources=("daemonsets",), verbs=("list",)),
+        Rule(groups=("policy",), resources=("poddisruptionbudgets",), verbs=("list",)),
+    ),
     Fact.FINDING: (_NODES,),
     **dict.fromkeys(
         (

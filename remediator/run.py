@@ -19,17 +19,18 @@ from remediator.attribution import Sought, Symptom
 from remediator.context import CancelledByPersonError, StepContext
 from remediator.errors import ExpressionError, KubeError, MonitoringError, Refused, StepFailed, Unreadable
 from remediator.facts import IN_MID_RUN, Facts
-from remediator.gates import Case, refusals
+from remediator.gates import Brought, Case, Unread, gates, refusals
 from remediator.model import ChangeState, Noun, Step, StepState, evolve
 from remediator.preview import preview
 from remediator.reasons import Reason
 from remediator.telemetry import METRICS, elapsed, exemplar
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from datetime import timedelta
 
     from remediator.actions import Action
-    from remediator.model import Evidence, Run, Verdict
+    from remediator.model import Evidence, Run, Target, Verdict
     from remediator.playbook import Playbook, StepSpec
     from remediator.world import World
 
@@ -37,6 +38,7 @@ __all__ = [
     "StepEnd",
     "StepEnding",
     "brought_gates",
+    "brought_with",
     "case_of",
     "coming_actions",
     "judge_again",
@@ -44,6 +46,7 @@ __all__ = [
     "run_step",
     "sought_by",
     "template_values",
+    "values_of",
     "with_parameters",
 ]
 
@@ -100,7 +103,29 @@ def brought_gates(playbook: Playbook, step: Step | None = None) -> frozenset[str
     for that very reason its node is drained.
     """
     asked = {"no_culprit"} if sought_by(playbook) else set()
-    return frozenset(asked).union(gate for spec in _coming(playbook, step) for gate in actions()[spec.action].brought(spec.parameters))
+    return frozenset(asked).union(gate for gate, _ in _bringing(playbook, step))
+
+
+def brought_with(playbook: Playbook, values: Mapping[str, Any], step: Step | None = None) -> dict[str, Brought | Unread]:
+    """For gates that judge a step by its parameters: the first of those steps that brings it, with ``values`` filled in."""
+    found: dict[str, Brought | Unread] = {}
+    for gate, spec in _bringing(playbook, step):
+        if gate in found or not gates()[gate].by_parameters:
+            continue
+        try:
+            found[gate] = Brought(action=spec.action, parameters=spec.render(values))
+        except Unreadable as error:
+            found[gate] = Unread(detail=str(error))
+    return found
+
+
+def _bringing(playbook: Playbook, step: Step | None) -> Iterator[tuple[str, StepSpec]]:
+    """Each gate with a step that brings it along; one that is about beginning not, where the step has changed something."""
+    for spec in _coming(playbook, step):
+        begun = step is not None and spec.name == step.name and bool(step.changes)
+        for gate in actions()[spec.action].brought(spec.parameters):
+            if not (begun and gates()[gate].until_begun):
+                yield gate, spec
 
 
 def coming_actions(playbook: Playbook, step: Step | None = None) -> tuple[str, ...]:
@@ -122,9 +147,14 @@ def sought_by(playbook: Playbook) -> Sought | None:
 
 def template_values(run: Run, world: World) -> dict[str, Any]:
     """What ``${...}`` and CEL in steps and verification may name. The alert is not among it, on purpose."""
+    return values_of(world, run.target, run.parameters)
+
+
+def values_of(world: World, target: Target, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """As ``template_values``, before there is a run."""
     return {
-        "target": run.target.named,
-        "parameters": dict(run.parameters),
+        "target": target.named,
+        "parameters": dict(parameters),
         "cilium": {"namespace": world.cilium.namespace, "agent_selector": world.cilium.agent_selector},
     }
 
@@ -251,7 +281,10 @@ async def _look_at_open_changes(ctx: StepContext, step: Step) -> str:
 async def judge_again(world: World, playbook: Playbook, begun: Run, step: Step | None = None) -> StepEnding | None:
     """All gates once more, on fresh facts: right before something disruptive, and when people said yes. ``step``: None before the first."""
     run = await world.journal.run(begun.id) or begun
-    case = case_of(world, playbook, run, actions=coming_actions(playbook, step))
+    if step is not None:
+        step = next((one for one in run.steps if one.index == step.index), step)  # with what it has changed since
+    brought = brought_with(playbook, template_values(run, world), step)
+    case = case_of(world, playbook, run, actions=coming_actions(playbook, step), brought=brought)
     facts = Facts(world, deadline=IN_MID_RUN)
     verdicts = await facts.judge(case, brought_gates(playbook, step))
     await _keep_verdicts(world, run, verdicts, await facts.evidence(case.culprit, run.alert, run.id))

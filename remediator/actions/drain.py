@@ -70,7 +70,7 @@ class Drain(Action[DrainParameters]):
     changes: ClassVar[str] = f"evicts pods; spec.unschedulable and the annotation {cordons.ANNOTATION} of the Node"
     undone_by: ClassVar[str] = "lifting the cordon, if it is still the run's own; pods stay where they went"
     disruptive: ClassVar[bool] = True
-    brings: ClassVar[tuple[str, ...]] = ("capacity",)
+    brings: ClassVar[tuple[str, ...]] = ("capacity", "evictable")
     rbac: ClassVar[tuple[Rule, ...]] = (
         Rule(resources=("nodes",), verbs=("get", "list", "watch", "patch")),
         Rule(resources=("pods",), verbs=("get", "list", "watch")),

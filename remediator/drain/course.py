@@ -6,6 +6,7 @@ After a crash it is begun anew and finds what is left: pods that went are gone, 
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,18 +21,24 @@ from remediator.drain.volumes import attached, claims_of, volumes_of
 from remediator.errors import Refused, StepFailed
 from remediator.kube import kinds
 from remediator.kube.records import Node, Object, Pod
+from remediator.kube.workloads import PodDisruptionBudget
 from remediator.model import Noun, to_json
 from remediator.reasons import Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from remediator.actions import Context
+    from remediator.drain.plan import Refusal
     from remediator.drain.sight import Sight
+    from remediator.kube import Kube
 
-__all__ = ["Course", "Wishes"]
+__all__ = ["Course", "Wishes", "hindrances"]
 
 _DETACH = timedelta(seconds=2)
+_SILENT = timedelta(seconds=1)
+"""How long after its end a deletion on an unreachable node is waited for (Cluster API, machine_controller.go)."""
 
 
 class Wishes(Noun, frozen=True, kw_only=True):
@@ -47,6 +54,28 @@ class Wishes(Noun, frozen=True, kw_only=True):
     quiet_for: timedelta
     unreachable: str
 
+    def rules(self, node: Node) -> Rules:
+        """By which the pods of ``node`` are sorted. A kubelet that is silent ends none, so a deletion that is overdue is not waited for."""
+        skip_wait = _SILENT if _is_silent(node) else self.skip_wait
+        return Rules(delete_emptydir_data=self.delete_emptydir_data, force=self.force, skip_wait=skip_wait)
+
+
+def _is_silent(node: Node) -> bool:
+    return node.ready_status == "Unknown"
+
+
+async def hindrances(kube: Kube, name: str, wishes: Wishes, *, now: datetime) -> tuple[Refusal, ...]:
+    """Everything that would keep the node from ever being drained as wished, as the drain itself would find it. Raises KubeError."""
+    node, pods, budgets = await asyncio.gather(
+        kube.get(kinds.NODE, name, decode=Node),
+        kube.list(kinds.POD, fields=f"spec.nodeName={name}", decode=Pod),
+        kube.list(kinds.PDB, decode=PodDisruptionBudget),
+    )
+    sets = await kube.list(kinds.DAEMONSET, decode=Object) if any(map(daemonset_of, pods.items)) else None
+    known = frozenset((one.namespace, one.name) for one in sets.items) if sets is not None else frozenset()
+    found = classify(pods.items, wishes.rules(node), daemonsets=known, now=now)
+    return make_plan(found, budgets.items, allow_zero=frozenset(wishes.allow_zero_budget)).refusals
+
 
 class Course:
     """One drain, from what is seen to what is proved."""
@@ -56,8 +85,8 @@ class Course:
         self._wishes = wishes
         self._sight = sight
         self._node = node
-        self._unreachable = node.ready_status == "Unknown"
-        self._rules = Rules(delete_emptydir_data=wishes.delete_emptydir_data, force=wishes.force, skip_wait=self._skip_wait)
+        self._unreachable = _is_silent(node)
+        self._rules = wishes.rules(node)
         self._daemonsets: frozenset[tuple[str, str]] = frozenset()
         self._asked: set[tuple[str, str]] = set()
         self._volumes: dict[str, tuple[str, ...]] = {}
@@ -70,10 +99,6 @@ class Course:
     def _grace(self) -> int | None:
         """A kubelet that is silent gives no grace: its pods are marked and forgotten (Cluster API, machine_controller.go)."""
         return 1 if self._unreachable else self._wishes.grace_period
-
-    @property
-    def _skip_wait(self) -> timedelta | None:
-        return timedelta(seconds=1) if self._unreachable else self._wishes.skip_wait
 
     async def carry(self) -> str:
         """See Action.act."""
@@ -146,7 +171,7 @@ class Course:
         orders = Orders(
             grace=self._grace,
             headroom=self._wishes.headroom,
-            skip_wait=self._skip_wait,
+            skip_wait=self._rules.skip_wait,
             parallel=self._wishes.parallel,
             wait_until_gone=not self._unreachable,
         )

@@ -34,8 +34,9 @@ if TYPE_CHECKING:
     from remediator.cilium.picture import Picture
     from remediator.cluster.constraints import Load
     from remediator.cluster.model import Cluster, Lease, Network, Own, Symptom, View
+    from remediator.drain.plan import Refusal
 
-__all__ = ["Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
+__all__ = ["Brought", "Case", "Fact", "Gate", "Limits", "Snapshot", "Unread", "evaluate", "gates", "refusals"]
 
 T = TypeVar("T")
 
@@ -63,6 +64,7 @@ class Fact(StrEnum):
     LEASE = "lease on the target"
     STILL_TRUE = "the playbook's expression"
     LOAD = "pods of the target and room elsewhere"
+    HINDRANCES = "what keeps the target from being emptied"
     FINDING = "who is to blame"
     RIGHTS = "what our account may do"
 
@@ -106,6 +108,13 @@ class Limits(Noun, frozen=True, kw_only=True):
         )
 
 
+class Brought(Noun, frozen=True, kw_only=True):
+    """The step that brings a gate along: what it would do, and with which parameters, filled in."""
+
+    action: str
+    parameters: dict[str, Any]
+
+
 class Case(Noun, frozen=True, kw_only=True):
     """What is to be judged: this playbook on this target, for this alert or person, now."""
 
@@ -121,6 +130,8 @@ class Case(Noun, frozen=True, kw_only=True):
     disruptive: bool = True
     actions: tuple[str, ...] = ()
     """The names of what would be done: the first rung, or the rest of the present one."""
+    brought: dict[str, Brought | Unread] = {}  # noqa: RUF012 - msgspec copies defaults
+    """For gates that judge a step by its parameters: by gate, the first of these steps that brings it."""
     undoing: bool = False
     """The run asks whether it may put back a change, where that disturbs too."""
     run: str | None = None
@@ -270,6 +281,11 @@ class Snapshot(Noun, frozen=True, kw_only=True):
         return self._read(Fact.LOAD)  # type: ignore[no-any-return]  # as above
 
     @property
+    def hindrances(self) -> tuple[Refusal, ...]:
+        """Everything that keeps the target from ever being emptied by the step that would do it."""
+        return self._read(Fact.HINDRANCES)  # type: ignore[no-any-return]  # as above
+
+    @property
     def finding(self) -> Finding:
         """Which node explains what is seen between nodes."""
         return self._read(Fact.FINDING)  # type: ignore[no-any-return]  # as above
@@ -298,6 +314,11 @@ class Gate(ABC):
     """Whether it has nothing against runs that disturb nothing; then nothing is read for them either."""
     on_undo: ClassVar[bool] = True
     """Whether it is asked before an undo that disturbs, too; not if it looks at the symptom, or counts what was begun."""
+
+    by_parameters: ClassVar[bool] = False
+    """Whether it judges the step that brings it by its parameters (``Case.brought``)."""
+    until_begun: ClassVar[bool] = False
+    """Whether it is only about beginning: a step that has changed something does not bring it any more."""
 
     @abstractmethod
     def judge(self, case: Case, snapshot: Snapshot) -> Verdict:

@@ -100,6 +100,11 @@ class Playbook(BaseModel):
         """Whether it takes an alert with these labels."""
         return self.when is not None and all(matcher.matches(labels) for matcher in self.when.alerts)
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What its parameters are where nobody says otherwise."""
+        return {name: parameter.default for name, parameter in self.parameters.items()}
+
     def fill(self, given: Mapping[str, str]) -> dict[str, Any]:
         """Values for all parameters: what was given as text (``--set``), else the default. Raises UsageError with all that is wrong."""
         return fill(self.parameters, given)

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["Ours", "parameters", "refusals"]
 
 _KEY = re.compile(r"[\w.-]+/[\w.-]+")
-_PART = re.compile(r"(?:^|; )(pdb|unmanaged_pods|local_storage): ")
+_PART = re.compile(r"(?:^|; |^evictable: )(pdb|unmanaged_pods|local_storage): ")
 _ENDS = {
     "blocked_by_pdb": "pdb",
     "multi_pdb": "pdb",

@@ -142,6 +142,7 @@ def snapshot(alert, cilium):
             "cluster": Cluster(nodes=tuple(Node(name=f"node-{n}") for n in range(1, 6))),
             "lease": None,
             "load": Load(),
+            "hindrances": (),
             "symptom": Symptom(query="x > 1", values=(2.0,)),
             "network": Network(unreachable=(0.0,) * 5, targets=12),
             "rights": "",
@@ -168,6 +169,7 @@ def snapshot(alert, cilium):
             "network": Fact.NETWORK,
             "lease": Fact.LEASE,
             "load": Fact.LOAD,
+            "hindrances": Fact.HINDRANCES,
             "symptom": Fact.STILL_TRUE,
             "finding": Fact.FINDING,
         }
