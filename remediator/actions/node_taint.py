@@ -1,4 +1,4 @@
-"""Taint a node, with an owner: an annotation names the run and the taint, and only that taint is ever taken off.
+"""Taint a node, with an owner: an annotation names the run of each taint, and only such a taint is ever taken off.
 
 In: a Node, and a taint of one's own, or the one by which Kubernetes gives up what is on a node that is off (``out-of-service``: pods are
 deleted by force and volumes detached, KEP-2268). That one, on a node that still runs, lets two writers at one volume. So it is refused
@@ -83,9 +83,9 @@ class Taint(Action[TaintParameters]):
         if ctx.changes:
             return
         node = await ctx.kube.get(kinds.NODE, ctx.run.target.name)
-        mark, carried = _mark(node), _carried(node)
-        if mark is not None and mark.get("run") != ctx.run.id and any(_word(one) == mark.get("taint") for one in carried):
-            raise Refused(Reason.TARGET_BUSY, f"the taint {mark.get('taint')} of run {mark.get('run')} is still there")
+        for note in _in_force(node):
+            if note.get("run") != ctx.run.id:
+                raise Refused(Reason.TARGET_BUSY, f"the taint {note.get('taint')} of run {note.get('run')} is still there")
         if parameters.out_of_service:
             await _refuse_living(ctx)
             _refuse_unproved(ctx.run)
@@ -103,38 +103,37 @@ class Taint(Action[TaintParameters]):
             if any(_same(one, taint) for one in _carried(node)):
                 return f"carried {taint['key']}:{taint['effect']} already; left as it is"
             try:
-                await _change(ctx, node, [*_carried(node), taint], note=_note(ctx, taint))
+                await _change(ctx, node, [*_carried(node), taint], note=_note(ctx, taint), on=True)
             except _RacedError:
                 continue
             return f"would taint {_word(taint)}" if ctx.dry_run else f"tainted {_word(taint)}"
         raise StepFailed(f"{ctx.run.target.key} changed under every one of {_TRIES} tries")
 
     async def observe(self, ctx: Context, change: Change) -> Observed:
-        """See Action: taint and annotation come in one patch, so the annotation tells."""
+        """See Action: a taint and its note come and go in one patch, so the note tells."""
         try:
             node = await ctx.kube.get(kinds.NODE, change.resource.name)
         except NotFound:
             return Observed.ABSENT
-        here = (node["metadata"].get("annotations") or {}).get(ANNOTATION)
-        if node["metadata"]["uid"] != change.resource.uid:
+        if _is_another(node, change):
             return Observed.ABSENT
-        return Observed.APPLIED if here == (change.after or {}).get(ANNOTATION) else Observed.ABSENT
+        sets = bool((change.after or {}).get(ANNOTATION))
+        there = _noted(change.after if sets else change.before) in _notes(node)
+        return Observed.APPLIED if there is sets else Observed.ABSENT
 
     async def undo(self, ctx: Context, change: Change) -> str | None:
         """See Action."""
-        ours = (change.after or {}).get("taint") or {}
+        ours, note = (change.after or {}).get("taint") or {}, _noted(change.after)
         for _ in range(_TRIES):
             try:
                 node = await ctx.kube.get(kinds.NODE, change.resource.name)
             except NotFound:
                 return None
-            here = (node["metadata"].get("annotations") or {}).get(ANNOTATION)
             others = [one for one in _carried(node) if not _ours(one, ours)]
-            touched = len(others) == len(_carried(node)) or here != (change.after or {}).get(ANNOTATION)
-            if node["metadata"]["uid"] != change.resource.uid or touched:
+            if note is None or note not in _notes(node) or len(others) == len(_carried(node)) or _is_another(node, change):
                 return None
             try:
-                await _change(ctx, node, others, note=None)
+                await _change(ctx, node, others, note=note, on=False)
             except _RacedError:
                 continue
             return f"took the taint {_word(ours)} off {change.resource.key}"
@@ -202,32 +201,61 @@ def _consequences(taint: Object) -> list[str]:
     return ["pods that do not tolerate it are deleted"] if taint["effect"] == "NoExecute" else ["pods that run there stay"]
 
 
-def _mark(node: Object) -> Object | None:
-    text = (node["metadata"].get("annotations") or {}).get(ANNOTATION)
+def _is_another(node: Object, change: Change) -> bool:
+    """A node of the same name, made anew."""
+    return bool(node["metadata"]["uid"] != change.resource.uid)
+
+
+def _notes(node: Object) -> list[Object]:
+    """What our annotation says, a note for each taint: the note itself where there is one, as earlier versions wrote it, else a list."""
+    found = _parsed((node["metadata"].get("annotations") or {}).get(ANNOTATION))
+    return [one for one in (found if isinstance(found, list) else [found]) if isinstance(one, dict)]
+
+
+def _in_force(node: Object) -> list[Object]:
+    """Notes whose taint the node carries; of the others it is over."""
+    words = {_word(one) for one in _carried(node)}
+    return [note for note in _notes(node) if note.get("taint") in words]
+
+
+def _noted(kept: Object | None) -> Object | None:
+    """The note of a change's own taint; None if there was none."""
+    note = _parsed((kept or {}).get(ANNOTATION))
+    return note if isinstance(note, dict) else None
+
+
+def _parsed(text: str | None) -> Any:
     try:
-        value = json.loads(text) if text else None
+        return json.loads(text) if text else None
     except ValueError:
-        return {"run": "", "taint": ""}
-    return value if isinstance(value, dict) else None
+        return None
 
 
-def _note(ctx: Context, taint: Object) -> str:
-    """Stable for the run, so that a second look finds the very same text."""
+def _text(notes: list[Object]) -> str:
+    return json.dumps(notes[0] if len(notes) == 1 else notes, separators=(",", ":"))
+
+
+def _note(ctx: Context, taint: Object) -> Object:
+    """Stable for the run, so that a second look finds the very same."""
     why = ctx.run.alert.name if ctx.run.alert else ctx.run.trigger.reason
-    return json.dumps({"run": ctx.run.id, "at": iso(ctx.run.started_at), "reason": why, "taint": _word(taint)}, separators=(",", ":"))
+    return {"run": ctx.run.id, "at": iso(ctx.run.started_at), "reason": why, "taint": _word(taint)}
 
 
-async def _change(ctx: Context, node: Object, taints: list[Object], *, note: str | None) -> None:
-    """One JSON patch for taints and annotation. Raises _RacedError if the node changed meanwhile (409, or 422 for its test)."""
+async def _change(ctx: Context, node: Object, taints: list[Object], *, note: Object, on: bool) -> None:
+    """One JSON patch for the taints and the ``note`` of the one that is set (``on``) or taken off; the notes of others stay.
+
+    Raises _RacedError if the node changed meanwhile (409, or 422 for its test).
+    """
     metadata = node["metadata"]
     resource = Resource(kind="Node", name=metadata["name"], uid=metadata["uid"])
+    notes = [one for one in _in_force(node) if one.get("taint") != note["taint"]] + ([note] if on else [])
     patch: list[Object] = [{"op": "test", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}]
-    if note is not None and not metadata.get("annotations"):
+    if notes and not metadata.get("annotations"):
         patch.append({"op": "add", "path": "/metadata/annotations", "value": {}})
-    patch.append({"op": "remove", "path": _POINTER} if note is None else {"op": "add", "path": _POINTER, "value": note})
+    patch.append({"op": "add", "path": _POINTER, "value": _text(notes)} if notes else {"op": "remove", "path": _POINTER})
     patch.append({"op": "add", "path": "/spec/taints", "value": taints} if taints else {"op": "remove", "path": "/spec/taints"})
-    before = [one for one in _carried(node) if one not in taints]
-    after = [one for one in taints if one not in _carried(node)]
+    gone = [one for one in _carried(node) if one not in taints]
+    come = [one for one in taints if one not in _carried(node)]
 
     async def call(request_id: str, dry_run: bool) -> Any:  # noqa: FBT001 - the shape that ctx.change calls
         return await ctx.kube.patch(kinds.NODE, resource.name, patch, type="json", dry_run=dry_run, request_id=request_id)
@@ -237,9 +265,9 @@ async def _change(ctx: Context, node: Object, taints: list[Object], *, note: str
             "patch",
             resource,
             call,
-            before={"taint": before[0] if before else None, ANNOTATION: (metadata.get("annotations") or {}).get(ANNOTATION)},
-            after={"taint": after[0] if after else None, ANNOTATION: note},
-            undoable=note is not None,
+            before={"taint": gone[0] if gone else None, ANNOTATION: None if on else _text([note])},
+            after={"taint": come[0] if come else None, ANNOTATION: _text([note]) if on else None},
+            undoable=on,
         )
     except StepFailed as error:
         if isinstance(error.__cause__, Conflict | Invalid):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -10,11 +11,13 @@ from pydantic import ValidationError
 from remediator import facts
 from remediator.actions.node_taint import Taint, TaintParameters
 from remediator.model import Answer, Approval, ApprovalState, ChangeState, Step, StepState, evolve
+from remediator.playbook.attached import bundled
 from remediator.reasons import Reason
-from remediator.run import StepEnd
+from remediator.run import StepEnd, run_step
 from remediator.undo import undo
 
 ACTION = "node.taint"
+NOTE = "remediator.dev/tainted-by"
 OURS = {"key": "example.test/suspect", "value": "slow", "effect": "NoSchedule"}
 OUT = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
 
@@ -49,6 +52,90 @@ async def test_a_taint_comes_with_its_owner_and_goes_with_the_undo(stage):
     assert node(stage) == ([], None)
     changes = (await stage.world.journal.run(done.run.id)).steps[0].changes
     assert ChangeState.UNDONE in {change.state for change in changes}
+
+
+TWO = """\
+apiVersion: remediator.dev/v1
+kind: Playbook
+metadata: {name: two}
+ladder:
+- name: both
+  steps:
+  - one: {action: node.taint, timeout: 20m, key: example.test/one, effect: NoSchedule}
+  - two: {action: node.taint, timeout: 20m, key: example.test/two, value: b, effect: PreferNoSchedule}
+verify:
+  kube: {kind: Node, fields: 'metadata.name=${target.name}'}
+  holds: size(objects) == 1
+  within: 1m
+"""
+ONE = {"key": "example.test/one", "effect": "NoSchedule"}
+OTHER = {"key": "example.test/two", "value": "b", "effect": "PreferNoSchedule"}
+
+
+async def tainted_twice(stage, *, dry_run=False):
+    playbook = stage.world.load_revision(bundled(TWO, {}))
+    run = await stage.begin(playbook, node="node-3", dry_run=dry_run)
+    for index, spec in enumerate(playbook.ladder[0].steps):
+        now = await stage.world.journal.run(run.id)
+        ending = await run_step(stage.world, playbook, now, now.steps[index], spec)
+        assert ending.end is StepEnd.SUCCEEDED, ending.detail
+    return await stage.world.journal.run(run.id)
+
+
+def states(run):
+    return [change.state for step in run.steps for change in step.changes if not change.undoes]
+
+
+async def test_each_of_two_taints_of_a_run_has_its_note_and_both_go_with_the_undo(stage):
+    run = await tainted_twice(stage)
+    taints, note = node(stage)
+    assert taints == [ONE, OTHER]
+    assert [one["taint"] for one in json.loads(note)] == ["example.test/one:NoSchedule", "example.test/two=b:PreferNoSchedule"]
+    undone = await undo(stage.world, run)
+    assert (len(undone.undone), undone.foreign) == (2, ())
+    assert node(stage) == ([], None)
+    assert states(await stage.world.journal.run(run.id)) == [ChangeState.UNDONE, ChangeState.UNDONE]
+
+
+@pytest.mark.parametrize("theirs", [ONE, OTHER])
+async def test_of_two_taints_the_one_that_somebody_touched_is_theirs_alone(stage, theirs):
+    run = await tainted_twice(stage)
+    touched = {**theirs, "value": "theirs"}
+    edit(stage, lambda copy: copy["spec"].update(taints=[touched if one == theirs else one for one in copy["spec"]["taints"]]))
+    await undo(stage.world, run)
+    assert node(stage)[0] == [touched]
+    expected = [ChangeState.FOREIGN if one is theirs else ChangeState.UNDONE for one in (ONE, OTHER)]
+    assert states(await stage.world.journal.run(run.id)) == expected
+
+
+async def test_what_became_of_a_lost_patch_of_one_of_two_taints_is_told_by_its_note(stage):
+    run = await tainted_twice(stage)
+    ctx = type("Ctx", (), {"kube": stage.world.kube})()
+    first, second = (step.changes[0] for step in run.steps)
+    back = evolve(second, before=second.after, after=second.before, undoes=second.id)
+    assert [(await Taint().observe(ctx, one)).value for one in (first, second, back)] == ["applied", "applied", "absent"]
+    edit(stage, lambda copy: copy["metadata"]["annotations"].update({NOTE: first.after[NOTE]}))
+    assert [(await Taint().observe(ctx, one)).value for one in (first, second, back)] == ["applied", "absent", "applied"]
+
+
+async def test_a_note_of_the_release_before_is_read_and_one_alone_is_written_as_it_did(stage):
+    """So the one undoes what the other did, after an upgrade and after a way back."""
+    done = await stage.step(ACTION, **OURS)
+    (change,) = done.run.steps[0].changes
+    assert node(stage)[1] == change.after[NOTE]
+    assert json.loads(change.after[NOTE]).keys() == {"run", "at", "reason", "taint"}
+    await stage.world.journal.save_change(evolve(change, before={"taint": None, NOTE: "what was there"}))
+    assert (await undo(stage.world, await stage.world.journal.run(done.run.id))).undone
+    assert node(stage) == ([], None)
+
+
+async def test_a_note_whose_taint_somebody_took_off_goes_with_the_next(stage):
+    first = await stage.step(ACTION, **OURS)
+    await stage.over(first.run)
+    edit(stage, lambda copy: copy["spec"].pop("taints"))
+    done = await stage.step(ACTION, key="example.test/another")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert json.loads(node(stage)[1])["run"] == done.run.id
 
 
 async def test_taints_of_others_stay(stage):
