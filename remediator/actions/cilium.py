@@ -272,7 +272,7 @@ def _plan(ctx: Context, pod: Pod, before: Before, parameters: RestartParameters,
         lines.append(f"Prometheus is not asked whether peers reach {node} again: {unasked}")
     else:
         lines.append(
-            f"then one probe interval later: {node} reaches every peer and every peer reaches it ({', '.join(health.UNREACHABLE)})"
+            f"then two probe intervals later: {node} reaches every peer and every peer reaches it ({', '.join(health.UNREACHABLE)})"
         )
     if parameters.exec:
         lines.append(
@@ -343,7 +343,7 @@ class _Proof:
         return proof.sessions_back(before, await caveats.node_config(self._ctx.kube, self._node)) if before else ""
 
     async def _everything(self) -> str:
-        """As ``_kubernetes``, and what the agents' metrics say once a whole probe interval has passed."""
+        """As ``_kubernetes``, and what the agents' metrics say once two whole probe intervals have passed."""
         words, now = await self._kubernetes(), self._ctx.clock.now()
         if words or self._new is None:
             self._well_since = None
@@ -368,9 +368,9 @@ class _Proof:
         ctx, wanted = self._ctx, self._before["metrics"]
         assert ctx.prometheus is not None  # noqa: S101 - it was asked before
         nodes = await _addresses(ctx)
-        due = since + health.probe_interval(len(nodes))
+        due = since + health.reported_after(len(nodes))
         if now < due:
-            return f"one probe interval of {len(nodes)} addresses ends {iso(due)}"
+            return f"two probe intervals of {len(nodes)} addresses and their health endpoints end {iso(due)}"
         fleet = await read_fleet(ctx.kube, ctx.cilium.namespace, ctx.cilium.agent_selector)
         peers = {pod.node_name for pod in fleet.pods if pod.ready}
         allowed = len({pod.node_name for pod in fleet.pods if not pod.ready and not pod.terminating and pod.node_name != self._node})

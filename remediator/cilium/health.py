@@ -1,8 +1,8 @@
 """What Prometheus shows of a node after a restart of its agent: whom it cannot reach, who cannot reach it, and its BGP sessions.
 
 In: the door to Prometheus. Out: Readings, each with its age; words about what is not as it should be. The judging is pure. Agents probe
-one another's node and health endpoint once in a while, the more nodes the rarer, so a count is proof only if it was scraped a whole probe
-interval after the agent became ready. The health endpoint is a pod of its own behind the node's datapath: peers that reach it are the
+one another's node and health endpoint once in a while, the more nodes the rarer, so a count is proof only if it was scraped two whole probe
+intervals after the agent became ready. The health endpoint is a pod of its own behind the node's datapath: peers that reach it are the
 canary that Ready alone is not.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from remediator.monitoring import Prometheus
 
-__all__ = ["SESSIONS", "UNREACHABLE", "Reading", "probe_interval", "read", "sessions_up", "unreachable"]
+__all__ = ["SESSIONS", "UNREACHABLE", "Reading", "probe_interval", "read", "reported_after", "sessions_up", "unreachable"]
 
 UNREACHABLE = ("cilium_unreachable_nodes", "cilium_unreachable_health_endpoints")
 """From an agent's last health report: how many peers, and how many peers' health endpoints, it cannot reach (pkg/metrics)."""
@@ -37,9 +37,21 @@ class Reading(Noun, frozen=True, kw_only=True):
     """When it was scraped, on our clock."""
 
 
-def probe_interval(probed: int) -> timedelta:
-    """How long an agent may take to probe every peer once: 60 s * ln(1 + IPs) (pkg/health/server, pkg/backoff: cluster size dependent)."""
-    return _BASE * math.log1p(max(1, probed))
+def probe_interval(addresses: int) -> timedelta:
+    """How long an agent may take to probe every peer once: 60 s * ln(1 + IPs), at the default frequency (pkg/health/server/prober.go).
+
+    ``addresses``: of the nodes. Each has a health endpoint beside it, which is probed too; secondary addresses are not.
+    """
+    return _BASE * math.log1p(2 * max(1, addresses))
+
+
+def reported_after(addresses: int) -> timedelta:
+    """How long after something changed every agent's report tells of it: two intervals.
+
+    A round's probes are spread over an interval and shown when the next round begins. The round that is under way may have asked before the
+    change, so the first report that knows it everywhere is that of the round after.
+    """
+    return 2 * probe_interval(addresses)
 
 
 async def read(prometheus: Prometheus, selector: str, nodes: Mapping[str, str], now: datetime) -> list[Reading]:
@@ -79,7 +91,7 @@ def unreachable(metric: str, readings: Sequence[Reading], *, node: str, peers: C
         return f"{metric} of {node} is not scraped yet"
     late = sorted({one.node for one in concerned if one.at < since})
     if late:
-        return f"{metric} is older than one probe interval after the restart for {_some(late)}"
+        return f"{metric} is older than two probe intervals after the restart for {_some(late)}"
     missing = sorted({f"{one.node} ({one.value:g})" for one in concerned if one.value > allowed})
     return f"{metric} is not {allowed} for {_some(missing)}" if missing else ""
 

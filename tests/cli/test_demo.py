@@ -102,7 +102,7 @@ def test_a_restart_that_a_person_asks_for(once):
         "Alertmanager posted EndpointsOfNodeStuck",
         "$ remediator run restart-agent --target Node/node-3 --wait --reason",
         "plan: delete pod kube-system/cilium-",
-        "plan: then one probe interval later: node-3 reaches every peer",
+        "plan: then two probe intervals later: node-3 reaches every peer",
         "healed. The symptom is gone and stayed gone for the hold time.",
         "The cluster itself says: whole again.",
         "What is left behind\n  Nothing.\n",

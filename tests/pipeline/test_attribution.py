@@ -244,7 +244,7 @@ class TestPeople:
 class TestInMidRun:
     @pytest.fixture
     def rate(self):
-        """A restart waits for a probe interval, two minutes."""
+        """A restart waits for two probe intervals, five minutes."""
         return 20
 
     @pytest.fixture

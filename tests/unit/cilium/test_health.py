@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remediator.cilium.health import UNREACHABLE, Reading, probe_interval, read, sessions_up, unreachable
+from remediator.cilium.health import UNREACHABLE, Reading, probe_interval, read, reported_after, sessions_up, unreachable
 from remediator.monitoring import Sample
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
@@ -16,9 +16,23 @@ def reading(node, value, ago=10):
     return Reading(node=node, value=value, at=NOW - timedelta(seconds=ago))
 
 
-@pytest.mark.parametrize(("addresses", "seconds"), [(4, 97), (8, 132), (64, 250)])
-def test_after_one_probe_interval(addresses, seconds):
+@pytest.mark.parametrize(("addresses", "seconds"), [(4, 132), (8, 170), (64, 292)])
+def test_an_interval_is_that_of_addresses_and_health_endpoints(addresses, seconds):
     assert round(probe_interval(addresses).total_seconds()) == seconds
+
+
+@pytest.mark.parametrize("nodes", [1, 3, 8, 64])
+@pytest.mark.parametrize("into", [0.01, 0.5, 0.99])
+def test_a_report_tells_of_a_change_everywhere_once_a_whole_round_began_after_it(nodes, into):
+    """An agent as it is written: a round's probes are spread over its interval, and its report is shown when the next round begins."""
+    interval = probe_interval(nodes).total_seconds()
+    changed = into * interval
+    asked = [[interval * (turn + n / (2 * nodes)) for n in range(2 * nodes)] for turn in range(4)]  # when each address was asked, by round
+    shown = max(interval * (turn + 1) for turn in range(4) if interval * (turn + 1) <= changed + reported_after(nodes).total_seconds())
+    assert all(at >= changed for at in asked[round(shown / interval) - 1])
+    too_early = changed + interval
+    first = max(turn for turn in range(4) if interval * (turn + 1) <= too_early)
+    assert any(at < changed for at in asked[first]), "after one interval alone, the report may be of a round that began before"
 
 
 def judged(*readings, allowed=0):
@@ -35,8 +49,8 @@ def test_after_unreachable_counts_are_zero_here_and_at_the_peers():
         ([reading("node-1", 0)], "of node-3 is not scraped yet"),
         ([reading("node-3", 1), reading("node-1", 0)], "node-3 (1)"),
         ([reading("node-3", 0), reading("node-1", 1)], "node-1 (1)"),
-        ([reading("node-3", 0, ago=31), reading("node-1", 0)], "older than one probe interval after the restart for node-3"),
-        ([reading("node-3", 0), reading("node-2", 0, ago=60)], "older than one probe interval after the restart for node-2"),
+        ([reading("node-3", 0, ago=31), reading("node-1", 0)], "older than two probe intervals after the restart for node-3"),
+        ([reading("node-3", 0), reading("node-2", 0, ago=60)], "older than two probe intervals after the restart for node-2"),
     ],
 )
 def test_after_what_is_missing_or_old_is_no_proof(readings, said):
