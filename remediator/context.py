@@ -178,14 +178,14 @@ class StepContext:
         if change.left_behind:
             await self._close(change, ChangeState.KEPT, words)
 
-    async def put_back(self, run: str, resource: Resource) -> None:
+    async def put_back(self, run: str, resource: Resource, mark: str) -> None:
         """See Context."""
         if self.dry_run:
             return
         stored = await self._world.journal.run(run)
         changes = [change for step in stored.steps for change in step.changes] if stored else []
         for change in changes:
-            if change.left_behind and change.resource.uid == resource.uid:
+            if change.left_behind and change.resource.uid == resource.uid and mark in (change.after or {}):
                 detail = f"put back by run {self.run.id}"
                 await self._world.journal.save_change(evolve(change, state=ChangeState.UNDONE, detail=detail, ended_at=self.clock.now()))
         self._world.feed.publish("run", run)

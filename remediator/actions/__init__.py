@@ -160,8 +160,8 @@ class Context(Protocol):
         """Note that nothing of ``change`` is to be put back any more, since what it began came to its end; ``words`` say how."""
         ...
 
-    async def put_back(self, run: str, resource: Resource) -> None:
-        """Note that an earlier ``run`` of ours has nothing left on ``resource`` any more, since this step put it back."""
+    async def put_back(self, run: str, resource: Resource, mark: str) -> None:
+        """Note that what an earlier ``run`` of ours changed on ``resource`` under the annotation ``mark`` was put back by this step."""
         ...
 
     async def plan(self, lines: Sequence[str]) -> None:

@@ -98,7 +98,7 @@ class Uncordon(Action[UncordonParameters]):
         if not ctx.changes:
             return await lift(ctx, ctx.run.target.name)
         change = ctx.changes[-1]
-        await ctx.put_back(owner_of(change), change.resource)
+        await ctx.put_back(owner_of(change), change.resource, ANNOTATION)
         return "uncordoned"
 
     async def observe(self, ctx: Context, change: Change) -> Observed:

@@ -88,7 +88,7 @@ async def lift(ctx: Context, name: str) -> str:
             change = await _patch(ctx, node, _uncordon_patch(node), undoable=False)
         except _RacedError:
             continue
-        await ctx.put_back(owner_of(change), change.resource)
+        await ctx.put_back(owner_of(change), change.resource, ANNOTATION)
         return "uncordoned" if cordoned(node) else "was not cordoned any more; took our note off"
     raise StepFailed(f"Node/{name} changed under every one of {_TRIES} tries")
 

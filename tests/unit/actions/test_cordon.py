@@ -8,7 +8,7 @@ import pytest
 
 from remediator.actions.node import ANNOTATION, owner
 from remediator.kube import kinds
-from remediator.model import ChangeState
+from remediator.model import ChangeState, evolve, new_id
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 from remediator.sim.happenings import people_cordon, people_uncordon
@@ -198,6 +198,19 @@ async def test_a_run_whose_cordon_was_lifted_has_left_nothing_behind(stage, dry_
     assert change.state is (ChangeState.APPLIED if dry_run else ChangeState.UNDONE)
     assert change.detail == ("" if dry_run else f"put back by run {done.run.id}")
     assert cordoned(stage) is dry_run
+
+
+async def test_what_a_run_changed_on_the_node_beside_its_cordon_is_still_its_to_undo(stage):
+    """Routes that it withdrew are not back because its cordon is lifted."""
+    first = await stage.step("node.cordon")
+    (cordon,) = first.run.steps[0].changes
+    label = {"metadata": {"labels": {"remediator.dev/bgp-drain": "true"}}}
+    other = evolve(cordon, id=new_id(cordon.at), action="bgp.withdraw_node", before={"metadata": {"labels": {}}}, after=label)
+    await stage.world.journal.save_change(other)
+    done = await stage.step("node.uncordon")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    changes = (await stage.world.journal.run(first.run.id)).steps[0].changes
+    assert {change.id: change.state for change in changes} == {cordon.id: ChangeState.UNDONE, other.id: ChangeState.APPLIED}
 
 
 async def test_uncordon_refuses_a_sick_node_where_it_is_asked_to(stage):
