@@ -213,7 +213,9 @@ class Evictor:
     def _may_try(self, one: Moving, full: dict[str, str]) -> bool:
         """Whether its eviction may be sent now. ``full``: budgets that allow no more in this turn, and what is said of them."""
         now = self._ctx.clock.now()
-        if one.in_flight or one.pod.terminating or one.leaving_since is not None or (one.not_before is not None and now < one.not_before):
+        if one.in_flight or one.outcome.lost or one.pod.terminating or one.leaving_since is not None:
+            return False
+        if one.not_before is not None and now < one.not_before:
             return False
         mine = self._covering.of(one.pod)
         if len(mine) > 1:
