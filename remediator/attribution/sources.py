@@ -9,8 +9,8 @@ In: a symptom, the limit, how old a sample may be. Out: Questions, each with the
 - bloomberg/goldpinger: ``goldpinger_peers_response_time_s`` (``pkg/goldpinger/stats.go``; newer ones observe a failed call with its
   timeout), labels goldpinger_instance, host_ip. Its first bucket ends at 5 ms, so a quantile says nothing below it: the mean does.
 - Cilium's histogram (1.17 and newer) names the observer and no peer: weak evidence, never enough to blame anybody.
-- ``network_pair_latency_seconds`` and ``network_pair_loss_ratio`` with ``node`` and ``target_node``: what a cluster's own recording rules
-  can make of any other prober.
+- ``network_pair_latency_seconds``, ``network_pair_loss_ratio`` and ``network_pair_reachable`` with ``node`` and ``target_node``: what a
+  cluster's own recording rules can make of any other prober. The last is 1 where pods of the one reach pods of the other, else 0.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ __all__ = ["Question", "questions"]
 
 _FINE: Final = 0.005
 """A loss below this needs many pings to be seen."""
-_REMOTE: Final = 'target_node_type="remote_intra_cluster",type="node"'
+_NEAR: Final = 'target_node_type="remote_intra_cluster"'
+_REMOTE: Final = f'{_NEAR},type="node"'
 _CILIUM_PEER: Final = ("target_node_name",)
 _PROBER: Final = ("node", "goldpinger_instance", "instance")
 _PINGED: Final = ("target_node", "host", "ip", "host_ip")
@@ -104,9 +105,13 @@ def _loss(seconds: str, window: str) -> tuple[Question, ...]:
 
 
 def _reachability(seconds: str) -> tuple[Question, ...]:
-    """What Cilium's probes reach. Pings are left out: they get through to a node whose agent is dead, and where they do not it is loss."""
-    status = f"cilium_node_connectivity_status{{{_REMOTE}}}"
+    """What Cilium's probes reach, and pods. Pings are left out: they get through to a node whose agent or health endpoint is dead.
+
+    A pair is reached if the node (its agent) and its health endpoint are, of which the alert tells; the older one of both says how fresh.
+    """
+    status = f'cilium_node_connectivity_status{{{_NEAR},type=~"node|endpoint"}}'
     return (
-        _cilium(_fresh(f"1 - {status}", status, seconds)),
+        _cilium(f"(1 - min without (type) ({status})) and (time() - min without (type) (timestamp({status})) <= {seconds})"),
+        _recorded(_fresh("1 - network_pair_reachable", "network_pair_reachable", seconds)),
         _overall(_fresh("cilium_unreachable_nodes > bool 0", "cilium_unreachable_nodes", seconds)),
     )

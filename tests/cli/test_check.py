@@ -320,7 +320,7 @@ class Few:
 async def test_playbooks_whose_verification_could_never_hold_are_named():
     library = Library.load((shipped(),), actions=actions(), gates=gates())
     told = await unmeasured(Few(), library.playbooks)
-    assert told["cilium-endpoints-unreachable"] == ("network_pair_loss_ratio", "cilium_node_connectivity_status")
+    assert told["cilium-endpoints-unreachable"] == ("cilium_unreachable_health_endpoints",)
     assert "cilium-agent-down" not in told, "it asks for up"
     assert "node-down" not in told, "it asks the API server"
 

@@ -60,6 +60,27 @@ class TestSimulated:
         assert judge(await read(Symptom.REACHABILITY, 0.5)).node == "node-3"
         assert judge(await read(Symptom.LOSS, 0.01)).kind is Kind.NOBODY
 
+    async def test_health_endpoints_that_are_not_reached_are_seen_although_their_nodes_are(self, sim, read):
+        assert judge(await read(Symptom.REACHABILITY, 0.5)).kind is Kind.NOBODY
+        found = sim.prometheus.query('cilium_node_connectivity_status{target_node_type="remote_intra_cluster"}')
+        pairs = [{**dict(one.labels), "type": "endpoint"} for one in found]
+        name = "cilium_node_connectivity_status"
+        sim.prometheus.extra.append(lambda: [Sample(name, pair, float("node-3" not in pair.values())) for pair in pairs])
+        seen = await read(Symptom.REACHABILITY, 0.5)
+        assert judge(seen).node == "node-3"
+        assert len([one for one in seen.observations if one.peer]) == 6 * 5
+
+    async def test_from_1_18_on_pairs_that_are_recorded_tell_and_nothing_else_does(self, sim, read, monkeypatch):
+        monkeypatch.setattr("remediator.sim.prometheus.metrics._pair", lambda *_, **__: iter(()))
+        sim.cluster.kill_agent("node-3")
+        assert judge(await read(Symptom.REACHABILITY, 0.5, after=timedelta(minutes=6))).kind is Kind.NOBODY
+        names = sim.cluster.node_names()
+        pairs = [{"node": one, "target_node": other} for one in names for other in names if one != other]
+        sim.prometheus.extra.append(
+            lambda: [Sample("network_pair_reachable", pair, float("node-3" not in pair.values())) for pair in pairs]
+        )
+        assert judge(await read(Symptom.REACHABILITY, 0.5)).node == "node-3"
+
     async def test_one_bad_link(self, sim, read):
         for pair in (("node-2", "node-5"), ("node-5", "node-2")):
             sim.cluster.network.degrade_pair(*pair, latency=0.040)

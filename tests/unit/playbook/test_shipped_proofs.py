@@ -11,7 +11,7 @@ import pytest
 from remediator.clock import ManualClock
 from remediator.playbook import load_library, shipped
 from remediator.sim import Simulation
-from remediator.sim.prometheus import Sample
+from remediator.sim.prometheus import Sample, SeriesStore, evaluate, parse
 
 BAD = {"node-latency": {"latency": 0.040}, "node-packet-loss": {"loss": 0.05}}
 
@@ -117,3 +117,57 @@ async def test_errors_of_a_card_are_kept_in_both_directions(sim, actions, gates,
     (query,) = (step.parameters["query"] for step in steps if step.name == "interface")
     found = sim.prometheus.query(query.replace("${target.name}", "node-3"))
     assert sorted(dict(one.labels)["direction"] for one in found) == ["receive", "transmit"]
+
+
+MISSES, WITHOUT = "cilium_unreachable_health_endpoints", "cluster:nodes_without_agent:count"
+PINGS = [Sample("network_pair_loss_ratio", {"node": f"node-{n}", "target_node": "node-3"}, 0) for n in (1, 2, 4, 5)]
+"""They get through whatever becomes of a health endpoint."""
+
+
+def missed(own, *others, without=None):
+    """How many health endpoints each agent misses, node-3's first; ``without``: nodes without a ready agent, by the shipped rules."""
+    nodes = {"node-3": own, **dict(zip(("node-1", "node-2", "node-4", "node-5"), others, strict=False))}
+    counts = [Sample(MISSES, {"node": node}, value) for node, value in nodes.items() if value is not None]
+    return [*counts, *([] if without is None else [Sample(WITHOUT, {}, without)])]
+
+
+def reached(*values):
+    """What recorded pairs say of node-3."""
+    nodes = ("node-1", "node-2", "node-4", "node-5", "node-3")
+    pairs = [{"node": node, "target_node": "node-3"} for node in nodes]
+    return [Sample("network_pair_reachable", pair, value) for pair, value in zip(pairs, values, strict=False)]
+
+
+def status(kind, *values):
+    """What Cilium up to 1.17 says of node-3."""
+    to = {"target_node_name": "node-3", "target_node_type": "remote_intra_cluster", "type": kind}
+    return [Sample("cilium_node_connectivity_status", {"source_node_name": f"node-{n}", **to}, value) for n, value in enumerate(values)]
+
+
+@pytest.mark.parametrize(
+    ("samples", "proved"),
+    [
+        pytest.param([], False, id="pings alone prove nothing"),
+        pytest.param(missed(0, 0, 0, 0, 0), True, id="nobody misses any"),
+        pytest.param(missed(1, 1, 1, 1, 1), False, id="all miss it, itself too"),
+        pytest.param(missed(0, 1, 1, 1, 1), False, id="all others miss it"),
+        pytest.param(missed(0, 1, 1, 0, 0), False, id="half of the others miss it"),
+        pytest.param(missed(0, 1, 0, 0, 0), True, id="one other misses one"),
+        pytest.param(missed(1, 0, 0, 0, 0), False, id="it does not reach its own"),
+        pytest.param(missed(None, 0, 0, 0, 0), False, id="its agent says nothing"),
+        pytest.param(missed(0), False, id="nobody else says anything"),
+        pytest.param(missed(1, 1, 1, 1, without=1), True, id="what all miss is a node that is down"),
+        pytest.param(missed(1, 2, 2, 2, without=1), False, id="others miss it besides a node that is down"),
+        pytest.param(missed(0, 0, 0, 0, 0) + reached(1, 1, 1, 0), True, id="most pods get there"),
+        pytest.param(missed(0, 0, 0, 0, 0) + reached(1, 1, 0, 0, 1), False, id="half of the pods do not, but its own"),
+        pytest.param(missed(0, 0, 0, 0, 0) + status("node", 1, 1, 1, 1), True, id="up to 1.17: reached"),
+        pytest.param(
+            missed(0, 0, 0, 0, 0) + status("node", 1, 1, 1, 1) + status("endpoint", 0, 0, 0, 1), False, id="up to 1.17: its endpoint is not"
+        ),
+    ],
+)
+def test_a_health_endpoint_is_reached_again_by_what_agents_miss(actions, gates, values, samples, proved):
+    text = load_library([shipped()], actions=actions, gates=gates).by_name("cilium-endpoints-unreachable").verify.query.text
+    store = SeriesStore()
+    store.append(100, [*PINGS, *samples])
+    assert bool(evaluate(parse(text({**values, "target": {**values["target"], "name": "node-3"}})), store, 100)) is proved
