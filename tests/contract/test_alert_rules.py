@@ -95,6 +95,52 @@ def test_a_recorded_quantile_of_no_pings_hides_no_silent_node(tmp_path):
     promtool_test(tmp_path, [plain], pinged("5x60"), promql_expr_test=[shown, found])
 
 
+def proof(name, node="node-3"):
+    """What a shipped playbook asks Prometheus after it acted on ``node``."""
+    playbook = yaml.safe_load((PROMETHEUS.parents[1] / "playbooks" / f"{name}.yaml").read_text())
+    return playbook["verify"]["query"].replace("${target.name}", node)
+
+
+FINE = {"labels": "{}", "value": 3}
+"""Three who measure it."""
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize("rule", [PLAIN, "as in the docs"])
+@pytest.mark.parametrize("answered", ["0+60x60", "5x60"])
+def test_neither_a_slow_nor_a_silent_node_is_proved_well(tmp_path, rule, answered):
+    recorded = in_the_docs("node-latency") if rule != PLAIN else [{"record": "network_pair_latency_seconds", "expr": PLAIN}]
+    asked = [{"expr": proof("node-latency"), "eval_time": "15m", "exp_samples": []}]
+    promtool_test(tmp_path, recorded, pinged(answered), promql_expr_test=asked)
+    quick = [{**one, "values": "0+60x60"} if "0.0016" in one["series"] else one for one in pinged("0+60x60")]
+    promtool_test(tmp_path, recorded, quick, promql_expr_test=[{**asked[0], "exp_samples": [FINE]}])
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(("answered", "proved"), [("0+60x60", [FINE]), ("0+50x60", []), ("5x60", [])])
+def test_loss_is_proved_over_by_the_rule_in_the_docs(tmp_path, answered, proved):
+    asked = [{"expr": proof("node-packet-loss"), "eval_time": "15m", "exp_samples": proved}]
+    promtool_test(tmp_path, in_the_docs("node-packet-loss"), pinged(answered), promql_expr_test=asked)
+    unsent = [{**one, "values": "0x60"} for one in pinged("0x60")]
+    promtool_test(tmp_path, in_the_docs("node-packet-loss"), unsent, promql_expr_test=[{**asked[0], "exp_samples": []}])
+
+
+@pytest.mark.prometheus
+@pytest.mark.parametrize(
+    ("own", "others", "pods", "proved"),
+    [(0, (0, 0, 1), 1, True), (0, (1, 1, 0), 1, False), (1, (0, 0, 0), 1, False), (0, (0, 0, 0), 0, False), (1, (1, 1, 1), 1, False)],
+)
+def test_a_health_endpoint_is_proved_by_those_who_miss_none(tmp_path, own, others, pods, proved):
+    misses = dict(zip(("node-3", "node-1", "node-2", "node-4"), (own, *others), strict=True))
+    series = [
+        {"series": f'cilium_unreachable_health_endpoints{{node="{node}"}}', "values": f"{value}x60"} for node, value in misses.items()
+    ]
+    pinging = [{"series": f'network_pair_loss_ratio{{node="{node}",target_node="node-3"}}', "values": "0x60"} for node in misses]
+    pair = [{"series": f'probe_success{{probe="pod-pair",node="{n}",target_node="node-3"}}', "values": f"{pods}x60"} for n in misses]
+    asked = [{"expr": proof("cilium-endpoints-unreachable"), "eval_time": "15m", "exp_samples": [FINE] if proved else []}]
+    promtool_test(tmp_path, in_the_docs("cilium-endpoints-unreachable"), [*series, *pinging, *pair], promql_expr_test=asked)
+
+
 @pytest.mark.prometheus
 def test_the_example_of_probes_is_a_configuration():
     assert "SUCCESS" in run("promtool", "check", "config", "prometheus.yaml")
