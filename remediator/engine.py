@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import logging
+import os
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -138,6 +140,7 @@ class Engine:
         if not self._store.startswith("sqlite"):
             config["db_engine_kwargs"] = {"connect_args": {"application_name": "remediator engine", **given_up_after(_DEADLINE)}}
         try:
+            _make_file(self._store)
             DBOS(config=config)
             DBOS.launch()
         except Exception as error:  # DBOS raises whatever its driver raises
@@ -293,6 +296,14 @@ class Engine:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(thread_name_prefix="worker"))
         _current = None
         return not late
+
+
+def _make_file(journal: str) -> None:
+    """A new SQLite file is for its owner alone, as the journal's is."""
+    url = make_url(_store_url(journal))
+    if url.get_backend_name() == "sqlite":
+        with suppress(FileExistsError):
+            os.close(os.open(url.database or "", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
 
 
 def _store_url(journal: str) -> str:

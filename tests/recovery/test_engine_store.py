@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import socket
+import stat
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
@@ -278,6 +279,9 @@ class TestWhatIsKept:
         assert json.loads(inputs)["positionalArgs"] == ["run-1"]
         ((error,),) = told(store, "SELECT error FROM workflow_output")
         assert json.loads(error)["message"] == f"RuntimeError: {clean}"
+
+    async def test_a_new_file_is_for_its_owner_alone(self, work, tmp_path):
+        assert stat.S_IMODE((tmp_path / "journal.db.engine").stat().st_mode) == 0o600
 
     async def test_where_it_cannot_be_kept_it_is_without_secrets_all_the_same(self, work, failing):
         failing["record_operation_result"] = 1
