@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -118,3 +119,25 @@ def test_neither_argo_cd_nor_helm_takes_the_volume_with_the_journal_away(root, m
         options = set(annotations.get("argocd.argoproj.io/sync-options", "").split(","))
         kept[thing["kind"]] = options >= {"Prune=false", "Delete=false"} and annotations.get("helm.sh/resource-policy") == "keep"
     assert {kind for kind, yes in kept.items() if yes} == HOLDS_THE_JOURNAL
+
+
+def test_rights_under_a_name_of_their_own_are_added_to_the_overlay(root, mine):
+    command = [
+        sys.executable,
+        "-m",
+        "remediator",
+        "rbac",
+        str(root / "playbooks" / "drain-node.yaml"),
+        "--name",
+        "remediator-mine",
+        "-o",
+        "yaml",
+    ]
+    rights = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    settings = (root / "deploy" / "kustomize" / "base" / "settings.yaml").read_text()
+    plain, more = mine(settings), mine(settings, {"rights.yaml": rights}, resources=["rights.yaml"])
+    added = [thing for thing in more if thing not in plain]
+    assert len(more) == len(plain) + len(added)
+    assert {thing["metadata"]["name"] for thing in added} == {"remediator-mine"}
+    bound = {(one["name"], one["namespace"]) for thing in added for one in thing.get("subjects", ())}
+    assert bound == {("remediator", "remediator")}
