@@ -48,6 +48,7 @@ from remediator.probing import Prober
 from remediator.rights import Rights
 from remediator.run import StepEnd
 from remediator.server import Named, Proxy, Scope, Tokens, build_app
+from remediator.server.connections import Connections
 from remediator.server.service import PruneRequest, ReloadReport
 from remediator.settings import effective_mode, idle_names
 from remediator.telemetry import METRICS, configure_logging, zero
@@ -98,7 +99,6 @@ class Daemon:
         self._pipeline = pipeline
         self._app = app
         self._stack = AsyncExitStack()
-        self._runner: web.AppRunner | None = None
         self.over = asyncio.Event()
         """Set once this process must end by itself, and why."""
         self.why = ""
@@ -275,15 +275,16 @@ class Daemon:
         if listen is not None:
             host, _, text = listen.rpartition(":")
             host, port = host.strip("[]"), int(text)
-        self._runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=2)
-        await self._runner.setup()
-        self._stack.push_async_callback(self._runner.cleanup)
-        site = web.TCPSite(self._runner, host, port, backlog=1024)
+        runner = web.AppRunner(self._app, access_log=None, shutdown_timeout=2)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        assert runner.server is not None, "it was set up"  # noqa: S101 - a programming error
         try:
-            await site.start()
+            listening = await asyncio.get_running_loop().create_server(Connections(runner.server), host, port, backlog=1024)
         except OSError as error:
             raise UsageError(f"server.listen: cannot listen on {host}:{port}: {error.strerror}") from error
-        bound = self._runner.addresses[0]
+        self._stack.callback(listening.close)
+        bound = listening.sockets[0].getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         self.url = f"http://{shown}:{bound[1]}"
 

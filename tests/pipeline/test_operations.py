@@ -8,13 +8,16 @@ import sqlite3
 import sys
 from contextlib import closing
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from dbos import DBOS
 
+from remediator import daemon
 from remediator.errors import JournalUnavailable, UsageError
 from remediator.gates import Limits
 from remediator.model import Delivery, evolve
+from remediator.server.connections import Connections
 from remediator.server.service import ManualRequest, MatchRequest, PauseRequest
 from remediator.settings import Breaker
 from remediator.telemetry import METRICS
@@ -459,3 +462,18 @@ class TestPrune:
         assert (status, "31d" in problem["detail"]) == (400, True)
         status, done = await open_house.http("POST", "/api/v1/journal/prune", {"seconds": 31 * 86400})
         assert (status, done["through"], done["removed"], done["slices"]) == (200, 0, {}, 1)
+
+
+async def test_a_connection_that_makes_no_request_is_closed(house, text, monkeypatch):
+    """Nobody needs a token for it, and aiohttp would hold it for ever."""
+    monkeypatch.setattr(daemon, "Connections", partial(Connections, head_seconds=0.3))
+    house.put("remedy.yaml", text())
+    await house.start()
+    port = int(house.daemon.url.rpartition(":")[2])
+    held = [await asyncio.open_connection("127.0.0.1", port) for _ in range(50)]
+    for _, writer in held:
+        writer.write(b"POST /api/v1/alerts HTTP/1.1\r\nHost: x\r\n")
+    assert [await asyncio.wait_for(reader.read(), 20) for reader, _ in held] == [b""] * 50
+    assert (await house.http("GET", "/api/v1/status", token="read"))[0] == 200
+    for _, writer in held:
+        writer.close()
