@@ -175,9 +175,9 @@ class Decider:
         return self._one_at_a_time
 
     @property
-    def holds(self) -> bool:
-        """Whether alerts wait for the end of a maintenance window."""
-        return bool(self._episodes.held())
+    def holds(self) -> int:
+        """How many alerts wait for the end of a maintenance window."""
+        return len(self._episodes.held())
 
     def runs_to_begin(self) -> list[Run]:
         """The runs that were decided on for alerts, or found by a look back, and that are on disk; each once, more often if in doubt."""
@@ -227,7 +227,7 @@ class Decider:
                 if portion.first:
                     self._world.beginnings.arrived(portion.delivery.alerts, self._world.clock.now())
             await self._recall(alert.episode for portion in waiting if not portion.again for alert in portion.alerts)
-            await self._look_ahead(waiting, slice_.facts)
+            await self._look_ahead(((portion.delivery, portion.alerts) for portion in waiting), slice_.facts)
             for count, portion in enumerate(waiting, start=1):
                 await self._judge_all(portion, slice_)
                 if self._to_begin or slice_.facts.silent or time.monotonic() > until or count == len(waiting):
@@ -239,34 +239,70 @@ class Decider:
             return count
 
     async def held(self) -> int:
-        """Decide once more on the alerts that a maintenance window held and that are not resolved; how many it was.
+        """Decide once more on some of the alerts that a maintenance window held and that are not resolved; how many it was: 0 if none is.
 
-        Each with all its gates, so also whether it still fires. Raises JournalUnavailable. In every case ask ``runs_to_begin``.
+        Each with all its gates, so also whether it still fires; a slice at a time, as ``portions`` does. What cannot be decided on, or
+        not be kept, comes after all others. Raises JournalUnavailable. In every case ask ``runs_to_begin``.
         """
         async with self._one_at_a_time:
-            keys = self._episodes.held()
-            for key in keys:
-                await self._decide_held(key)
-            return len(keys)
+            keys = self._episodes.held(self._together)
+            try:
+                return await self._slice_of_held(keys)
+            except Exception:
+                self._together = 1
+                self._episodes.postpone(keys)
+                raise
 
-    async def _decide_held(self, key: tuple[str, datetime]) -> None:
-        """By the journal's last word on it: what was kept before, without anybody knowing, stays decided."""
-        page = await self._world.journal.decisions(fingerprint=key[0], limit=_LAST_WORDS)
-        last = next((d for d in page.items if d.alert is not None and d.alert.episode == key), None)
-        delivery = await self._world.journal.delivery(last.delivery) if last is not None and last.delivery else None
-        if last is None or last.alert is None or delivery is None:
-            log.warning("a held alert is not decided again: its delivery is gone from the journal", fingerprint=key[0])
-            self._episodes.let_go(key)
-        elif last.decision is not DecisionKind.HELD:
-            await self._remember(last)
-        else:
-            await self._recall([key])
-            known = self._episodes.get(key)
-            judged = await self._safely(delivery, last.alert, known, Facts(self._world))
-            episode = Episodes.after(known, judged.decision, last.alert)
-            batch = _Batch(None)
-            batch.add(judged, evolve(episode, deliveries=known.deliveries) if known is not None else episode)
-            await self._keep_all([batch])
+    async def _slice_of_held(self, keys: Sequence[tuple[str, datetime]]) -> int:
+        said = await self._last_words(keys)
+        await self._recall(said)
+        facts = Facts(self._world)
+        await self._look_ahead(((delivery, (alert,)) for delivery, alert in said.values()), facts)
+        until = time.monotonic() + _SLICE.total_seconds()
+        batches: list[_Batch] = []
+        done: list[tuple[str, datetime]] = []
+        for key in keys:
+            await self._give_way()
+            if key in said:
+                batches.append(await self._judge_held(*said[key], facts))
+            done.append(key)
+            if self._to_begin or (batches and batches[-1].runs) or facts.silent or time.monotonic() > until:
+                break
+        await self._keep_all(batches)
+        self._episodes.postpone(done)
+        self._together = 1 if self._to_begin else min(2 * self._together, _MOST_TOGETHER)
+        return len(done)
+
+    async def _last_words(self, keys: Sequence[tuple[str, datetime]]) -> dict[tuple[str, datetime], tuple[Delivery, Alert]]:
+        """The journal's last word on each that is held: of which delivery and alert. What it decided without anybody knowing stays so."""
+        journal = self._world.journal
+        pages = await asyncio.gather(*(journal.decisions(fingerprint=key[0], limit=_LAST_WORDS) for key in keys))
+        deliveries: dict[str, Delivery | None] = {}
+        said = {}
+        for key, page in zip(keys, pages, strict=True):
+            last = next((d for d in page.items if d.alert is not None and d.alert.episode == key), None)
+            if last is not None and last.decision is not DecisionKind.HELD:
+                await self._remember(last)
+                continue
+            if last is not None and last.delivery and last.delivery not in deliveries:
+                whole = await journal.delivery(last.delivery)
+                deliveries[last.delivery] = evolve(whole, alerts=()) if whole is not None else None  # it may have thousands
+            delivery = deliveries.get(last.delivery or "") if last is not None else None
+            if last is None or last.alert is None or delivery is None:
+                log.warning("a held alert is not decided again: its delivery is gone from the journal", fingerprint=key[0])
+                self._episodes.let_go(key)
+            else:
+                said[key] = delivery, last.alert
+        return said
+
+    async def _judge_held(self, delivery: Delivery, alert: Alert, facts: Facts) -> _Batch:
+        """A batch of its own, so that one that cannot be kept keeps no other waiting."""
+        known = self._episodes.get(alert.episode)
+        judged = await self._safely(delivery, alert, known, facts)
+        episode = Episodes.after(known, judged.decision, alert)
+        batch = _Batch(None)
+        batch.add(judged, evolve(episode, deliveries=known.deliveries) if known is not None else episode)
+        return batch
 
     async def _recall(self, keys: Iterable[tuple[str, datetime]]) -> None:
         """Have those of these episodes in memory that the journal has. Raises JournalUnavailable."""
@@ -315,15 +351,15 @@ class Decider:
         if target is not None and hand_over is not None and len(no) == 1 and only_here(no[0], target) and await hand_over(target):
             raise HandsOver(f"{target.key} is left to another replica, since this one runs there")
 
-    async def _look_ahead(self, portions: Sequence[Portion], facts: Facts) -> None:
+    async def _look_ahead(self, coming: Iterable[tuple[Delivery, Sequence[Alert]]], facts: Facts) -> None:
         """What the alerts will ask of their targets, asked at once; what is not found so is asked again, and told, with its own alert."""
         named: list[Target] = []
         sought: list[tuple[Playbook, TargetSpec, Alert]] = []
-        for portion in portions:
+        for delivery, alerts in coming:
             await self._give_way()
-            for alert in portion.alerts if len(named) < _AHEAD else ():
+            for alert in alerts if len(named) < _AHEAD else ():
                 known = self._episodes.get(alert.episode)
-                asks = alert.status is AlertStatus.FIRING and not portion.delivery.truncated and not self._is_answered(known)
+                asks = alert.status is AlertStatus.FIRING and not delivery.truncated and not self._is_answered(known)
                 playbook = choose(alert.labels, self._world.library) if asks else None
                 if playbook is None or playbook.when is None:
                     continue

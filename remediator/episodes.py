@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from remediator.model import Alert, AlertStatus, Decision, DecisionKind, Episode, Target, evolve
@@ -68,9 +69,16 @@ class Episodes:
                 asked.append(key)
         return asked
 
-    def held(self) -> tuple[tuple[str, datetime], ...]:
-        """All open episodes that wait for the end of a maintenance window, in memory or not, the longest known first."""
-        return tuple(self._held)
+    def held(self, most: int | None = None) -> tuple[tuple[str, datetime], ...]:
+        """Open episodes that wait for the end of a maintenance window, in memory or not, the longest known first; all, or ``most``."""
+        return tuple(islice(self._held, most))
+
+    def postpone(self, keys: Iterable[tuple[str, datetime]]) -> None:
+        """Those of ``keys`` that are still held come after all others."""
+        for key in keys:
+            if key in self._held:
+                del self._held[key]
+                self._held[key] = None
 
     def let_go(self, key: tuple[str, datetime]) -> None:
         """Nobody can decide on it any more before it comes again."""

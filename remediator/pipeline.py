@@ -392,17 +392,26 @@ class Pipeline:
         """When no maintenance window is open any more, what one held is decided again, also after a restart in between."""
         while True:
             await self._world.clock.sleep(_LOOK_AT_HELD)
-            if not self.decider.holds or open_one(self._world.limits.maintenance, self._world.clock.now(), Edge.WIDE) is not None:
-                continue
+            held, decided = self.decider.holds, 0
             try:
-                log.info("no maintenance window is open any more", decided_again=await self.decider.held())
-                self._world.feed.publish("episode", "")
+                while decided < held and (count := await self._decide_some_held()):
+                    decided += count
             except JournalUnavailable as error:
                 log.warning("held alerts cannot be decided on yet", error=str(error))
             except Exception:  # the last boundary, as above
                 log.exception("held alerts were not decided on by a fault of this program")
-            finally:
-                await self.begin(self.decider.runs_to_begin())
+            if decided:
+                log.info("no maintenance window is open any more", decided_again=decided)
+                self._world.feed.publish("episode", "")
+
+    async def _decide_some_held(self) -> int:
+        """Others have their turn between two slices, and what a slice decided begins at once. How many it was; 0 while a window is open."""
+        if open_one(self._world.limits.maintenance, self._world.clock.now(), Edge.WIDE) is not None:
+            return 0
+        try:
+            return await self.decider.held()
+        finally:
+            await self.begin(self.decider.runs_to_begin())
 
     def _leave(self, delivery: str) -> None:
         """The others must not wait for it; it is on disk, undecided, and is taken up at the next start."""

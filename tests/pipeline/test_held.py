@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
 from remediator.clock import iso
 from remediator.episodes import Episodes
+from remediator.errors import JournalError
 from remediator.gates import Limits
 from remediator.model import Mode
 from remediator.reasons import Reason
@@ -188,3 +192,114 @@ class TestWhatGatesCannotBeAskedAbout:
         _, found = await house.http("POST", "/api/v1/match", {"labels": labels}, token="read")
         assert (found["decision"], found["reason"]) == ("held", "maintenance")
         assert "target_missing" in found["detail"]
+
+
+class TestMany:
+    """The end of a window decides on what may be thousands, as a storm of webhooks would: in slices, and others have their turn between."""
+
+    MANY = 150
+
+    @pytest.fixture
+    async def many(self, deciding, maintenance, outside, text):
+        deciding.load(text())
+        alerts = [outside.fire(node=f"node-{number % 5 + 1}", pod=str(number)) for number in range(self.MANY)]
+        assert {decision.decision for decision in await deciding.decide(*alerts)} == {"held"}
+        assert deciding.decider.holds
+        return alerts
+
+    @staticmethod
+    def counted(monkeypatch, thing, name):
+        asked, real = [], getattr(thing, name)
+
+        async def count(*args, **named):
+            asked.append(args)
+            return await real(*args, **named)
+
+        monkeypatch.setattr(thing, name, count)
+        return asked
+
+    async def test_a_slice_asks_once_and_reads_its_delivery_once(self, deciding, many, later, monkeypatch):
+        deciding.world.limits = Limits(concurrent_runs=0)
+        asked = self.counted(monkeypatch, deciding.world.alertmanager, "active")
+        read = self.counted(monkeypatch, deciding.world.journal, "delivery")
+        slices = []
+        while count := await deciding.decider.held():
+            slices.append(count)
+        assert sum(slices) == self.MANY
+        assert 1 < len(slices) < self.MANY / 4, slices
+        assert (len(asked), len(read)) == (len(slices), len(slices))
+        assert not deciding.decider.holds
+        page = await deciding.world.journal.episodes(open_only=False, limit=2 * self.MANY)
+        assert {(one.decision, one.deliveries) for one in page.items} == {("refused", 1)}
+
+    async def test_a_run_begins_before_the_others_are_decided(self, deciding, many, later):
+        later(hours=3)
+        assert await deciding.decider.held() == 1
+        assert len(deciding.decider.runs_to_begin()) == 1
+        assert deciding.decider.holds == self.MANY - 1
+
+    async def test_whoever_waits_is_decided_on_between_two_slices(self, deciding, many, outside, later):
+        later(hours=3)
+        first = asyncio.create_task(deciding.decider.held())
+        await asyncio.sleep(0)
+        other = asyncio.create_task(deciding.decide(outside.fire("Other")))
+        while not other.done():
+            await first
+            first = asyncio.create_task(deciding.decider.held())
+            deciding.decider.runs_to_begin()
+        await first
+        assert [decision.decision for decision in await other] == ["unmatched"]
+        assert deciding.decider.holds
+
+    async def test_one_that_cannot_be_kept_keeps_no_other_waiting(self, deciding, many, later, monkeypatch):
+        """And the pipeline does not try it over and over: it comes last, and once at each look."""
+        deciding.world.limits = Limits(concurrent_runs=0)
+        decide, sick = deciding.world.journal.decide, many[0]["fingerprint"]
+
+        async def refuses(delivery, decisions, **named):
+            if any(decision.alert is not None and decision.alert.fingerprint == sick for decision in decisions):
+                raise JournalError("such a record cannot be kept")
+            await decide(delivery, decisions, **named)
+
+        monkeypatch.setattr(deciding.world.journal, "decide", refuses)
+        decided = 0
+        while decided < self.MANY:
+            decided += await deciding.decider.held()
+        assert deciding.decider.holds == 1
+
+    async def test_one_on_which_nothing_can_be_read_keeps_no_other_waiting(self, deciding, many, later, monkeypatch):
+        deciding.world.limits = Limits(concurrent_runs=0)
+        decisions, sick = deciding.world.journal.decisions, many[0]["fingerprint"]
+
+        async def broken(**filters):
+            if filters["fingerprint"] == sick:
+                raise JournalError("such a record cannot be read")
+            return await decisions(**filters)
+
+        monkeypatch.setattr(deciding.world.journal, "decisions", broken)
+        for _ in range(self.MANY):
+            if deciding.decider.holds == 1:
+                break
+            with suppress(JournalError):
+                await deciding.decider.held()
+        assert deciding.decider.holds == 1
+
+    async def test_by_the_whole_pipeline(self, line, maintenance, text, later, symptom):
+        """Of twenty on two nodes one is acted on; an alert that comes meanwhile is decided on."""
+        symptom.cured = lambda _: True
+        line.load(text(gates={"cooldown": "1h"}))
+        await line.start()
+        alerts = [line.outside.fire(node=f"node-{number % 2 + 1}", pod=str(number)) for number in range(20)]
+        assert {one.decision for one in await line.decided(await line.deliver(*alerts))} == {"held"}
+        later(hours=3)
+        (other,) = await line.decided(await line.deliver(line.outside.fire("Other")))
+        assert other.decision == "unmatched"
+
+        async def all_decided():
+            return not line.pipeline.decider.holds
+
+        await line.until(all_decided, "all are decided")
+        page = await line.journal.episodes(open_only=False, limit=100)
+        kinds = Counter(str(one.decision) for one in page.items if one.name == "Symptom")
+        assert kinds["run"] >= 1
+        assert kinds["run"] + kinds["refused"] == 20
