@@ -123,7 +123,7 @@ def _verdict_on(decision: Decision) -> str:
         case DecisionKind.REFUSED:
             return f"{who} was refused, and nothing was started. {why}"
         case DecisionKind.HELD:
-            return f"{who} was held: nothing was started, and it is decided again by itself. {why}"
+            return f"{who} was held: nothing was started, and it is decided again {_held_until(decision)}. {why}"
         case DecisionKind.UNMATCHED:
             return f"{who} led to nothing. {why or sentence(Reason.UNMATCHED)}"
         case DecisionKind.DUPLICATE:
@@ -132,6 +132,12 @@ def _verdict_on(decision: Decision) -> str:
             return f"{who} was reported as resolved, and nothing was started. {why or sentence(Reason.RESOLVED)}{known}"
         case DecisionKind.RUN:
             return f"{who} started run {decision.run}, which the journal no longer has."
+
+
+def _held_until(decision: Decision) -> str:
+    if decision.reason is Reason.TRUNCATED:
+        return "only when Alertmanager sends it in a notification that is not cut (max_alerts: 0)"
+    return "by itself when no maintenance window is open any more"
 
 
 def brief(happening: Happening) -> str:

@@ -116,6 +116,16 @@ async def test_truncated_group(journal, incident, golden):
     golden((await tell(journal, delivery.id)).lines)
 
 
+async def test_what_a_window_held_is_told_as_decided_again_by_itself(journal, incident):
+    delivery = await incident.deliver(0, incident.alert(), truncated=7)
+    await incident.decide(
+        0, "held", delivery, reason=Reason.MAINTENANCE, detail="maintenance: every night; truncated: 7 alerts were cut off"
+    )
+    text = "\n".join((await tell(journal, delivery.id)).lines)
+    assert "was held: nothing was started, and it is decided again by itself when no maintenance window is open any more." in text
+    assert "not cut" not in text
+
+
 async def test_resolved_alert_that_was_never_seen_firing(journal, incident, golden):
     delivery = await incident.deliver(0, incident.alert(resolved=-10))
     await incident.decide(0, "resolved", delivery, reason=Reason.RESOLVED)
