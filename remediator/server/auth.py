@@ -41,6 +41,8 @@ SESSION_SECONDS = 12 * 3600
 """How long a sign-in lasts: a shift."""
 _CHALLENGE = 'Bearer realm="remediator"'
 _LONGEST_NAME = 100
+_DIGITS = 12
+"""Of the time at which a sign-in ends, in seconds since 1970."""
 
 
 class Scope(StrEnum):
@@ -238,7 +240,9 @@ class Doorkeeper:
         """The person of the cookie. It is bound to the token it was given for, so it ends with that token."""
         body, _, mac = request.cookies.get(COOKIE, "").rpartition(".")
         parts = body.split(".")
-        if len(parts) != 3 or not parts[0].isdecimal() or int(parts[0]) <= self._clock.now().timestamp():
+        if len(parts) != 3 or not body.isascii() or not parts[0].isdecimal() or len(parts[0]) > _DIGITS:
+            return None  # not of ours; what int() or encode() does not take is let nowhere near them
+        if int(parts[0]) <= self._clock.now().timestamp():
             return None
         sealed_by = (known.token for known in self._known if _same(mac, _mac(known.token, body)))
         found = self._find(next(sealed_by, b""))  # one secret may be several tokens
@@ -268,7 +272,10 @@ def cross_site(request: web.Request) -> bool:
     if site is not None:
         return site not in ("same-origin", "none")
     origin = request.headers.get("Origin")
-    return origin is not None and urlsplit(origin).netloc != request.host
+    try:
+        return origin is not None and urlsplit(origin).netloc != request.host
+    except ValueError:  # no address, so not ours
+        return True
 
 
 def _limited(address: str, wait: float) -> HttpProblem:

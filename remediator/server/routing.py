@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from aiohttp import web
-from aiohttp.hdrs import CONTENT_TYPE
+from aiohttp import HttpVersion11, web
+from aiohttp.hdrs import CONTENT_TYPE, EXPECT
 
 from remediator.model import Noun, encode
 from remediator.server.auth import Scope
@@ -146,10 +146,20 @@ def mount(app: web.Application, hall: Hall, routes: tuple[Route, ...], around: A
     """
     for route in routes:
         handler = partial(around, handler=_bound(hall, route), webhook=route.scope is Scope.WEBHOOK)
-        app.router.add_route(route.method, route.path, handler)
+        app.router.add_route(route.method, route.path, handler, expect_handler=_expected)
         if route.method == "GET" and not route.streams:
-            app.router.add_route("HEAD", route.path, handler)
-    app.router.add_route("*", "/{anything:.*}", partial(around, handler=_no_route))
+            app.router.add_route("HEAD", route.path, handler, expect_handler=_expected)
+    app.router.add_route("*", "/{anything:.*}", partial(around, handler=_no_route), expect_handler=_expected)
+
+
+async def _expected(request: web.Request) -> None:
+    """Says go on to who waits for it. aiohttp's own repeats an expectation that it does not know, which fails where that is no text."""
+    if request.version != HttpVersion11:
+        return
+    if request.headers[EXPECT].lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+    await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    request.writer.output_size = 0  # this was no part of the answer
 
 
 async def _no_route(request: web.Request) -> web.StreamResponse:
