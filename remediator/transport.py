@@ -34,6 +34,10 @@ _BEAT = 60.0
 _SLOW = 600.0
 """Seconds for an answer that reads the whole journal first."""
 _LONGEST_TEXT = 300
+_UNKNOWN_AUTHORITY = frozenset({2, 18, 19, 20, 21})
+"""Of OpenSSL's codes (X509_V_ERR_...) those that say that the certificate's issuer is not known here, or that it is its own."""
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "UNEXPECTED_EOF_WHILE_READING"})
+"""What an answer in plain HTTP is called, by the version of OpenSSL."""
 
 
 class Transport:
@@ -206,9 +210,23 @@ def _stream(silence: float = _BEAT) -> aiohttp.ClientTimeout:
 def _cause(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, aiohttp.ClientSSLError):  # its number is 1, whatever the cause
+        return _tls(error.os_error)
     if isinstance(error, aiohttp.ClientConnectorError):
         return os.strerror(error.os_error.errno) if error.os_error.errno and error.os_error.errno > 0 else str(error.os_error)
     return str(error) or type(error).__name__
+
+
+def _tls(error: OSError) -> str:
+    """What ``ssl`` says, and what to do about it where that is known."""
+    if message := getattr(error, "verify_message", ""):
+        own = "; SSL_CERT_FILE names your own authority" if getattr(error, "verify_code", 0) in _UNKNOWN_AUTHORITY else ""
+        return f"its certificate is not trusted: {message.rstrip('.')}{own}"
+    reason = getattr(error, "reason", None)
+    if not reason:
+        return f"TLS: {error}"
+    plain = "; does it speak TLS?" if reason in _NO_TLS else ""
+    return f"TLS: {reason.replace('_', ' ').lower()}{plain}"
 
 
 def part(text: str) -> str:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import socket
+import ssl
+import threading
 
 import pytest
+import trustme
 
 
 @pytest.fixture
@@ -145,6 +149,94 @@ def test_nobody_listens(call):
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.startswith(f"error: no answer from {url}: Connection refused\n")
     assert "Is the daemon running?" in result.stderr
+
+
+class Empty(http.server.BaseHTTPRequestHandler):
+    """A daemon without runs."""
+
+    def do_GET(self):
+        body = b'{"items": [], "next": null}'
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Nothing."""
+
+
+@pytest.fixture
+def secure():
+    """The port of a server that speaks TLS with this certificate (what ``configure`` gives its context), or plain HTTP without."""
+    running = []
+
+    def start(configure=None):
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Empty)
+        if configure is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            configure(context)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return server.server_port
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
+
+
+AUTHORITY = "; SSL_CERT_FILE names your own authority"
+
+
+@pytest.fixture(scope="module")
+def authority():
+    return trustme.CA()
+
+
+def refused(call, url):
+    """What ``runs list`` says first, without the address."""
+    result = call("runs", "list", "--server", url)
+    assert (result.exit_code, result.stdout) == (3, "")
+    first = result.stderr.splitlines()[0]
+    assert first.startswith(f"error: no answer from {url}: ")
+    return first.removeprefix(f"error: no answer from {url}: ")
+
+
+def test_a_certificate_of_an_unknown_authority(call, secure, authority):
+    port = secure(authority.issue_cert("127.0.0.1").configure_cert)
+    said = refused(call, f"https://127.0.0.1:{port}")
+    assert said == "its certificate is not trusted: unable to get local issuer certificate" + AUTHORITY
+
+
+def test_a_certificate_that_is_its_own_authority(call, secure, authority, tmp_path):
+    authority.cert_pem.write_to_path(tmp_path / "cert")
+    authority.private_key_pem.write_to_path(tmp_path / "key")
+    port = secure(lambda context: context.load_cert_chain(tmp_path / "cert", tmp_path / "key"))
+    assert refused(call, f"https://127.0.0.1:{port}") == "its certificate is not trusted: self-signed certificate" + AUTHORITY
+
+
+def test_tls_to_a_port_without(call, secure):
+    said = refused(call, f"https://127.0.0.1:{secure()}")
+    assert said.startswith("TLS: ")
+    assert said.endswith("; does it speak TLS?")
+    assert "_ssl.c" not in said
+
+
+def test_an_authority_of_ones_own(process, secure, authority, tmp_path):
+    """It is read when the program starts, so it takes a process."""
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    env = {"SSL_CERT_FILE": str(tmp_path / "ca.pem")}
+    right, wrong = secure(authority.issue_cert("127.0.0.1").configure_cert), secure(authority.issue_cert("elsewhere").configure_cert)
+    done = process("runs", "list", "-o", "json", "--server", f"https://127.0.0.1:{right}", env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b'{\n  "items": [],\n  "next": null\n}\n', b"")
+    done = process("runs", "list", "--server", f"https://127.0.0.1:{wrong}", env=env)
+    mismatch = "IP address mismatch, certificate is not valid for '127.0.0.1'"
+    assert done.returncode == 3
+    assert done.stderr.decode().splitlines()[0] == (
+        f"error: no answer from https://127.0.0.1:{wrong}: its certificate is not trusted: {mismatch}"
+    )
 
 
 def test_no_such_host(call):
