@@ -48,7 +48,7 @@ def agent_down(root):
     text = (
         text.replace("hold: 1m", "hold: 3s")
         .replace("cooldown: 30m", "cooldown: 1s")
-        .replace("timeout: 20m,", "timeout: 2m, ready_for: 2s,")
+        .replace("timeout: 30m,", "timeout: 2m, ready_for: 2s,")
     )
     assert text.count("hold: 3s") == 1
     assert "ready_for: 2s" in text

@@ -34,7 +34,7 @@ def session(root):
         ("hold: 2m", "hold: 2s"),
         ("within: 10m", "within: 40s"),
         ("cooldown: 30m", "cooldown: 1s"),
-        ("needs_bgp: true, timeout: 20m", "needs_bgp: true, timeout: 2m, ready_for: 1s"),
+        ("needs_bgp: true, timeout: 30m", "needs_bgp: true, timeout: 2m, ready_for: 1s"),
         ("action: bgp.withdraw_node, timeout: 5m", "action: bgp.withdraw_node, timeout: 2m, hold: 1s"),
         ("  runbook: docs/playbooks/bgp-session.md\n", ""),
     ):
