@@ -111,7 +111,7 @@ async def test_the_base_does_not_give_the_right_and_the_component_does(agent, co
     finally:
         for thing in (*component, *base):
             where = ("-n", thing["metadata"]["namespace"]) if "namespace" in thing["metadata"] else ()
-            control_plane.kubectl("delete", thing["kind"], thing["metadata"]["name"], *where, "--ignore-not-found", "--wait=false")
+            control_plane.kubectl("delete", thing["kind"], thing["metadata"]["name"], *where, "--ignore-not-found")
 
 
 def documents(path):

@@ -63,7 +63,7 @@ def account(control_plane, root, tmp_path):
     yield tmp_path / "account"
     for thing in reversed(things):
         where = ("-n", thing["metadata"]["namespace"]) if "namespace" in thing["metadata"] else ()
-        control_plane.kubectl("delete", thing["kind"], thing["metadata"]["name"], *where, "--ignore-not-found", "--wait=false")
+        control_plane.kubectl("delete", thing["kind"], thing["metadata"]["name"], *where, "--ignore-not-found")
 
 
 @pytest.mark.controlplane

@@ -13,7 +13,7 @@ from remediator.kube import kinds
 from remediator.model import PREVIEW, Mode
 
 CORDON = {"cordon": {"action": "node.cordon"}}
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "metrics": False, "timeout": "20m"}}
 ASK = {"ask": {"action": "approve", "message": "It did not help. Cordon it?"}}
 SETTLE = {"settle": {"action": "wait", "for": "${parameters.pause}"}}
 PARAMETERS = {"pause": {"type": "duration", "default": "1s"}}

@@ -12,7 +12,7 @@ from remediator.model import TriggerKind
 from remediator.monitoring import Prometheus, Sample
 
 CORDON = {"cordon": {"action": "node.cordon"}}
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "metrics": False, "timeout": "20m"}}
 SLOW = {"of": "latency", "above": "20ms"}
 
 

@@ -11,7 +11,7 @@ from remediator.model import RunState
 from remediator.server.service import PauseRequest
 from remediator.sim.faults import Fault
 
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "metrics": False, "timeout": "20m"}}
 
 
 def events(house):

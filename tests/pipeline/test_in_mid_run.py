@@ -13,7 +13,7 @@ from remediator.model import Mode, Pause
 
 CORDON = {"cordon": {"action": "node.cordon"}}
 WAIT = {"settle": {"action": "wait", "for": "50m", "timeout": "55m"}}
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "metrics": False, "timeout": "20m"}}
 FAILS = {"look": {"action": "prometheus.query", "query": "symptom == 7", "expect": "some"}}
 
 

@@ -10,7 +10,7 @@ from remediator.model import Mode
 from remediator.pipeline import Pipeline
 
 CORDON = {"cordon": {"action": "node.cordon"}}
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "metrics": False, "timeout": "20m"}}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from remediator.episodes import Episodes
 from remediator.model import RunState, Trigger, TriggerKind, evolve
 
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "metrics": False, "timeout": "20m"}}
 LOOSE = {"gates": {"cooldown": "1s"}}
 
 

@@ -12,7 +12,7 @@ from remediator.model import Pause
 
 CORDON = {"cordon": {"action": "node.cordon"}}
 LIFT = {"lift": {"action": "node.uncordon"}}
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "metrics": False, "timeout": "20m"}}
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from remediator.server.service import ManualRequest
 
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": "20m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "2s", "metrics": False, "timeout": "20m"}}
 LOOSE = {"cooldown": "1s"}
 
 

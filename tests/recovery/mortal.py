@@ -27,7 +27,7 @@ from remediator.actions import Observed
 from remediator.clock import FastClock, parse_time
 from remediator.daemon import Daemon
 from remediator.gates import gates
-from remediator.journal import Journal
+from remediator.journal import Journal, writes
 from remediator.journal.writer import Writer
 from remediator.journal.writes import Deed
 from remediator.kube import Kube
@@ -190,7 +190,7 @@ def changes_without_a_record() -> None:
 
 
 def forgets_episodes() -> None:
-    """An episode that led to a run leads to another one when it is delivered again."""
+    """An episode that led to a run leads to another one when it is delivered again, and the journal does not refuse it."""
     plain = decide.Decider._without_questions
 
     def forgetful(*args: Any) -> Any:
@@ -200,6 +200,7 @@ def forgets_episodes() -> None:
     decide.Decider._without_questions = forgetful
     for name in ("duplicate", "cooldown"):
         gates()[name].judge = lambda self, _, snapshot: self.allow(snapshot)
+    writes._heed_first_run = lambda *_: None
 
 
 FAULTS = {fault.__name__: fault for fault in (sends_again_blindly, answers_before_the_commit, changes_without_a_record, forgets_episodes)}

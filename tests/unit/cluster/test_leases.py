@@ -145,7 +145,7 @@ async def test_one_that_was_deleted_is_lost(stage, board, take, monkeypatch):
 
 class TestSteps:
     async def test_a_disruptive_step_holds_the_node(self, stage, board):
-        done = await stage.step("cilium.restart_agent", ready_for="2s")
+        done = await stage.step("cilium.restart_agent", ready_for="2s", metrics=False)
         assert done.end is StepEnd.SUCCEEDED, done.detail
         assert (await board.spec()).holder_identity == "remediator"
         order = [verb for verb, path in stage.writes() if "/leases" in path or "/pods" in path]
