@@ -158,7 +158,7 @@ async def test_g13_budgets_that_can_never_yield_refuse_before_anything_changes(r
     ground.plant(deployment("web", replicas), pdb("web", **spec))
     before = len(control_plane.writes())
     done = await drain(real)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PDB), done.detail
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.PDB), done.detail
     assert "can never yield" in done.detail
     assert len(control_plane.writes()) == before
 
@@ -166,7 +166,7 @@ async def test_g13_budgets_that_can_never_yield_refuse_before_anything_changes(r
 async def test_e6_two_budgets_refuse_and_are_named(real, ground, control_plane):
     ground.plant(deployment("web", 2), pdb("one", "web"), pdb("two", "web"))
     done = await drain(real)
-    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.PDB), done.detail
+    assert (done.end, done.reason) == (StepEnd.REFUSED, Reason.PDB), done.detail
     assert f"{ground.namespace}/one and {ground.namespace}/two" in done.detail
     assert ground.evictions() == []
 
