@@ -125,7 +125,7 @@ class Ours:
         said = f"{ended.end} {ended.reason}: {ended.detail}"
         if ended.end is StepEnd.SUCCEEDED:
             return await self._outcome(copy, before, began, drained=True, refusals=frozenset(), said=said)
-        assert ended.end is StepEnd.FAILED, said
+        assert ended.end in (StepEnd.FAILED, StepEnd.REFUSED), said  # by itself, or by its gate
         results = next((e.data for e in ended.run.steps[0].evidence if e.name == "pods"), [])
         no = refusals(str(ended.reason), ended.detail, results, dict(before.workload))
         return await self._outcome(copy, before, began, drained=False, refusals=no, said=said)
