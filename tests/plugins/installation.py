@@ -125,7 +125,7 @@ def quick(path: Path) -> str:
     text = re.sub(r"\n  runbook: .*", "", path.read_text())
     text = re.sub(r"\bhold: \w+", "hold: 1s", text)
     for old, new in (
-        ("action: cilium.restart_agent, timeout: 20m", "action: cilium.restart_agent, timeout: 2m, ready_for: 1s"),
+        ("action: cilium.restart_agent, timeout: 30m", "action: cilium.restart_agent, timeout: 2m, ready_for: 1s"),
         ("action: node.drain, timeout: 30m", "action: node.drain, timeout: 2m, quiet_for: 1s"),
         ("action: bgp.withdraw_node, timeout: 5m", "action: bgp.withdraw_node, timeout: 2m, hold: 1s"),
         ("action: workload.rollout_restart,", "action: workload.rollout_restart, ready_for: 1s,"),
