@@ -13,14 +13,12 @@ import pytest
 import yaml
 
 PROMETHEUS = Path(__file__).parents[2] / "deploy" / "prometheus"
-LONG = {"policy-surge"}
-"""A day of samples."""
 
 
-def run(program, *arguments, cwd=PROMETHEUS, package="prometheus"):
+def run(program, *arguments, cwd=PROMETHEUS, package="prometheus", seconds=200):
     if shutil.which(program) is None:
         pytest.skip(f"{program} is not installed (Debian package {package})")
-    done = subprocess.run([program, *arguments], check=False, cwd=cwd, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([program, *arguments], check=False, cwd=cwd, capture_output=True, text=True, timeout=seconds)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -32,12 +30,37 @@ def test_the_rules_parse(name):
 
 
 @pytest.mark.prometheus
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(p.stem, marks=[pytest.mark.long] if p.stem in LONG else []) for p in sorted((PROMETHEUS / "tests").glob("*.yaml"))],
-)
-def test_the_rules_fire_for_the_right_reason(name):
-    run("promtool", "test", "rules", f"{name}.yaml", cwd=PROMETHEUS / "tests")
+@pytest.mark.parametrize("name", sorted(path.stem for path in (PROMETHEUS / "tests").glob("*.yaml")))
+def test_the_rules_fire_for_the_right_reason(name, tmp_path):
+    test = yaml.safe_load((PROMETHEUS / "tests" / f"{name}.yaml").read_text())
+    (rules,) = test.pop("rule_files")
+    promtool_test(tmp_path, yaml.safe_load((PROMETHEUS / "tests" / rules).read_text())["groups"], **test)
+
+
+def promtool_test(folder, groups, **test):
+    """With the groups alone that the test speaks of: promtool evaluates every rule for every minute of every test."""
+    (folder / "rules.yaml").write_text(yaml.safe_dump({"groups": concerned(groups, json.dumps(test).replace("\\n", " "))}))
+    (folder / "test.yaml").write_text(yaml.safe_dump({"rule_files": ["rules.yaml"], **test}))
+    run("promtool", "test", "rules", "test.yaml", cwd=folder)
+
+
+def concerned(groups, text):
+    """The groups with a rule that the text names, and those with what their rules read."""
+    while True:
+        names = set(re.findall(r"[\w:]+", text))
+        found = [group for group in groups if any(rule.get("alert", rule.get("record")) in names for rule in group["rules"])]
+        grown = text + " ".join(rule["expr"] for group in found for rule in group["rules"])
+        if set(re.findall(r"[\w:]+", grown)) == names:
+            return found
+        text = grown
+
+
+@pytest.mark.prometheus
+@pytest.mark.long
+def test_the_same_by_hand():
+    """As people run them, with every rule."""
+    files = (path.name for path in (PROMETHEUS / "tests").glob("*.yaml"))
+    run("promtool", "test", "rules", *files, cwd=PROMETHEUS / "tests", seconds=600)
 
 
 PLAIN = "histogram_quantile(0.95, sum by (node, target_node, le) (rate(smokeping_response_duration_seconds_bucket[5m])))"
@@ -60,12 +83,11 @@ def pinged(values, *, observers=("node-1", "node-2", "node-4"), target="node-3")
         yield {"series": f"smokeping_requests_total{{{labels}}}", "values": "0+60x60"}
 
 
-def promtool_test(folder, rules, input_series, **expected):
-    (folder / "recorded.yaml").write_text(yaml.safe_dump({"groups": [{"name": "recorded", "rules": rules}]}))
+def recorded(folder, rules, input_series, **expected):
+    """A test with rules of one's own beside the shipped ones."""
+    shipped = yaml.safe_load((PROMETHEUS / "rules.yaml").read_text())["groups"]
     tests = [{"interval": "1m", "input_series": [*input_series], **expected}]
-    files = ["recorded.yaml", str(PROMETHEUS / "rules.yaml")]
-    (folder / "test.yaml").write_text(yaml.safe_dump({"rule_files": files, "evaluation_interval": "1m", "tests": tests}))
-    run("promtool", "test", "rules", "test.yaml", cwd=folder)
+    promtool_test(folder, [{"name": "recorded", "rules": rules}, *shipped], evaluation_interval="1m", tests=tests)
 
 
 @pytest.mark.prometheus
@@ -76,12 +98,12 @@ def test_the_recording_rule_in_the_docs_counts_no_answer_as_ten_seconds(tmp_path
         {"expr": 'network_pair_latency_seconds{node="node-1"}', "eval_time": at, "exp_samples": [{**each, "value": value}]}
         for at, value in (("15m", 0.04872), ("30m", 10))
     ]
-    promtool_test(tmp_path, [rule], pinged("0+60x20 1200x40"), promql_expr_test=asked)
+    recorded(tmp_path, [rule], pinged("0+60x20 1200x40"), promql_expr_test=asked)
     never = [{**one, "exp_samples": [{**each, "value": 10}]} for one in asked]
-    promtool_test(tmp_path, [rule], pinged("5x60"), promql_expr_test=never)
+    recorded(tmp_path, [rule], pinged("5x60"), promql_expr_test=never)
     silent = [{**one, "exp_samples": []} for one in asked]
     unsent = [one | {"values": "7x60"} if "requests" in one["series"] else one for one in pinged("5x60")]
-    promtool_test(tmp_path, [rule], unsent, promql_expr_test=silent)
+    recorded(tmp_path, [rule], unsent, promql_expr_test=silent)
 
 
 @pytest.mark.prometheus
@@ -92,7 +114,7 @@ def test_a_recorded_quantile_of_no_pings_hides_no_silent_node(tmp_path):
     found = {"expr": 'ALERTS{alertname="NodeLatencyCritical",alertstate="firing"}', "eval_time": "15m"}
     name = 'ALERTS{alertname="NodeLatencyCritical",alertstate="firing",kind="latency",severity="critical",target_node="node-3"}'
     found["exp_samples"] = [{"labels": name, "value": 1}]
-    promtool_test(tmp_path, [plain], pinged("5x60"), promql_expr_test=[shown, found])
+    recorded(tmp_path, [plain], pinged("5x60"), promql_expr_test=[shown, found])
 
 
 def proof(name, node="node-3"):
@@ -109,20 +131,20 @@ FINE = {"labels": "{}", "value": 3}
 @pytest.mark.parametrize("rule", [PLAIN, "as in the docs"])
 @pytest.mark.parametrize("answered", ["0+60x60", "5x60"])
 def test_neither_a_slow_nor_a_silent_node_is_proved_well(tmp_path, rule, answered):
-    recorded = in_the_docs("node-latency") if rule != PLAIN else [{"record": "network_pair_latency_seconds", "expr": PLAIN}]
+    own = in_the_docs("node-latency") if rule != PLAIN else [{"record": "network_pair_latency_seconds", "expr": PLAIN}]
     asked = [{"expr": proof("node-latency"), "eval_time": "15m", "exp_samples": []}]
-    promtool_test(tmp_path, recorded, pinged(answered), promql_expr_test=asked)
+    recorded(tmp_path, own, pinged(answered), promql_expr_test=asked)
     quick = [{**one, "values": "0+60x60"} if "0.0016" in one["series"] else one for one in pinged("0+60x60")]
-    promtool_test(tmp_path, recorded, quick, promql_expr_test=[{**asked[0], "exp_samples": [FINE]}])
+    recorded(tmp_path, own, quick, promql_expr_test=[{**asked[0], "exp_samples": [FINE]}])
 
 
 @pytest.mark.prometheus
 @pytest.mark.parametrize(("answered", "proved"), [("0+60x60", [FINE]), ("0+50x60", []), ("5x60", [])])
 def test_loss_is_proved_over_by_the_rule_in_the_docs(tmp_path, answered, proved):
     asked = [{"expr": proof("node-packet-loss"), "eval_time": "15m", "exp_samples": proved}]
-    promtool_test(tmp_path, in_the_docs("node-packet-loss"), pinged(answered), promql_expr_test=asked)
+    recorded(tmp_path, in_the_docs("node-packet-loss"), pinged(answered), promql_expr_test=asked)
     unsent = [{**one, "values": "0x60"} for one in pinged("0x60")]
-    promtool_test(tmp_path, in_the_docs("node-packet-loss"), unsent, promql_expr_test=[{**asked[0], "exp_samples": []}])
+    recorded(tmp_path, in_the_docs("node-packet-loss"), unsent, promql_expr_test=[{**asked[0], "exp_samples": []}])
 
 
 @pytest.mark.prometheus
@@ -138,7 +160,7 @@ def test_a_health_endpoint_is_proved_by_those_who_miss_none(tmp_path, own, other
     pinging = [{"series": f'network_pair_loss_ratio{{node="{node}",target_node="node-3"}}', "values": "0x60"} for node in misses]
     pair = [{"series": f'probe_success{{probe="pod-pair",node="{n}",target_node="node-3"}}', "values": f"{pods}x60"} for n in misses]
     asked = [{"expr": proof("cilium-endpoints-unreachable"), "eval_time": "15m", "exp_samples": [FINE] if proved else []}]
-    promtool_test(tmp_path, in_the_docs("cilium-endpoints-unreachable"), [*series, *pinging, *pair], promql_expr_test=asked)
+    recorded(tmp_path, in_the_docs("cilium-endpoints-unreachable"), [*series, *pinging, *pair], promql_expr_test=asked)
 
 
 @pytest.mark.prometheus
