@@ -39,6 +39,8 @@ __all__ = ["RestartAgent"]
 
 Before = dict[str, Any]
 """What the change keeps of the moment before: it must do after a crash, when that moment is gone."""
+_PEERS_EVERY = timedelta(seconds=10)
+"""Between two looks while peers report: what they say is no fresher than their scrapes."""
 
 
 class RestartParameters(Parameters):
@@ -300,8 +302,12 @@ class _Proof:
         self._before = before
         self._old = old_uid
         self._new: Pod | None = None
+        self._ready_since: datetime | None = None
+        """As the pod's condition says."""
         self._well_since: datetime | None = None
         """By our own clock: the cluster's may be ahead of it."""
+        self._due: datetime | None = None
+        """When every peer's report tells of the new agent; None before anybody counted the peers."""
 
     async def wait(self, ready_for: timedelta, *, ask: bool) -> Pod:
         """The new agent, once everything is proved. Raises StepFailed."""
@@ -310,7 +316,7 @@ class _Proof:
         if metrics.get("unasked"):
             self._ctx.evidence("not checked", [f"whether peers reach {self._node}: {metrics['unasked']}"])
         else:
-            await hold(self._ctx, f"peers to reach {self._node}", self._everything, lasting=timedelta(0))
+            await hold(self._ctx, f"peers to reach {self._node}", self._peers, lasting=timedelta(0), every=_PEERS_EVERY)
         if ask:
             await hold(self._ctx, f"the new agent of {self._node} to say that it is well", self._asked, lasting=timedelta(0))
         ctx = self._ctx
@@ -319,17 +325,26 @@ class _Proof:
         ctx.evidence("agent", {"pod": self._new.name, "uid": self._new.uid, "ready_since": iso(since)})
         return self._new
 
-    async def _kubernetes(self) -> str:
-        """What the API says is pending. Raises StepFailed if the new agent fails too."""
-        ctx = self._ctx
-        pods = await _pods(ctx)
+    async def _agent(self) -> str:
+        """What is pending of the new agent's pod itself. Raises StepFailed if it fails too."""
+        pods = await _pods(self._ctx)
         words = proof.new_pod(pods, self._old)
         later = next((pod for pod in pods if pod.uid != self._old), None)
         if later is not None and self._new is not None and (failed := proof.failed_again(later, self._new)):
             raise StepFailed(failed)
-        if words or later is None:
+        before, self._ready_since = self._ready_since, later.ready_since if later is not None else None
+        if not words and later is not None:
+            self._new = self._new or later
+            words = "" if before in (None, self._ready_since) else f"{later.name} was not ready for a moment"
+        if words:
+            self._well_since = self._due = None
+        return words
+
+    async def _kubernetes(self) -> str:
+        """What the API says is pending. Raises StepFailed if the new agent fails too."""
+        ctx = self._ctx
+        if words := await self._agent():
             return words
-        self._new = self._new or later
         node = await ctx.kube.get(kinds.NODE, self._node, decode=records.Node)
         return (
             proof.taint_gone(node)
@@ -342,15 +357,19 @@ class _Proof:
         before = self._before.get("sessions") or {}
         return proof.sessions_back(before, await caveats.node_config(self._ctx.kube, self._node)) if before else ""
 
-    async def _everything(self) -> str:
-        """As ``_kubernetes``, and what the agents' metrics say once two whole probe intervals have passed."""
-        words, now = await self._kubernetes(), self._ctx.clock.now()
+    async def _peers(self) -> str:
+        """As ``_kubernetes``, and what the agents' metrics say once the new one was ready for two whole probe intervals.
+
+        Until then only its pod is looked at: the rest asks for lists of the whole cluster, and the larger it is the longer this takes.
+        """
+        words, now = await self._agent(), self._ctx.clock.now()
         if words or self._new is None:
-            self._well_since = None
             return words
-        self._well_since = min(self._well_since or now, self._new.ready_since or now, now)
+        self._well_since = min(self._well_since or now, self._ready_since or now, now)
+        if self._due is not None and now < self._due:
+            return _until(self._due)
         try:
-            return await self._metrics(self._well_since, now)
+            return await self._kubernetes() or await self._metrics(self._well_since, now)
         except MonitoringError as error:
             return str(error)
 
@@ -368,9 +387,9 @@ class _Proof:
         ctx, wanted = self._ctx, self._before["metrics"]
         assert ctx.prometheus is not None  # noqa: S101 - it was asked before
         nodes = await _addresses(ctx)
-        due = since + health.reported_after(len(nodes))
+        self._due = due = since + health.reported_after(len(nodes))
         if now < due:
-            return f"two probe intervals of {len(nodes)} addresses and their health endpoints end {iso(due)}"
+            return _until(due)
         fleet = await read_fleet(ctx.kube, ctx.cilium.namespace, ctx.cilium.agent_selector)
         peers = {pod.node_name for pod in fleet.pods if pod.ready}
         allowed = len({pod.node_name for pod in fleet.pods if not pod.ready and not pod.terminating and pod.node_name != self._node})
@@ -382,6 +401,10 @@ class _Proof:
         readings = await health.read(ctx.prometheus, health.SESSIONS, nodes, now)
         found.append(health.sessions_up(readings, node=self._node, before=wanted["sessions"], since=since))
         return "; ".join(words for words in found if words)
+
+
+def _until(due: datetime) -> str:
+    return f"two probe intervals of every node's address and health endpoint end {iso(due)}"
 
 
 async def _cilium_node(ctx: Context) -> object | None:

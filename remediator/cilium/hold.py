@@ -37,8 +37,10 @@ class Waiting(Protocol):
         ...
 
 
-async def hold(ctx: Waiting, what: str, pending: Callable[[], Awaitable[str]], *, lasting: timedelta) -> datetime:
-    """Wait until ``pending`` found nothing to say for ``lasting`` without a break; since when that is so."""
+async def hold(
+    ctx: Waiting, what: str, pending: Callable[[], Awaitable[str]], *, lasting: timedelta, every: timedelta = _EVERY
+) -> datetime:
+    """Wait until ``pending`` found nothing to say for ``lasting`` without a break; since when that is so. ``every``: between two looks."""
     since: datetime | None = None
     last = ""
 
@@ -51,6 +53,6 @@ async def hold(ctx: Waiting, what: str, pending: Callable[[], Awaitable[str]], *
         return since if since is not None and now - since >= lasting else None
 
     try:
-        return await ctx.wait_for(what, look, every=_EVERY)
+        return await ctx.wait_for(what, look, every=every)
     except StepFailed as error:
         raise StepFailed(f"{error.detail}; {last}" if last else error.detail, reason=error.reason, unknown=error.unknown) from error

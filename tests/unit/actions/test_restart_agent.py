@@ -14,6 +14,7 @@ from remediator.model import PLAN, Alert, AlertStatus, ChangeState, StepState, T
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 from remediator.sim.happenings import people_cordon, people_uncordon
+from remediator.sim.objects import is_ready
 
 ACTION = "cilium.restart_agent"
 
@@ -238,6 +239,22 @@ async def test_after_peers_reach_the_node_by_samples_two_probe_intervals_after(s
     assert done.end is StepEnd.SUCCEEDED, done.detail
     assert (stage.world.clock.now() - before).total_seconds() > 287, "twice 60 s x ln(1 + 2 x 5 addresses), from Ready on"
     assert evidence(done, "not checked") is None
+    lists = [entry for entry in stage.cluster.request_log if entry.verb == "list" and entry.resource.partition(".")[0] == "ciliumendpoints"]
+    assert 2 <= len(lists) < 20, "all of the cluster's, and nothing waits for them meanwhile"
+
+
+async def test_an_agent_that_was_not_ready_for_a_moment_begins_the_two_intervals_anew(stage):
+    """Between two looks: only the time of the pod's condition tells."""
+    old = stage.agents()["node-3"]
+    task = asyncio.create_task(stage.step(ACTION, ready_for="0s"))
+    await stage.until(lambda: _replaced(stage, old) and is_ready(stage.cluster.agent_pod("node-3")))
+    await stage.world.clock.sleep(timedelta(minutes=2))
+    pod, again = stage.cluster.agent_pod("node-3"), stage.world.clock.now()
+    for ready in (False, True):
+        stage.cluster.kubelets.set_ready(pod, ready=ready)
+    done = await task
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert stage.world.clock.now() - again > timedelta(seconds=287 - 10)
 
 
 async def test_after_a_node_that_peers_do_not_reach_is_not_restarted_well(stage):
