@@ -42,12 +42,14 @@ def encode(value: Any) -> bytes:
 
 
 def clone(value: Any) -> Any:
-    """A deep copy of JSON data; faster than ``copy.deepcopy``."""
-    if isinstance(value, dict):
-        return {key: clone(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [clone(item) for item in value]
-    return value
+    """A deep copy of JSON data, in which dicts and lists are just that; much faster than ``copy.deepcopy``."""
+    if type(value) is not dict and type(value) is not list:
+        return value
+    copy = value.copy()
+    for key, item in value.items() if type(value) is dict else enumerate(value):
+        if type(item) is dict or type(item) is list:
+            copy[key] = clone(item)
+    return copy
 
 
 def dig(obj: Any, path: str, default: Any = None) -> Any:
