@@ -14,7 +14,7 @@ from remediator.reasons import Reason
 
 API = "^/api"
 FOR_EVER = timedelta(hours=6)
-RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "30s", "timeout": "30m"}}
+RESTART = {"restart": {"action": "cilium.restart_agent", "ready_for": "30s", "metrics": False, "timeout": "30m"}}
 GATES = {"cooldown": "1s"}
 CORDON = {"cordon": {"action": "node.cordon"}}
 PATIENT = {"query": 'symptom{node="${target.name}"} == 0', "within": "20m", "hold": "10s", "every": "5s"}
