@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import structlog
-from pydantic import ValidationError
 
 from remediator.actions import actions
 from remediator.context import StepContext
@@ -85,6 +84,7 @@ async def _lines(ctx: _Look, spec: StepSpec, values: Mapping[str, Any]) -> list[
     action = actions()[spec.action]()
     try:
         async with asyncio.timeout(_EACH.total_seconds()):
+            ctx.deadline = ctx.clock.now() + spec.timeout_for(values)  # an action may say that this is too short
             parameters = action.Parameters.model_validate(spec.render(values))
             ctx.files = spec.render_files(values)
             await action.check(ctx, parameters)
@@ -93,7 +93,7 @@ async def _lines(ctx: _Look, spec: StepSpec, values: Mapping[str, Any]) -> list[
         return ctx.lines or [f"first call: {call}"]
     except TimeoutError:
         return [*ctx.lines, f"could not be told within {_EACH.total_seconds():g} s"]
-    except (RemediatorError, ValidationError, Unreadable) as error:
+    except (RemediatorError, ValueError, Unreadable) as error:
         return [*ctx.lines, f"as things stand it would fail: {error}"]
     except Exception as error:  # a preview must never keep the question from being asked
         log.exception("a step's preview failed by a fault of this program", step=spec.name)

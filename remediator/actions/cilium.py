@@ -134,6 +134,7 @@ class RestartAgent(Action[RestartParameters]):
             pod = _agent_on(ctx, await _pods(ctx))
             old = Resource(kind="Pod", namespace=pod.namespace, name=pod.name, uid=pod.uid)
             before = await _look_before(ctx, pod, ask_metrics=parameters.metrics)
+            _refuse_too_short(ctx, parameters, before["metrics"])
             words = await _caveats(ctx, pod)
             ctx.evidence("caveats", words)
             await ctx.plan(_plan(ctx, pod, before, parameters, words))
@@ -223,12 +224,28 @@ async def _metrics_before(ctx: Context, node: str) -> dict[str, Any]:
     try:
         await ctx.prometheus.require_fresh()
         present = [metric for metric in health.UNREACHABLE if await ctx.prometheus.query(metric)]
-        up = await health.read(ctx.prometheus, health.SESSIONS, await _addresses(ctx), ctx.clock.now())
+        nodes = await _addresses(ctx)
+        up = await health.read(ctx.prometheus, health.SESSIONS, nodes, ctx.clock.now())
     except MonitoringError as error:
         return {"unasked": str(error)}
     if not present:
         return {"unasked": "Prometheus has no metrics of Cilium's agents"}
-    return {"present": present, "sessions": sum(one.node == node and one.value == 1 for one in up)}
+    ratio = health.ratio(await caveats.agent_config(ctx.kube, ctx.cilium.namespace))
+    sessions = sum(one.node == node and one.value == 1 for one in up)
+    return {"present": present, "sessions": sessions, "ratio": ratio, "nodes": len(nodes)}
+
+
+def _refuse_too_short(ctx: Context, parameters: RestartParameters, metrics: Mapping[str, Any]) -> None:
+    """A restart that nobody could see proved in time would be a failure that was known before it began."""
+    if metrics.get("unasked"):
+        return
+    needed = parameters.ready_for + health.reported_after(metrics["nodes"], metrics["ratio"])
+    if needed > (left := ctx.deadline - ctx.clock.now()):
+        waits = f"{format_duration(parameters.ready_for)} of being ready and two probe intervals of {metrics['nodes']} nodes"
+        takes, ends = (format_duration(timedelta(seconds=round(each.total_seconds()))) for each in (needed, left))
+        raise Refused(
+            Reason.DEADLINE, f"to prove the new agent takes {takes} ({waits}), and the step ends in {ends}; give it a longer timeout"
+        )
 
 
 async def _addresses(ctx: Context) -> dict[str, str]:
@@ -387,7 +404,9 @@ class _Proof:
         ctx, wanted = self._ctx, self._before["metrics"]
         assert ctx.prometheus is not None  # noqa: S101 - it was asked before
         nodes = await _addresses(ctx)
-        self._due = due = since + health.reported_after(len(nodes))
+        self._due = due = since + health.reported_after(
+            len(nodes), wanted.get("ratio", health.USUAL)
+        )  # which an older release did not keep
         if now < due:
             return _until(due)
         fleet = await read_fleet(ctx.kube, ctx.cilium.namespace, ctx.cilium.agent_selector)

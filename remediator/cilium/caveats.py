@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
     from remediator.kube import Kube
 
-__all__ = ["collect", "cordon_of_others", "dns_proxy", "node_config", "only_dns", "through_service", "without_graceful_restart"]
+__all__ = [
+    "agent_config",
+    "collect",
+    "cordon_of_others",
+    "dns_proxy",
+    "node_config",
+    "only_dns",
+    "through_service",
+    "without_graceful_restart",
+]
 
 DNS_SELECTOR = "k8s-app=kube-dns"
 _POLICY = Kind("cilium.io", "v2", "CiliumNetworkPolicy", "ciliumnetworkpolicies")
@@ -92,6 +101,15 @@ async def node_config(kube: Kube, node: str) -> dict[str, Any] | None:
     return await _first(kube, "CiliumBGPNodeConfig", "ciliumbgpnodeconfigs", node)
 
 
+async def agent_config(kube: Kube, namespace: str) -> Mapping[str, str]:
+    """What every agent starts with; empty where there is no such ConfigMap."""
+    try:
+        found = await kube.get(kinds.CONFIG_MAP, "cilium-config", namespace)
+    except NotFound:
+        return {}
+    return found.get("data") or {}
+
+
 async def _first(kube: Kube, kind: str, plural: str, name: str) -> dict[str, Any] | None:
     for version in _VERSIONS:
         try:
@@ -138,11 +156,8 @@ async def _graceful_restart(kube: Kube, config: dict[str, Any] | None) -> str:
 
 
 async def _way(kube: Kube, namespace: str, daemonset: str) -> str:
-    try:
-        config = await kube.get(kinds.CONFIG_MAP, "cilium-config", namespace)
-    except NotFound:
-        return ""
-    return through_service(await kube.get(kinds.DAEMONSET, daemonset, namespace), config.get("data") or {})
+    config = await agent_config(kube, namespace)
+    return through_service(await kube.get(kinds.DAEMONSET, daemonset, namespace), config) if config else ""
 
 
 async def _dns_pods(kube: Kube, namespace: str, node: str) -> str:

@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
     from remediator.monitoring import Prometheus
 
-__all__ = ["SESSIONS", "UNREACHABLE", "Reading", "probe_interval", "read", "reported_after", "sessions_up", "unreachable"]
+__all__ = ["SESSIONS", "UNREACHABLE", "USUAL", "Reading", "probe_interval", "ratio", "read", "reported_after", "sessions_up", "unreachable"]
 
 UNREACHABLE = ("cilium_unreachable_nodes", "cilium_unreachable_health_endpoints")
 """From an agent's last health report: how many peers, and how many peers' health endpoints, it cannot reach (pkg/metrics)."""
 SESSIONS = "cilium_bgp_control_plane_session_state"
 """1 for an established session, else 0; the series ends with the session's configuration (pkg/bgp/metrics)."""
-_BASE = timedelta(seconds=60)
+USUAL = 0.5
+"""What agents take for ``connectivity-probe-frequency-ratio`` where nobody set it (pkg/defaults)."""
 
 
 class Reading(Noun, frozen=True, kw_only=True):
@@ -37,21 +38,30 @@ class Reading(Noun, frozen=True, kw_only=True):
     """When it was scraped, on our clock."""
 
 
-def probe_interval(addresses: int) -> timedelta:
-    """How long an agent may take to probe every peer once: 60 s * ln(1 + IPs), at the default frequency (pkg/health/server/prober.go).
+def ratio(config: Mapping[str, str]) -> float:
+    """How rarely agents probe: ``connectivity-probe-frequency-ratio`` of the ConfigMap cilium-config, 0 to 1; anything else counts as 1."""
+    try:
+        told = float(config.get("connectivity-probe-frequency-ratio") or USUAL)
+    except ValueError:
+        return 1
+    return told if 0 <= told <= 1 else 1
+
+
+def probe_interval(addresses: int, ratio: float = USUAL) -> timedelta:
+    """How long an agent may take to probe every peer once: (10 s + ratio * 100 s) * ln(1 + IPs) (pkg/health/server/prober.go).
 
     ``addresses``: of the nodes. Each has a health endpoint beside it, which is probed too; secondary addresses are not.
     """
-    return _BASE * math.log1p(2 * max(1, addresses))
+    return timedelta(seconds=10 + 100 * ratio) * math.log1p(2 * max(1, addresses))
 
 
-def reported_after(addresses: int) -> timedelta:
+def reported_after(addresses: int, ratio: float = USUAL) -> timedelta:
     """How long after something changed every agent's report tells of it: two intervals.
 
     A round's probes are spread over an interval and shown when the next round begins. The round that is under way may have asked before the
     change, so the first report that knows it everywhere is that of the round after.
     """
-    return 2 * probe_interval(addresses)
+    return 2 * probe_interval(addresses, ratio)
 
 
 async def read(prometheus: Prometheus, selector: str, nodes: Mapping[str, str], now: datetime) -> list[Reading]:

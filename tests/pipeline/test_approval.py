@@ -108,6 +108,17 @@ class TestAsking:
         assert house.stage.writes() == []
         assert not cordoned(house)
 
+    @pytest.mark.parametrize(
+        ("lasting", "told"),
+        [("20m", "nothing is to be undone"), ("2m", "as things stand it would fail: deadline: to prove the new agent takes 4m50s")],
+    )
+    async def test_a_restart_whose_proof_takes_minutes_is_told_at_once_and_whether_the_step_has_them(self, asking, lasting, told):
+        restart = {"action": "cilium.restart_agent", "ready_for": "2s", "timeout": lasting}
+        run = await asking(steps=[{"restart": restart}], gates={"cooldown": "1s"})
+        ((name, lines),) = [(seen.name, seen.data) for seen in run.steps[0].evidence]
+        assert name == PREVIEW
+        assert lines[-1].startswith(told), lines
+
     async def test_an_action_says_its_own_plan_and_sends_not_even_a_dry_call(self, asking, house):
         run = await asking(steps=[RESTART], gates={"cooldown": "1s"})
         (seen,) = run.steps[0].evidence

@@ -9,6 +9,7 @@ import pytest
 
 from remediator import facts, readings
 from remediator.cluster.model import Network
+from remediator.kube import kinds
 from remediator.kube.records import Pod
 from remediator.model import PLAN, Alert, AlertStatus, ChangeState, StepState, Trigger, TriggerKind, evolve
 from remediator.reasons import Reason
@@ -116,7 +117,7 @@ async def test_a_failing_scrape_is_no_reason_while_the_pod_is_ready(stage, hung)
 async def test_fails_when_the_new_agent_does_not_get_ready_in_time(stage):
     stage.cluster.kill_agent("node-3")
     stage.simulation.cluster.timing = _slow_agents(stage.cluster.timing)
-    done = await stage.step(ACTION, lasting="4m")
+    done = await stage.step(ACTION, lasting="4m", metrics=False)
     assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
     assert done.run.steps[0].changes[0].state is ChangeState.KEPT
 
@@ -241,6 +242,29 @@ async def test_after_peers_reach_the_node_by_samples_two_probe_intervals_after(s
     assert evidence(done, "not checked") is None
     lists = [entry for entry in stage.cluster.request_log if entry.verb == "list" and entry.resource.partition(".")[0] == "ciliumendpoints"]
     assert 2 <= len(lists) < 20, "all of the cluster's, and nothing waits for them meanwhile"
+
+
+async def test_where_agents_probe_more_often_the_proof_takes_less(stage):
+    await tell_agents(stage, "0")
+    before = stage.world.clock.now()
+    done = await stage.step(ACTION, ready_for="0s")
+    assert done.end is StepEnd.SUCCEEDED, done.detail
+    assert 47 < (stage.world.clock.now() - before).total_seconds() < 200, "twice 10 s x ln(1 + 2 x 5 addresses), and some time to get Ready"
+
+
+async def test_where_they_probe_too_rarely_for_the_time_there_is_nothing_is_restarted(stage):
+    await tell_agents(stage, "1")
+    before = stage.agents()
+    done = await stage.step(ACTION, lasting="8m")
+    assert (done.end, done.reason) == (StepEnd.FAILED, Reason.DEADLINE)
+    assert "takes 9m48s (1m of being ready and two probe intervals of 5 nodes), and the step ends in " in done.detail
+    assert done.detail.endswith("; give it a longer timeout")
+    assert stage.agents() == before
+
+
+async def tell_agents(stage, ratio):
+    data = {"data": {"connectivity-probe-frequency-ratio": ratio}}
+    await stage.world.kube.patch(kinds.CONFIG_MAP, "cilium-config", data, "kube-system", type="merge")
 
 
 async def test_an_agent_that_was_not_ready_for_a_moment_begins_the_two_intervals_anew(stage):

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from remediator.cilium.health import UNREACHABLE, Reading, probe_interval, read, reported_after, sessions_up, unreachable
+from remediator.cilium.health import UNREACHABLE, Reading, probe_interval, ratio, read, reported_after, sessions_up, unreachable
 from remediator.monitoring import Sample
 
 NOW = datetime(2026, 1, 5, 10, tzinfo=UTC)
@@ -19,6 +19,26 @@ def reading(node, value, ago=10):
 @pytest.mark.parametrize(("addresses", "seconds"), [(4, 132), (8, 170), (64, 292)])
 def test_an_interval_is_that_of_addresses_and_health_endpoints(addresses, seconds):
     assert round(probe_interval(addresses).total_seconds()) == seconds
+    assert round(probe_interval(addresses, 1).total_seconds() * 6 / 11) == seconds, "110 s in place of 60"
+    assert round(probe_interval(addresses, 0).total_seconds() * 6) == seconds, "10 s in place of 60"
+
+
+@pytest.mark.parametrize(
+    ("told", "rarely"),
+    [
+        ({}, 0.5),
+        ({"connectivity-probe-frequency-ratio": ""}, 0.5),
+        ("0", 0),
+        ("1", 1),
+        ("0.25", 0.25),
+        ("often", 1),
+        ("-1", 1),
+        ("7", 1),
+        ("nan", 1),
+    ],
+)
+def test_how_rarely_agents_probe_is_what_they_were_told_and_at_worst_as_rarely_as_can_be(told, rarely):
+    assert ratio(told if isinstance(told, dict) else {"connectivity-probe-frequency-ratio": told}) == rarely
 
 
 @pytest.mark.parametrize("nodes", [1, 3, 8, 64])
