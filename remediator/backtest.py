@@ -228,6 +228,7 @@ class Backtest:
                 trigger=TriggerKind.ALERT,
                 dry_run=self._dry_run or mode == Mode.OBSERVE,
                 disruptive=playbook.disruptive,
+                looks=playbook.looks,
                 actions=coming_actions(playbook),
                 settings=dict(playbook.gates),
                 limits=self._limits,

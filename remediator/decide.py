@@ -475,6 +475,7 @@ class Decider:
             alert=alert,
             dry_run=dry_run or world.dry_run or observes,
             disruptive=playbook.disruptive,
+            looks=world.looks(playbook),
             actions=coming_actions(playbook),
             brought=brought_with(playbook, values_of(world, target, playbook.defaults if parameters is None else parameters)),
             settings=dict(playbook.gates),
@@ -630,7 +631,7 @@ class Decider:
 
     def _question(self, playbook: Playbook, case: Case, trigger: Trigger, now: datetime) -> tuple[Approval, ...]:
         """What people are asked before the run begins, if they are. Whoever triggers a run has said yes by that, for one person."""
-        if case.mode != Mode.SUGGEST or case.dry_run:
+        if case.mode != Mode.SUGGEST or case.dry_run or case.looks:
             return ()
         by_hand = trigger.kind is TriggerKind.MANUAL
         answers = (Answer(by=trigger.by, at=now, approved=True, reason=trigger.reason),) if by_hand else ()

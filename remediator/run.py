@@ -171,6 +171,7 @@ def case_of(world: World, playbook: Playbook, run: Run, **more: Any) -> Case:
         approved=run.approved,
         culprit=sought_by(playbook),
         disruptive=run.disruptive,
+        looks=world.looks(playbook),
         run=run.id,
         order=run.order if run.state.open else None,
         settings=dict(playbook.gates),

@@ -94,6 +94,10 @@ class World:
         """Whether this process may change anything at this moment: it is the only one, or it leads, and nobody else began to act."""
         return not self.journal.deposed and (self.elector is None or self.elector.leads)
 
+    def looks(self, playbook: Playbook) -> bool:
+        """Whether the playbook only looks and tells, so that nobody need be asked; one that was demoted asks in any case."""
+        return playbook.looks and self.demotions.of(playbook.name) is None
+
     def mode(self, playbook: Playbook) -> Mode:
         """The mode in force, also under what the playbook lost by failing."""
         return self.demotions.under(playbook.name, self.mode_of(playbook))

@@ -128,6 +128,8 @@ class Case(Noun, frozen=True, kw_only=True):
     approved: bool = False
     """Whether people said yes to the run that asks again."""
     disruptive: bool = True
+    looks: bool = False
+    """The playbook changes nothing, whatever it finds."""
     actions: tuple[str, ...] = ()
     """The names of what would be done: the first rung, or the rest of the present one."""
     brought: dict[str, Brought | Unread] = {}  # noqa: RUF012 - msgspec copies defaults
@@ -165,7 +167,7 @@ class Case(Noun, frozen=True, kw_only=True):
     @property
     def asks(self) -> bool:
         """Whether people would be asked before anything is done."""
-        return self.mode == Mode.SUGGEST and self.trigger is TriggerKind.ALERT and self.run is None and not self.dry_run
+        return self.mode == Mode.SUGGEST and not self.looks and self.trigger is TriggerKind.ALERT and self.run is None and not self.dry_run
 
 
 class Snapshot(Noun, frozen=True, kw_only=True):

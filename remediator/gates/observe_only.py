@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 class ObserveOnly(Gate):
-    """Refuses what the mode does not allow. A person who triggers a run has said yes by that; a dry run changes nothing anyway."""
+    """Refuses what the mode does not allow. A person who triggers a run has said yes by that; a dry run changes nothing anyway.
+
+    Neither does a playbook that only looks and tells.
+    """
 
     name: ClassVar[str] = "observe_only"
     summary: ClassVar[str] = "the mode in force lets this trigger act, or people said yes"
@@ -27,6 +30,8 @@ class ObserveOnly(Gate):
             return self.allow(snapshot, f"mode {case.mode}: a dry run changes nothing")
         if case.mode == Mode.OBSERVE:
             return self.refuse(snapshot, "mode observe: nothing is done; what would be done is recorded")
+        if case.looks:
+            return self.allow(snapshot, "mode suggest: nothing is changed, so nobody is asked")
         if begun and not by_hand and not case.approved:
             return self.refuse(snapshot, "mode suggest: nobody said yes to this run")
         yes = "people said yes" if case.approved else "a person asked for it" if by_hand else "people are asked first"

@@ -54,6 +54,11 @@ class ActionInfo(Protocol):
         """Parameters whose value must be known before a run, and what their templates may name all the same."""
         ...
 
+    @property
+    def changes(self) -> str:
+        """What it may change, in words; ``nothing`` for one that looks or tells."""
+        ...
+
     def disturbs(self, parameters: Mapping[str, Any]) -> bool:
         """Whether it may disturb traffic or workloads, by what the file says."""
         ...

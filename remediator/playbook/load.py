@@ -149,6 +149,7 @@ def _step(
         timeout=timeout,
         parameters=raw,
         disruptive=action.disturbs(raw),
+        looks=action.changes == "nothing",
         timeout_source=step.timeout,
         templates=TemplateCompiler(variables).compile(raw, ()),
         files=files,

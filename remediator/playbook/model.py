@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Playbook", "Rung", "StepSpec"]
 
 
+_IDLE = {"approve", "wait"}
+"""Actions that leave nothing behind, not even evidence."""
+
+
 class StepSpec(BaseModel):
     """One step of a rung."""
 
@@ -33,6 +37,8 @@ class StepSpec(BaseModel):
     """As the file has them, templates as strings."""
     disruptive: bool
     """As its action says of these parameters."""
+    looks: bool = Field(exclude=True, repr=False)
+    """Its action changes nothing: it looks, waits or tells."""
     timeout_source: Timeout = Field(exclude=True, repr=False)
     templates: Any = Field(exclude=True, repr=False)
     """``parameters`` with every string that holds ``${`` as a Template."""
@@ -95,6 +101,13 @@ class Playbook(BaseModel):
     def disruptive(self) -> bool:
         """Whether any step may disturb traffic or workloads."""
         return any(step.disruptive for rung in self.ladder for step in rung.steps)
+
+    @property
+    def looks(self) -> bool:
+        """Whether it keeps evidence or tells people, and no more: there is nothing to allow, unless it says itself how people are asked."""
+        steps = [step for rung in self.ladder for step in rung.steps]
+        idle = all(step.action in _IDLE for step in steps)
+        return not idle and not self.approval.model_fields_set and all(step.looks for step in steps)
 
     def matches(self, labels: Mapping[str, str]) -> bool:
         """Whether it takes an alert with these labels."""

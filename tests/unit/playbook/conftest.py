@@ -35,6 +35,7 @@ class Action:
         self.Parameters = parameters
         self.files, self.fixed = {}, {}
         self.disturbs = lambda _: disruptive
+        self.changes = "something" if disruptive else "nothing"
 
 
 VALID = """\
