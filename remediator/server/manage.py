@@ -39,7 +39,10 @@ async def ready(call: Call) -> web.Response:
 
 
 async def metrics(call: Call) -> web.Response:
-    """``GET /metrics``, written in a thread since it may take milliseconds."""
+    """``GET /metrics``, without a token, as in the Prometheus family: none of its labels names an object or a person.
+
+    Written in a thread since it may take milliseconds.
+    """
     body, media = await asyncio.to_thread(METRICS.written, call.request.headers.get("Accept", ""))
     return web.Response(body=body, headers={"Content-Type": media, "Vary": "Accept"})
 
@@ -52,7 +55,7 @@ async def document(call: Call) -> web.Response:
 ROUTES = (
     Route(method="GET", path="/-/healthy", scope=Scope.NONE, handler=healthy, summary="Alive", media="text/plain", lenient=True),
     Route(method="GET", path="/-/ready", scope=Scope.NONE, handler=ready, summary="Takes work", media="text/plain", lenient=True),
-    Route(method="GET", path="/metrics", scope=Scope.READ, handler=metrics, summary="Prometheus metrics", media="text/plain", lenient=True),
+    Route(method="GET", path="/metrics", scope=Scope.NONE, handler=metrics, summary="Prometheus metrics", media="text/plain", lenient=True),
     Route(
         method="GET",
         path="/openapi.json",
