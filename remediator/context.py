@@ -6,6 +6,7 @@ In: one step of one run. Out: changes on disk. Refuses to send anything once a p
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
@@ -42,6 +43,8 @@ log = structlog.get_logger(__name__)
 R = TypeVar("R")
 
 _EVERY = timedelta(seconds=1)
+_REST = 3
+"""How much longer than a look the pause after it is at least, so that lists of a large cluster are not asked for one after another."""
 _UNREADABLE = timedelta(seconds=10)
 """Between two questions to gates that could not be read in mid-step."""
 _FRESH = timedelta(seconds=1)
@@ -238,6 +241,7 @@ class StepContext:
         while True:
             if heed:
                 await self._heed_people()
+            began = time.monotonic()
             try:
                 found = await look()
             except (KubeError, MonitoringError) as error:
@@ -250,7 +254,8 @@ class StepContext:
                 return found
             if self.clock.now() >= self.deadline:
                 raise StepFailed(f"waited for {what} until {iso(self.deadline)}{what_else}", reason=Reason.DEADLINE)
-            await self._world.signals.sleep(self.clock, self._heeds if heed else "", min(every, self.deadline - self.clock.now()))
+            pause = max(every, timedelta(seconds=_REST * (time.monotonic() - began)))
+            await self._world.signals.sleep(self.clock, self._heeds if heed else "", min(pause, self.deadline - self.clock.now()))
 
     async def change(
         self,
