@@ -72,6 +72,7 @@ def test_6_3_two_speakers_and_min_speakers_2_is_refused_without_a_write(cluster,
     assert speakers(cluster) == ["node-4", "node-5"]
 
 
+@pytest.mark.long
 def test_6_3_with_min_speakers_1_the_same_is_done(cluster, daemon, shift):
     keeper = daemon(playbooks=[shift], **cluster.settings, limits={"min_speakers": 1})
     silence(cluster, keeper, "node-1", "node-2", "node-3")

@@ -96,6 +96,7 @@ def test_drained_and_returned(keeper, field):
     assert left(keeper) == [], "nothing of the drain is left, whichever run put it back"
 
 
+@pytest.mark.long
 def test_a_sick_node_is_not_returned(keeper, field):
     assert drain(keeper, "--wait").returncode == 0
     field.simulation.call("POST", f"/sim/kubelets/{NODE}/stop")
@@ -132,6 +133,7 @@ def test_6_4_a_budget_that_never_yields_fails_in_time_and_says_which(keeper, fie
     assert left(keeper) == []
 
 
+@pytest.mark.long
 def test_a_cancelled_drain_stops_and_puts_its_cordon_back(keeper, field):
     field.plant(3, maxUnavailable=1)
     field.simulation.call("POST", "/sim/budgets/apps/web/hold")

@@ -41,6 +41,7 @@ def release(control_plane, root, tmp_path):
 
 @pytest.mark.helm
 @pytest.mark.controlplane
+@pytest.mark.long
 @pytest.mark.timeout(200)
 def test_the_volume_with_the_journal_outlives_a_move_to_postgresql_and_the_release(control_plane, release):
     def claim():

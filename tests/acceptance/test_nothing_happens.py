@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.alertmanager, pytest.mark.timeout(300)]
+_LONG = pytest.mark.long
 
 
 @pytest.fixture
@@ -28,13 +29,12 @@ def quiet(control_plane, agents, agent_down, alertmanager, daemon):
 @pytest.mark.parametrize(
     ("labels", "fields", "decision", "reason", "words"),
     [
-        ({"node": "node-3", "status": "resolved"}, {}, "resolved", "resolved", "resolved"),
-        ({"node": "node-99"}, {}, "refused", "target_missing", "node-99"),
-        ({}, {}, "refused", "target_missing", "no label"),
-        ({"node": "node-3"}, {"truncated": 4}, "held", "truncated", "cut"),
-        ({"node": "node-3"}, {}, "refused", "not_firing", "not_firing"),
+        pytest.param({"node": "node-3", "status": "resolved"}, {}, "resolved", "resolved", "resolved", id="resolved", marks=_LONG),
+        pytest.param({"node": "node-99"}, {}, "refused", "target_missing", "node-99", id="unknown node", marks=_LONG),
+        pytest.param({}, {}, "refused", "target_missing", "no label", id="no node"),
+        pytest.param({"node": "node-3"}, {"truncated": 4}, "held", "truncated", "cut", id="truncated group"),
+        pytest.param({"node": "node-3"}, {}, "refused", "not_firing", "not_firing", id="not known to Alertmanager", marks=_LONG),
     ],
-    ids=["resolved", "unknown node", "no node", "truncated group", "not known to Alertmanager"],
 )
 def test_no_write_and_the_reason_in_words(quiet, payload, one_alert, labels, fields, decision, reason, words):
     alert = one_alert(**labels)

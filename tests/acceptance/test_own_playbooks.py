@@ -41,7 +41,7 @@ def by_kustomize(kustomize, root, text):
     return kustomize(overlay, files)
 
 
-@pytest.fixture(params=["kustomize", pytest.param("helm", marks=pytest.mark.helm)])
+@pytest.fixture(params=["kustomize", pytest.param("helm", marks=[pytest.mark.helm, pytest.mark.long])])
 def made(request, root):
     """made(text): the objects of an installation with this playbook of one's own."""
     tool = request.getfixturevalue(request.param)

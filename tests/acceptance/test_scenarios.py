@@ -14,7 +14,7 @@ from remediator.sim import all_scenarios, scenario
 from remediator.sim.calls import RequestLog
 from remediator.testing import START, Daemons, perform, rehearse
 
-SAMPLE = ("agent-two-alerts", "scrape-down", "partition-on-the-small-side", "drain-uncordoned", "control-plane-agent")
+SAMPLE = ("agent-two-alerts", "partition-on-the-small-side", "control-plane-agent")
 
 
 @pytest.fixture

@@ -127,7 +127,10 @@ def test_the_node_that_is_to_blame_is_cured_and_not_the_one_that_an_alert_names(
 
 @pytest.mark.parametrize(
     ("scenario", "found"),
-    [("slow-link", "link: only the link between node-2 and node-5 is bad"), ("slow-zone", "zone: zone zone-b is what the bad pairs have")],
+    [
+        ("slow-link", "link: only the link between node-2 and node-5 is bad"),
+        pytest.param("slow-zone", "zone: zone zone-b is what the bad pairs have", marks=pytest.mark.long),
+    ],
 )
 def test_what_is_no_nodes_fault_is_left_to_a_person(once, scenario, found):
     done = once("demo", "--once", "--scenario", scenario)
@@ -135,6 +138,7 @@ def test_what_is_no_nodes_fault_is_left_to_a_person(once, scenario, found):
     assert f"Nothing was started. no_culprit: The observations blame no single node. ({found}" in done.stdout
 
 
+@pytest.mark.long
 def test_an_incident_that_does_not_end_healed(once):
     done = once("-c", CRASH_LOOP)
     assert (done.returncode, done.stderr) in [(1, ""), (4, "")]
@@ -206,7 +210,7 @@ def test_it_stays_up_to_be_looked_at(left_up, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_ended_in_the_middle_it_leaves_nothing_behind(tmp_path, number):
     with subprocess.Popen(
         [sys.executable, "-m", "remediator", "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)

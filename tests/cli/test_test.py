@@ -130,6 +130,7 @@ tests:
 """
 
 
+@pytest.mark.long
 def test_how_jobs_end(call, folder):
     job = {
         "apiVersion": "batch/v1",

@@ -35,8 +35,10 @@ OF_PLAYBOOKS = {
 _SLOW = dict.fromkeys(
     (
         "bgp-session",
+        "cilium-endpoints",
         "cilium-endpoints-unreachable",
         "dns",
+        "egress-gateway",
         "encryption",
         "gateway",
         "gateway-envoy",
@@ -45,12 +47,15 @@ _SLOW = dict.fromkeys(
         "node-latency",
         "node-packet-loss",
         "pressure",
+        "restart-agent",
         "service-endpoint",
         "storage-path",
+        "tunnel",
     ),
     pytest.mark.long,
 )
-"""The ladders of two rungs take their time; what the simulated Prometheus does not measure a live run waits for to the end."""
+"""The ladders of two rungs take their time; what the simulated Prometheus does not measure a live run waits for to the end. Of several that
+restart the same thing one is enough between the long tests."""
 
 
 def shipped(root):

@@ -242,6 +242,7 @@ async def test_what_was_altered_while_it_was_exported_is_taken_by_its_last_word(
     assert 77 in {one.deliveries for one in (await there.episodes(open_only=False)).items}
 
 
+@pytest.mark.long
 async def test_neither_way_takes_more_memory_for_a_longer_journal(open_journal, make, tmp_path, monkeypatch, clock):
     """Eight times as many entries, in the same small pieces. The less of two: what else the process does meanwhile only adds."""
     for module, name in ((journal_module, "_EXPORTED"), (exchange, "_FLUSH"), (leaf, "_ENTRIES"), (audit, "_LOOK")):
