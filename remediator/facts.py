@@ -51,7 +51,7 @@ IN_MID_RUN = timedelta(seconds=10)
 _OF_KUBERNETES = frozenset(
     {Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.HINDRANCES, Fact.RIGHTS}
 )
-_OF_ALL_NODES = frozenset({Fact.CLUSTER, Fact.CILIUM})
+_OF_ALL_NODES = frozenset({Fact.CLUSTER, Fact.CILIUM, Fact.VIEW})
 _OF_THE_TARGET = frozenset(
     {Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.HINDRANCES, Fact.STILL_TRUE}
 )

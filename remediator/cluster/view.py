@@ -24,7 +24,7 @@ _NAMESPACE = "kube-node-lease"
 _CONNECT = 0.7
 """Seconds; less than what one fact may take."""
 _MOST = 100
-"""Nodes asked, spread over all of them."""
+"""Nodes asked, spread over all of them: the first page of a list is in order of name, often all of one zone, the daemon's own perhaps."""
 
 
 async def read_view(kube: Kube, port: int, own: str) -> View:

@@ -11,7 +11,7 @@ import pytest
 from remediator.clock import SystemClock
 from remediator.errors import Unreadable
 from remediator.facts import Facts, patience
-from remediator.gates import Fact
+from remediator.gates import Fact, Unread
 from remediator.kube import Listing, kinds
 from remediator.kube.errors import Forbidden, NotFound
 from remediator.model import Target
@@ -59,8 +59,43 @@ async def test_after_that_nobody_waits(facts):
 def test_in_a_large_cluster_lists_of_all_nodes_and_of_all_pods_have_more_time(agents, nodes, pods):
     seconds = {fact: patience(fact, agents).total_seconds() for fact in Fact}
     assert seconds.pop(Fact.LOAD) == pods
-    assert {seconds.pop(fact) for fact in (Fact.CLUSTER, Fact.CILIUM)} == {nodes}
+    assert {seconds.pop(fact) for fact in (Fact.CLUSTER, Fact.CILIUM, Fact.VIEW)} == {nodes}
     assert set(seconds.values()) == {0}, "whatever else is asked has the usual time"
+
+
+class Slow:
+    """A door that takes its time for lists, and has nothing in them."""
+
+    def __init__(self):
+        self.answered = asyncio.Event()
+
+    async def list(self, kind, namespace="", **_):
+        await self.answered.wait()
+        return Listing([], "1")
+
+    async def create(self, *_, **__):
+        pass
+
+
+def of(fact):
+    """What asks for that one fact."""
+    return SimpleNamespace(target=Target(kind="Node", name="node-3"), playbook=""), [SimpleNamespace(needs=lambda _: {fact})]
+
+
+def surroundings(kube, **more):
+    cilium = SimpleNamespace(namespace="kube-system", agent_selector="k8s-app=cilium", health_port=4240)
+    return SimpleNamespace(kube=kube, clock=SystemClock(), cilium=cilium, journal=None, agents=5_000, **more)
+
+
+@pytest.mark.parametrize("fact", [Fact.VIEW])
+async def test_what_lists_all_nodes_of_a_large_cluster_is_waited_for(fact, monkeypatch):
+    monkeypatch.setenv("NODE_NAME", "node-1")
+    slow = Slow()
+    facts = Facts(surroundings(slow, prometheus=None), deadline=timedelta(milliseconds=10))
+    read = asyncio.create_task(facts.snapshot(*of(fact)))
+    await unanswered(Facts(SimpleNamespace(kube=None), deadline=timedelta(milliseconds=50)))
+    slow.answered.set()
+    assert not isinstance((await read).facts[fact], Unread)
 
 
 class Cluster:
