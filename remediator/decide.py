@@ -510,7 +510,8 @@ class Decider:
         if isinstance(found, Finding) and found.node is not None:
             return await facts.of_kubernetes(find("Node", found.node, "", facts.seen))
         try:
-            return await facts.of_kubernetes(resolve(spec, alert, facts.seen))
+            # Whom only an address names is looked for among all nodes.
+            return await facts.of_kubernetes(resolve(spec, alert, facts.seen), patience=facts.for_all_nodes)
         except Refused as error:
             if isinstance(found, Finding):
                 raise Refused(Reason.NO_CULPRIT, f"{found.kind}: {found.words}") from error

@@ -89,6 +89,11 @@ class Facts:
         """Whether a question got no answer in time. Then others should ask anew, since what refuses them may be over."""
         return self._no_answer
 
+    @property
+    def for_all_nodes(self) -> timedelta:
+        """Real time that a list of all nodes may take, as long as other questions get answers; zero if no more than any fact."""
+        return patience(Fact.CLUSTER, self._world.agents)
+
     async def judge(self, case: Case, brought: Iterable[str] = ()) -> tuple[Verdict, ...]:
         """Every applying gate's verdict on ``case``."""
         applying = in_force(case, brought)
@@ -163,9 +168,15 @@ class Facts:
         return found
 
     async def _blame(self, sought: Sought, alert: Alert | None) -> tuple[Finding, tuple[Hint, ...]]:
-        """The nodes first, since whether Kubernetes hangs is told by itself; then the pairs, in what is left of the time for one fact."""
-        until = asyncio.get_running_loop().time() + self._seconds
-        nodes, active = await asyncio.gather(self.of_kubernetes(self.seen.list(kinds.NODE)), self._active())
+        """The nodes first, since whether Kubernetes hangs is told by itself; then the pairs, in what is left of the time for one fact.
+
+        Where the nodes have more than that, the pairs have the time of a fact for themselves.
+        """
+        loop, longer = asyncio.get_running_loop(), self.for_all_nodes
+        until = loop.time() + self._seconds
+        nodes, active = await asyncio.gather(self.of_kubernetes(self.seen.list(kinds.NODE), patience=longer), self._active())
+        if longer:
+            until = loop.time() + self._seconds
         async with asyncio.timeout_at(until):
             return await blame.find(
                 self._world, sought, nodes.items, () if isinstance(active, Unread) else active, blame.own_episode(alert)

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from remediator.clock import SystemClock
-from remediator.errors import Unreadable
+from remediator.decide import Decider
+from remediator.episodes import Episodes
+from remediator.errors import Refused, Unreadable
 from remediator.facts import Facts, patience
 from remediator.gates import Fact, Unread
 from remediator.kube import Listing, kinds
@@ -96,6 +98,36 @@ async def test_what_lists_all_nodes_of_a_large_cluster_is_waited_for(fact, monke
     await unanswered(Facts(SimpleNamespace(kube=None), deadline=timedelta(milliseconds=50)))
     slow.answered.set()
     assert not isinstance((await read).facts[fact], Unread)
+
+
+async def test_who_is_to_blame_in_a_large_cluster_waits_for_its_nodes_and_then_reads_the_pairs(monkeypatch):
+    slow, found = Slow(), SimpleNamespace(kind="node", node="node-3")
+
+    async def find(*_):
+        for _ in range(5):
+            await asyncio.sleep(0)  # a deadline that is over would end it here
+        return found, ()
+
+    monkeypatch.setattr("remediator.blame.find", find)
+    facts = Facts(surroundings(slow, alertmanager=None), deadline=timedelta(milliseconds=10))
+    read = asyncio.create_task(facts.finding(SimpleNamespace(symptom="latency", limit=0.1), None))
+    await unanswered(Facts(SimpleNamespace(kube=None), deadline=timedelta(milliseconds=50)))
+    slow.answered.set()
+    assert await read is found
+
+
+async def test_so_does_an_alert_that_names_its_node_by_the_address_alone():
+    slow = Slow()
+    world = surroundings(slow)
+    spec = SimpleNamespace(kinds=("Node",), name=None, namespace=None, culprit=None)
+    alert = SimpleNamespace(name="AgentDown", labels={"instance": "10.0.0.1:9962"}, annotations={})
+    facts = Facts(world, deadline=timedelta(milliseconds=10))
+    aim = Decider(world, Episodes()).aim(SimpleNamespace(when=SimpleNamespace(target=spec)), spec, alert, facts)
+    aimed = asyncio.create_task(aim)
+    await unanswered(Facts(SimpleNamespace(kube=None), deadline=timedelta(milliseconds=50)))
+    slow.answered.set()
+    with pytest.raises(Refused, match=r"no node has the name or InternalIP '10\.0\.0\.1'"):
+        await aimed
 
 
 class Cluster:
