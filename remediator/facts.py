@@ -41,7 +41,9 @@ LONGEST_LOOK_BACK = timedelta(days=8)
 _DEADLINE = timedelta(seconds=1.5)
 """Real time for one fact: a decision follows the webhook's answer within 2 s even if a system hangs."""
 _ALL_PODS = timedelta(seconds=10)
-"""For the one fact that every pod is read for: 100,000 take 2 to 5 s. An API server that hangs shows by the other facts."""
+"""For the facts that every pod may have to be read for: 100,000 take 2 to 5 s. An API server that hangs shows by the other facts."""
+_OF_THEM_PROMETHEUS = timedelta(seconds=9)
+"""At most, however long a fact may take: one that hangs is told of before it could be taken for an API server that does."""
 _LARGE = 1000
 """Nodes of a cluster up to which these times hold. Beyond, lists of nodes and of all pods have more."""
 _FOR_A_NODE = timedelta(milliseconds=2)
@@ -49,9 +51,10 @@ _FOR_A_NODE = timedelta(milliseconds=2)
 IN_MID_RUN = timedelta(seconds=10)
 """The same right before a step: nobody waits for an answer then, and a slow reply should not end a run."""
 _OF_KUBERNETES = frozenset(
-    {Fact.TARGET, Fact.NAMESPACE, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.HINDRANCES, Fact.RIGHTS}
+    {Fact.TARGET, Fact.NAMESPACE, Fact.ROUTES, Fact.CILIUM, Fact.CLUSTER, Fact.VIEW, Fact.LEASE, Fact.LOAD, Fact.HINDRANCES, Fact.RIGHTS}
 )
 _OF_ALL_NODES = frozenset({Fact.CLUSTER, Fact.CILIUM, Fact.VIEW})
+_OF_ALL_PODS = frozenset({Fact.LOAD, Fact.ROUTES})
 _OF_THE_TARGET = frozenset(
     {Fact.HISTORY, Fact.RESTARTS, Fact.TARGET, Fact.NAMESPACE, Fact.LEASE, Fact.LOAD, Fact.HINDRANCES, Fact.STILL_TRUE}
 )
@@ -250,7 +253,12 @@ class Facts:
             case Fact.ROUTES:
                 where = self._world.cilium
                 return read_routes(
-                    self._world.kube, self._world.prometheus, namespace=where.namespace, agents=where.agent_selector, now=now
+                    self._world.kube,
+                    self._world.prometheus,
+                    namespace=where.namespace,
+                    agents=where.agent_selector,
+                    now=now,
+                    within=min(timedelta(seconds=self._seconds), _OF_THEM_PROMETHEUS),
                 )
             case Fact.CILIUM:
                 return read_picture(self._world.kube, self._world.cilium.namespace, self._world.cilium.agent_selector)
@@ -276,7 +284,7 @@ class Facts:
 def patience(fact: Fact, agents: int) -> timedelta:
     """Real time that ``fact`` may take where the API server answers other questions, in a cluster of about as many nodes as ``agents``."""
     more = _FOR_A_NODE * max(0, agents - _LARGE)
-    if fact is Fact.LOAD:
+    if fact in _OF_ALL_PODS:
         return _ALL_PODS + more
     return _DEADLINE + more if more and fact in _OF_ALL_NODES else timedelta(0)
 

@@ -44,8 +44,13 @@ _LEASE = "cilium-operator-resource-lock"
 _OPERATOR = "io.cilium/app=operator"
 
 
-async def read_objects(kube: Kube, prometheus: Prometheus | None, *, namespace: str, agents: str, now: datetime) -> Objects:
-    """All of it, at once. ``namespace`` and ``agents`` say where Cilium's pods are."""
+async def read_objects(
+    kube: Kube, prometheus: Prometheus | None, *, namespace: str, agents: str, now: datetime, within: timedelta | None = None
+) -> Objects:
+    """All of it, at once. ``namespace`` and ``agents`` say where Cilium's pods are.
+
+    ``within``: real time after which Prometheus counts as unreadable; None: what its own calls take.
+    """
     config, listings, cilium_nodes, operator, samples = await asyncio.gather(
         asyncio.gather(*(_listed(kube, kind) for kind in _CONFIG)),
         asyncio.gather(
@@ -56,7 +61,7 @@ async def read_objects(kube: Kube, prometheus: Prometheus | None, *, namespace: 
         ),
         _cilium_nodes(kube),
         _operator(kube, namespace, now),
-        _samples(prometheus),
+        _samples(prometheus, within),
     )
     clusters, peers, advertisements, node_configs, overrides, policies, pools, l2 = (found or [] for found in config)
     nodes, agent_pods, services, slices = listings
@@ -82,9 +87,11 @@ async def read_objects(kube: Kube, prometheus: Prometheus | None, *, namespace: 
     )
 
 
-async def read_routes(kube: Kube, prometheus: Prometheus | None, *, namespace: str, agents: str, now: datetime) -> Routes:
-    """Who announces what, as it is now. Raises KubeError, Unreadable."""
-    return assemble(await read_objects(kube, prometheus, namespace=namespace, agents=agents, now=now))
+async def read_routes(
+    kube: Kube, prometheus: Prometheus | None, *, namespace: str, agents: str, now: datetime, within: timedelta | None = None
+) -> Routes:
+    """Who announces what, as it is now; ``within`` as above. Raises KubeError, Unreadable."""
+    return assemble(await read_objects(kube, prometheus, namespace=namespace, agents=agents, now=now, within=within))
 
 
 def kind_of(kind: Kind, thing: dict[str, Any]) -> Kind:
@@ -157,17 +164,21 @@ class _Samples(NamedTuple):
     newest: float
 
 
-async def _samples(prometheus: Prometheus | None) -> _Samples | SessionMetrics:
+async def _samples(prometheus: Prometheus | None, within: timedelta | None = None) -> _Samples | SessionMetrics:
     """The answers, or why there are none."""
     if prometheus is None:
         return SessionMetrics(detail="the settings name no prometheus.url")
+    seconds = within.total_seconds() if within is not None else None
     try:
-        up, stamps, advertised = await asyncio.gather(
-            prometheus.query(SESSION_STATE), prometheus.query(f"timestamp({SESSION_STATE})"), prometheus.query(_ADVERTISED)
-        )
-        known = bool(up) or bool(await prometheus.query(f"last_over_time({SESSION_STATE}[1h])"))
+        async with asyncio.timeout(seconds):
+            up, stamps, advertised = await asyncio.gather(
+                prometheus.query(SESSION_STATE), prometheus.query(f"timestamp({SESSION_STATE})"), prometheus.query(_ADVERTISED)
+            )
+            known = bool(up) or bool(await prometheus.query(f"last_over_time({SESSION_STATE}[1h])"))
     except MonitoringError as error:
         return SessionMetrics(state=Metrics.UNREADABLE, detail=str(error))
+    except TimeoutError:
+        return SessionMetrics(state=Metrics.UNREADABLE, detail=f"Prometheus gave no answer within {seconds:g} s")
     return _Samples(up, stamps, advertised, known, prometheus.max_age.total_seconds())
 
 

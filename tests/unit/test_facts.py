@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from remediator.bgp.model import Metrics
 from remediator.clock import SystemClock
 from remediator.decide import Decider
 from remediator.episodes import Episodes
@@ -60,7 +61,7 @@ async def test_after_that_nobody_waits(facts):
 @pytest.mark.parametrize(("agents", "nodes", "pods"), [(0, 0, 10), (1_000, 0, 10), (5_000, 9.5, 18)])
 def test_in_a_large_cluster_lists_of_all_nodes_and_of_all_pods_have_more_time(agents, nodes, pods):
     seconds = {fact: patience(fact, agents).total_seconds() for fact in Fact}
-    assert seconds.pop(Fact.LOAD) == pods
+    assert {seconds.pop(fact) for fact in (Fact.LOAD, Fact.ROUTES)} == {pods}
     assert {seconds.pop(fact) for fact in (Fact.CLUSTER, Fact.CILIUM, Fact.VIEW)} == {nodes}
     assert set(seconds.values()) == {0}, "whatever else is asked has the usual time"
 
@@ -74,6 +75,9 @@ class Slow:
     async def list(self, kind, namespace="", **_):
         await self.answered.wait()
         return Listing([], "1")
+
+    async def get(self, *_):
+        raise NotFound("nothing is here", call="GET", status=404)
 
     async def create(self, *_, **__):
         pass
@@ -89,7 +93,7 @@ def surroundings(kube, **more):
     return SimpleNamespace(kube=kube, clock=SystemClock(), cilium=cilium, journal=None, agents=5_000, **more)
 
 
-@pytest.mark.parametrize("fact", [Fact.VIEW])
+@pytest.mark.parametrize("fact", [Fact.VIEW, Fact.ROUTES])
 async def test_what_lists_all_nodes_of_a_large_cluster_is_waited_for(fact, monkeypatch):
     monkeypatch.setenv("NODE_NAME", "node-1")
     slow = Slow()
@@ -98,6 +102,18 @@ async def test_what_lists_all_nodes_of_a_large_cluster_is_waited_for(fact, monke
     await unanswered(Facts(SimpleNamespace(kube=None), deadline=timedelta(milliseconds=50)))
     slow.answered.set()
     assert not isinstance((await read).facts[fact], Unread)
+
+
+@pytest.mark.parametrize(("deadline", "most"), [(timedelta(milliseconds=10), LONG), (LONG, timedelta(milliseconds=10))])
+async def test_a_prometheus_that_does_not_tell_of_sessions_is_not_taken_for_kubernetes(deadline, most, monkeypatch):
+    """Nor right before a step, where a fact has as long as all pods have."""
+    monkeypatch.setattr("remediator.facts._OF_THEM_PROMETHEUS", most)
+    kube, prometheus = Slow(), SimpleNamespace(query=lambda _: asyncio.Event().wait())
+    kube.answered.set()
+    facts = Facts(surroundings(kube, prometheus=prometheus), deadline=deadline)
+    routes = (await facts.snapshot(*of(Fact.ROUTES))).routes
+    assert (routes.metrics, routes.metrics_detail) == (Metrics.UNREADABLE, "Prometheus gave no answer within 0.01 s")
+    assert await facts.of_kubernetes(asyncio.sleep(0, "an answer")) == "an answer"
 
 
 async def test_who_is_to_blame_in_a_large_cluster_waits_for_its_nodes_and_then_reads_the_pairs(monkeypatch):
