@@ -127,7 +127,7 @@ def _keys(objects: Objects) -> Iterator[str]:
                 yield key
 
 
-def _prefixes(spoken: Iterable[tuple[str, list[Peering]]], pods: Iterable[Pod]) -> Iterator[Prefix]:
+def _prefixes(spoken: Iterable[tuple[str, list[Peering]]], pods: Mapping[str, int]) -> Iterator[Prefix]:
     """Every prefix that some node is to announce, with those that do."""
     speakers: dict[Announced, dict[str, tuple[str, ...]]] = {}
     perhaps: dict[Announced, dict[str, tuple[str, ...]]] = {}
@@ -139,23 +139,11 @@ def _prefixes(spoken: Iterable[tuple[str, list[Peering]]], pods: Iterable[Pod]) 
                     if session.works:
                         peers = doubtful if family.trouble else certain
                         peers[node] = (*peers.get(node, ()), session.address)
-    movable = _movable(pods)
     for one in sorted(speakers):
-        count = movable.get(one.of, 0) if one.kind is PrefixKind.POD_CIDR else 0
+        count = pods.get(one.of, 0) if one.kind is PrefixKind.POD_CIDR else 0
         yield Prefix(
             prefix=one.prefix, kind=one.kind, of=one.of, policy=one.policy, speakers=speakers[one], perhaps=perhaps[one], pods=count
         )
-
-
-def _movable(pods: Iterable[Pod]) -> dict[str, int]:
-    """Node -> pods in its pod network that a drain would move elsewhere."""
-    found: dict[str, int] = {}
-    for pod in pods:
-        owner = pod.controller
-        stays = pod.spec.host_network or pod.status.phase in ("Succeeded", "Failed") or (owner is not None and owner.kind == "DaemonSet")
-        if not stays and pod.spec.node_name:
-            found[pod.spec.node_name] = found.get(pod.spec.node_name, 0) + 1
-    return found
 
 
 def _conflicts(objects: Objects) -> dict[str, str]:

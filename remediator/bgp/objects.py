@@ -14,7 +14,7 @@ import msgspec
 from remediator.bgp.model import Metrics
 from remediator.kube.records import Node, Object, Pod, Record
 
-__all__ = ["MARK", "CiliumNode", "EndpointSlice", "Objects", "Service", "SessionMetrics"]
+__all__ = ["MARK", "CiliumNode", "EndpointSlice", "Objects", "Service", "SessionMetrics", "moves_from"]
 
 MARK = "remediator.dev/bgp-withdrawn-by"
 """Annotation of a Node, a CiliumBGPPeerConfig or a CiliumBGPAdvertisement that a run changed: JSON with run, at, reason, previous."""
@@ -100,6 +100,13 @@ class EndpointSlice(Object, frozen=True, kw_only=True):
     endpoints: tuple[Endpoint, ...] | None = None
 
 
+def moves_from(pod: Pod) -> str:
+    """The node in whose pod network ``pod`` is, if a drain of it would move the pod elsewhere; else empty."""
+    owner = pod.controller
+    stays = pod.spec.host_network or pod.status.phase in ("Succeeded", "Failed") or (owner is not None and owner.kind == "DaemonSet")
+    return "" if stays else pod.spec.node_name
+
+
 @dataclass(frozen=True, kw_only=True)
 class SessionMetrics:
     """``cilium_bgp_control_plane_*`` by node and the peer's address."""
@@ -130,7 +137,8 @@ class Objects:
     agents: list[Pod] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
     slices: list[EndpointSlice] = field(default_factory=list)
-    pods: list[Pod] = field(default_factory=list)
+    pods: dict[str, int] = field(default_factory=dict)
+    """By node, those in its pod network that a drain would move elsewhere; nobody where no pod network is announced."""
     operator: str = ""
     """What is wrong with it; empty if nothing, or if there is no way to tell."""
     metrics: SessionMetrics = field(default_factory=SessionMetrics)

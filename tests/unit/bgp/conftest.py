@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from remediator.bgp.assemble import assemble
 from remediator.bgp.model import Metrics
-from remediator.bgp.objects import CiliumNode, EndpointSlice, Objects, Service, SessionMetrics
+from remediator.bgp.objects import CiliumNode, EndpointSlice, Objects, Service, SessionMetrics, moves_from
 from remediator.kube.records import Node, Pod
 
 ROUTERS = {"tor1": "10.25.150.1", "tor2": "10.25.150.2"}
@@ -121,7 +122,7 @@ class World:
             ],
             services=[of(Service, s) for s in services],
             slices=[of(EndpointSlice, s) for s in slices],
-            pods=[of(Pod, {"metadata": {"name": f"p{i}", **more}, "spec": {"nodeName": n}}) for i, (n, more) in enumerate(self.pods)],
+            pods=Counter(moves_from(of(Pod, {"metadata": more, "spec": {"nodeName": node}})) for node, more in self.pods),
             metrics=self.metrics,
         )
 

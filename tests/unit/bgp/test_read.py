@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -104,6 +105,36 @@ async def read(kube):
 async def test_a_cluster_without_cilium_announces_nothing():
     found = await read(Bare())
     assert (found.version, found.operator, found.cilium_nodes, found.node_configs) == ("", "", [], [])
+
+
+class Announced(Bare):
+    """A cluster whose pod networks are announced; no list of all pods is to be kept."""
+
+    def __init__(self, *pods):
+        super().__init__()
+        self.pods = pods
+
+    async def list(self, kind, namespace="", **more):
+        assert kind is not kinds.POD or namespace
+        if kind is kinds.BGP_ADVERTISEMENT:
+            return SimpleNamespace(items=[{"spec": {"advertisements": [{"advertisementType": "PodCIDR"}]}}])
+        return await super().list(kind, namespace, **more)
+
+    async def collect(self, kind, convert):
+        assert kind is kinds.POD
+        return SimpleNamespace(items=[convert(json.dumps(pod).encode()) for pod in self.pods])
+
+
+def pod(node="node-1", phase="Running", owner="ReplicaSet", **spec):
+    metadata = {"name": "p", "ownerReferences": [{"kind": owner, "controller": True}]}
+    return {"metadata": metadata, "spec": {"nodeName": node, **spec}, "status": {"phase": phase}}
+
+
+async def test_of_all_pods_those_are_counted_that_a_drain_would_move_out_of_a_nodes_network():
+    stay = pod(owner="DaemonSet"), pod(hostNetwork=True), pod(phase="Succeeded"), pod(phase="Failed")
+    nowhere_yet = pod(node="", phase="Pending")
+    found = await read(Announced(pod(), pod(), pod("node-2"), *stay, nowhere_yet))
+    assert found.pods == {"node-1": 2, "node-2": 1}
 
 
 @pytest.mark.parametrize(
