@@ -96,9 +96,13 @@ class KubeGet(Action[GetParameters]):
             except NotFound:
                 found = []
         else:
-            found = list((await ctx.kube.list(kind, parameters.namespace, labels=parameters.labels, fields=parameters.fields)).items)
+            one_more = _MOST + 1  # which tells that there are more, and spares the others, who may be a whole large cluster's
+            listing = await ctx.kube.list(
+                kind, parameters.namespace, labels=parameters.labels, fields=parameters.fields, limit_total=one_more
+            )
+            found = listing.items
         ctx.evidence(parameters.kind, [_without_noise(thing) for thing in found[:_MOST]])
-        return f"{len(found)} found"
+        return f"{len(found)} found" if len(found) <= _MOST else f"more than {_MOST} found"
 
 
 def _without_noise(thing: dict[str, Any]) -> dict[str, Any]:

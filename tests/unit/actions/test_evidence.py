@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from remediator.reasons import Reason
 from remediator.run import StepEnd
 from remediator.sim.prometheus import Sample
@@ -68,6 +70,21 @@ async def test_objects_are_kept_without_noise(stage):
 async def test_what_is_not_there_is_evidence_too(stage):
     done = await stage.step("kube.get", kind="Node", name="node-99")
     assert (done.end, done.detail) == (StepEnd.SUCCEEDED, "0 found")
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [(50, "50 found"), (51, "more than 50 found"), (120, "more than 50 found")],
+)
+async def test_no_more_is_read_than_is_kept_and_one_that_tells_of_more(stage, there, words):
+    for number in range(there):
+        metadata = {"name": f"of-{number}", "namespace": "default", "labels": {"of": "many"}}
+        stage.cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    before = stage.cluster.request_log.count
+    done = await stage.step("kube.get", kind="ConfigMap", namespace="default", labels="of=many")
+    assert (done.end, done.detail) == (StepEnd.SUCCEEDED, words)
+    asked = [call for call in stage.cluster.request_log if call.seq > before and call.resource == "configmaps"]
+    assert [call.query.get("limit") for call in asked] == ["51"]
 
 
 async def test_large_evidence_is_cut(stage):
