@@ -22,7 +22,7 @@ from remediator.cilium.reading import read_fleet, successors
 from remediator.cilium.sessions import established
 from remediator.clock import iso
 from remediator.drain.cordon import is_ours
-from remediator.errors import MonitoringError, Refused, StepFailed
+from remediator.errors import KubeError, MonitoringError, Refused, StepFailed
 from remediator.fields import Duration
 from remediator.kube import kinds, records
 from remediator.kube.errors import NotFound
@@ -231,7 +231,10 @@ async def _metrics_before(ctx: Context, parameters: RestartParameters) -> dict[s
         return {"unasked": str(error)}
     if not present:
         return {"unasked": "Prometheus has no metrics of Cilium's agents"}
-    ratio = health.ratio(await caveats.agent_config(ctx.kube, ctx.cilium.namespace))
+    try:
+        ratio = health.ratio(await caveats.agent_config(ctx.kube, ctx.cilium.namespace))
+    except KubeError as error:
+        return {"unasked": f"how often agents probe could not be read: {error}"}
     if why := _too_short(ctx, parameters, health.reported_after(len(nodes), ratio)):
         return {"unasked": why}
     return {"present": present, "sessions": sum(one.node == ctx.run.target.name and one.value == 1 for one in up), "ratio": ratio}

@@ -448,8 +448,10 @@ async def test_a_dns_proxy_in_use_is_said_in_the_record(stage):
 
 async def test_what_may_not_be_read_is_said_and_stops_nothing(stage):
     stage.cluster.fail(path="ciliumnetworkpolicies", status=403, count=None)
+    stage.cluster.fail(path="configmaps", status=403, count=None)
     done = await stage.step(ACTION, dry_run=True)
     assert done.end is StepEnd.SUCCEEDED
+    assert "again: how often agents probe could not be read" in " ".join(evidence(done, PLAN))
     assert any(words.startswith("DNS policies could not be looked at") for words in evidence(done, "caveats"))
 
 
