@@ -22,7 +22,7 @@ from remediator.model import ChangeState
 from remediator.run import StepEnd
 from remediator.undo import undo
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.controlplane, pytest.mark.long, pytest.mark.timeout(300)]
 
 NODES = [f"node-{number}" for number in range(1, 6)]
 ROUTERS = {"tor1": "10.25.150.1", "tor2": "10.25.150.2"}
@@ -41,7 +41,7 @@ def crd_files(folder, plane):
     return [next((crds / folder).rglob(f"ciliumbgp{plural}.yaml")) for plural in PLURALS]
 
 
-@pytest.fixture(scope="module", params=["cilium-1.20.2", pytest.param("cilium-1.17.0", marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=list(VERSIONS))
 def version(request, control_plane):
     """The BGP kinds as that release has them; the newest again afterwards."""
     _install(control_plane, request.param)

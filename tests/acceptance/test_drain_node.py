@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 from plugins.ground import NODE
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.controlplane, pytest.mark.long, pytest.mark.timeout(300)]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from remediator.kube import kinds
 from remediator.run import StepEnd
 from remediator.undo import undo
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.controlplane, pytest.mark.long, pytest.mark.timeout(300)]
 
 FILES = {
     "ciliumegressgatewaypolicies.cilium.io": "cilium-1.20.2/**/ciliumegressgatewaypolicies.yaml",

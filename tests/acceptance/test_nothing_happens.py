@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.alertmanager, pytest.mark.timeout(300)]
-_LONG = pytest.mark.long
+pytestmark = [pytest.mark.controlplane, pytest.mark.long, pytest.mark.alertmanager, pytest.mark.timeout(300)]
 
 
 @pytest.fixture
@@ -29,11 +28,11 @@ def quiet(control_plane, agents, agent_down, alertmanager, daemon):
 @pytest.mark.parametrize(
     ("labels", "fields", "decision", "reason", "words"),
     [
-        pytest.param({"node": "node-3", "status": "resolved"}, {}, "resolved", "resolved", "resolved", id="resolved", marks=_LONG),
-        pytest.param({"node": "node-99"}, {}, "refused", "target_missing", "node-99", id="unknown node", marks=_LONG),
+        pytest.param({"node": "node-3", "status": "resolved"}, {}, "resolved", "resolved", "resolved", id="resolved"),
+        pytest.param({"node": "node-99"}, {}, "refused", "target_missing", "node-99", id="unknown node"),
         pytest.param({}, {}, "refused", "target_missing", "no label", id="no node"),
         pytest.param({"node": "node-3"}, {"truncated": 4}, "held", "truncated", "cut", id="truncated group"),
-        pytest.param({"node": "node-3"}, {}, "refused", "not_firing", "not_firing", id="not known to Alertmanager", marks=_LONG),
+        pytest.param({"node": "node-3"}, {}, "refused", "not_firing", "not_firing", id="not known to Alertmanager"),
     ],
 )
 def test_no_write_and_the_reason_in_words(quiet, payload, one_alert, labels, fields, decision, reason, words):

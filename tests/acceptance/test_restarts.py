@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.controlplane, pytest.mark.long, pytest.mark.timeout(300)]
 
 QUICK = ("--set", "ready_for=2s", "--set", "timeout=2m")
 PLAYBOOK = """\

@@ -134,6 +134,13 @@ class Api:
             return [json.loads(line) async for line in answer.content]
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What a file says of its tests on the real control plane, where each waits for controllers; on the simulated one they are quick."""
+    mark = getattr(getattr(item, "module", None), "ON_THE_REAL_ONE", None)
+    if mark is not None and item.get_closest_marker("controlplane") is not None:
+        item.add_marker(mark)
+
+
 def pod(name: str, node: str = "", labels: dict[str, str] | None = None, **meta: Any) -> dict[str, Any]:
     spec: dict[str, Any] = {"containers": [{"name": "c", "image": "example.test/c:1"}], "terminationGracePeriodSeconds": 5}
     if node:

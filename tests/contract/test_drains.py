@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+ON_THE_REAL_ONE = pytest.mark.long
+
 
 def policy(space):
     return space.replace("/api/v1", "/apis/policy/v1") + "/poddisruptionbudgets"

@@ -21,6 +21,8 @@ from remediator.errors import Refused
 from remediator.kube import Kube, kinds
 from remediator.kube.errors import Forbidden, Invalid, NotFound, Timeout, Unavailable, Unreachable
 
+ON_THE_REAL_ONE = pytest.mark.long
+
 SOON = timedelta(seconds=20)
 NAMESPACE = "kube-system"
 NO_KUBELET = (Unavailable, Timeout, Unreachable)

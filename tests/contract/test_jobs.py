@@ -10,6 +10,8 @@ from contract.test_workload_actions import carry  # noqa: F401 - a fixture
 from remediator.model import ChangeState
 from remediator.run import StepEnd
 
+ON_THE_REAL_ONE = pytest.mark.long
+
 FILE = "jobs/check.yaml"
 TEMPLATE = """\
 apiVersion: batch/v1

@@ -16,6 +16,8 @@ from remediator.kube import Kube
 from remediator.playbook import Library, shipped
 from remediator.rights import Need, Rights, election, needed
 
+ON_THE_REAL_ONE = pytest.mark.long
+
 NOT_GIVEN = (
     Need(resource="secrets", verb="list"),
     Need(namespace="kube-system", resource="secrets", verb="get"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+ON_THE_REAL_ONE = pytest.mark.long
+
 CONTAINERS = [{"name": "agent", "image": "example.test/agent:1"}]
 
 
