@@ -73,7 +73,9 @@ class Tracing:
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise UsageError("tracing.endpoint: OpenTelemetry is not installed; install remediator[otel], or leave it out") from error
+            raise UsageError(
+                "tracing.endpoint: OpenTelemetry is not installed; install remediator's extra otel, or leave it out"
+            ) from error
         from urllib.parse import urlsplit  # noqa: PLC0415 - beside what needs it
 
         bare = urlsplit(endpoint).path in ("", "/")

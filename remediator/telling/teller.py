@@ -56,7 +56,7 @@ class Teller:
         self._tasks: set[asyncio.Task[Any]] = set()
         for route in self.routes:
             if route.apprise_file is not None and not _installed("apprise"):
-                raise UsageError(f"notify {route.name}: apprise is not installed; install remediator[apprise], or use a webhook")
+                raise UsageError(f"notify {route.name}: apprise is not installed; install remediator's extra apprise, or use a webhook")
             for result in _RESULTS:
                 METRICS.notifications.labels(route.name, result)
 

@@ -57,7 +57,7 @@ def concerned(groups, text):
 
 @pytest.mark.prometheus
 def test_the_same_by_hand():
-    """As people run them, with every rule; one is enough, since each of the others takes most of a minute."""
+    """As people run them, with every rule; one file, since all of them take a minute of a core."""
     run("promtool", "test", "rules", "services.yaml", cwd=PROMETHEUS / "tests")
 
 

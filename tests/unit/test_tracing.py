@@ -241,7 +241,7 @@ async def test_a_collector_that_says_no_is_counted(collector):
 
 def test_without_the_extra_the_setting_is_refused_in_words(monkeypatch):
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
-    with pytest.raises(UsageError, match=r"tracing.endpoint: OpenTelemetry is not installed; install remediator\[otel\]"):
+    with pytest.raises(UsageError, match=r"tracing.endpoint: OpenTelemetry is not installed; install remediator's extra otel"):
         Tracing.to("http://collector:4318", token_file=None, timeout=timedelta(seconds=5), redact=str)
 
 

@@ -26,6 +26,28 @@ def test_they_load_with_the_real_actions_and_gates():
     assert load_library([shipped()], actions=actions, gates=gates).playbooks
 
 
+def test_those_that_only_look_and_tell_are_these(library):
+    """Nobody is asked before one of them begins, so one more of them is worth a thought."""
+    assert {playbook.name for playbook in library.playbooks if playbook.looks} == {
+        "bgp-last-speaker",
+        "bgp-session-operator",
+        "bgp-session-warning",
+        "dns-outside",
+        "dns-warning",
+        "gateway-warning",
+        "hubble-lost-events",
+        "mtu",
+        "network-partition",
+        "node-latency-warning",
+        "node-packet-loss-warning",
+        "policy",
+        "pressure-lbipam",
+        "pressure-warning",
+        "service-endpoint-outside",
+        "storage-path-down",
+    }
+
+
 def test_each_is_named_as_its_file_and_described(library):
     for playbook in library.playbooks:
         assert Path(playbook.source).stem == playbook.name
